@@ -1,0 +1,169 @@
+"""Where runs execute: compute targets, and the software they need."""
+
+from datetime import datetime, timedelta
+from typing import ClassVar
+
+from django.core.validators import MaxValueValidator, MinValueValidator
+from django.db import models, transaction
+from django.db.models import F, Q
+from django.utils import timezone
+
+from studio.workspaces.models import Workspace, name_rule
+
+
+class ComputeTarget(models.Model):
+    """A place where runs execute: a transport × a launcher."""
+
+    workspace = models.ForeignKey(Workspace, models.CASCADE, related_name="targets")
+    name = models.CharField(max_length=255, validators=[name_rule])
+    transport = models.CharField(max_length=16, default="local")
+    launcher = models.CharField(max_length=16, default="process")
+    options = models.JSONField(default=dict, blank=True)
+    """Settings of the transport and the launcher: root, python, and later host, port, image."""
+    slots = models.PositiveIntegerField(default=1, validators=[MinValueValidator(1), MaxValueValidator(10_000)])
+    """How many runs may execute at once."""
+    enabled = models.BooleanField(default=True)
+    """Off: draining. What runs goes on, nothing new starts."""
+    created_at = models.DateTimeField(default=timezone.now)
+    facts = models.JSONField(default=dict, blank=True)
+    """What the last probe found: cpus, memory, disk, gpus, python, isolation."""
+    last_seen_at = models.DateTimeField(null=True, blank=True)
+    unreachable_since = models.DateTimeField(null=True, blank=True)
+    last_error = models.TextField(blank=True)
+
+    class Meta:
+        constraints: ClassVar = [models.UniqueConstraint(fields=["workspace", "name"], name="one_target_of_a_name")]
+        ordering = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Lease(models.Model):
+    """Who attends a target. The token only grows: an owner with an older one has lost, whatever it still believes."""
+
+    TTL = timedelta(seconds=5)
+
+    target = models.OneToOneField(ComputeTarget, models.CASCADE, primary_key=True, related_name="lease")
+    owner = models.CharField(max_length=64, blank=True)
+    token = models.PositiveBigIntegerField(default=0)
+    expires_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"{self.target_id} by {self.owner} until {self.expires_at:%H:%M:%S}"
+
+    @classmethod
+    def take(cls, target_id: int, owner: str) -> "int | None":
+        """Take the lease if it is free; return the new fencing token, else None."""
+        now = timezone.now()
+        with transaction.atomic():
+            cls.objects.get_or_create(target_id=target_id, defaults={"expires_at": now})
+            free = cls.objects.filter(Q(expires_at__lte=now) | Q(owner=""), target_id=target_id)
+            if not free.update(owner=owner, token=F("token") + 1, expires_at=now + cls.TTL):
+                return None
+            return cls.objects.values_list("token", flat=True).get(target_id=target_id)
+
+    @classmethod
+    def renew(cls, owner: str, held: "dict[int, int]") -> set[int]:
+        """Extend the leases (target id → token) that are still ours; return the target ids of these."""
+        kept: set[int] = set()
+        until = timezone.now() + cls.TTL
+        for target_id, token in held.items():
+            if cls.objects.filter(target_id=target_id, owner=owner, token=token).update(expires_at=until):
+                kept.add(target_id)
+        return kept
+
+    @classmethod
+    def holds(cls, target_id: int, token: int) -> bool:
+        """Ask inside the transaction that writes: whether the token is still the newest."""
+        return cls.objects.select_for_update().filter(target_id=target_id, token=token).exists()
+
+    @classmethod
+    def release(cls, target_id: int, token: int) -> None:
+        cls.objects.filter(target_id=target_id, token=token).update(owner="", expires_at=timezone.now())
+
+    @classmethod
+    def live(cls, now: datetime) -> "models.QuerySet[Lease]":
+        return cls.objects.filter(expires_at__gt=now).exclude(owner="")
+
+
+class Environment(models.Model):
+    """A named definition of the software a run needs; what it says is in its versions."""
+
+    workspace = models.ForeignKey(Workspace, models.CASCADE, null=True, related_name="environments")
+    """Null: curated, offered in every workspace."""
+    name = models.CharField(max_length=255, validators=[name_rule])
+    description = models.TextField(blank=True)
+    created_at = models.DateTimeField(default=timezone.now)
+    archived_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["workspace", "name"], name="one_environment_of_a_name"),
+            models.UniqueConstraint(fields=["name"], condition=Q(workspace=None), name="one_curated_of_a_name"),
+        ]
+        ordering = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def curated(self) -> bool:
+        return self.workspace_id is None
+
+
+class EnvironmentVersion(models.Model):
+    """One immutable definition."""
+
+    environment = models.ForeignKey(Environment, models.CASCADE, related_name="versions")
+    number = models.PositiveIntegerField()
+    definition = models.JSONField()
+    """As ``environments.definition.Definition.to_json`` writes it."""
+    key = models.CharField(max_length=64, db_index=True)
+    """Digest of what changes the build, and nothing else."""
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["environment", "number"], name="one_version_of_a_number")
+        ]
+        ordering = ["-number"]
+
+    def __str__(self) -> str:
+        return f"{self.environment.name}:{self.number}"
+
+
+class BuildStatus(models.TextChoices):
+    WAITING = "Waiting"
+    BUILDING = "Building"
+    READY = "Ready"
+    FAILED = "Failed"
+
+
+class Build(models.Model):
+    """An environment made real on one target. One row per target and key: however many runs wait, one builds."""
+
+    target = models.ForeignKey(ComputeTarget, models.CASCADE, related_name="builds")
+    key = models.CharField(max_length=64)
+    version = models.ForeignKey(EnvironmentVersion, models.SET_NULL, null=True, related_name="builds")
+    """The version that asked first."""
+    status = models.CharField(max_length=16, choices=BuildStatus, default=BuildStatus.WAITING)
+    attempt = models.CharField(max_length=32, blank=True)
+    """The directory under ``builds/`` on the target; saved before anything is sent there."""
+    attempts = models.PositiveIntegerField(default=0)
+    python = models.TextField(blank=True)
+    """The interpreter that runs use, once ready."""
+    lock = models.TextField(blank=True)
+    """What was installed, one exact requirement a line."""
+    size = models.BigIntegerField(null=True)
+    error = models.TextField(blank=True)
+    created_at = models.DateTimeField(default=timezone.now)
+    started_at = models.DateTimeField(null=True)
+    ended_at = models.DateTimeField(null=True)
+    used_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints: ClassVar = [models.UniqueConstraint(fields=["target", "key"], name="one_build_of_a_key")]
+
+    def __str__(self) -> str:
+        return f"{self.key[:8]} on {self.target}: {self.status}"

@@ -1,0 +1,124 @@
+"""What is submitted: script, arguments, and how to run them.
+
+The names are those of the article's ``ScriptRunConfig`` and ``RunConfiguration``. Whoever builds one validates it here, so
+that a page, the API and a YAML file answer the same to the same mistake.
+"""
+
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Self
+
+FRAMEWORKS = ("python", "command")
+MAX_ARGUMENT_BYTES = 100_000  # of one argument; the kernel takes 131,072 with its terminating NUL
+MAX_ARGUMENTS_BYTES = 1_000_000
+MAX_SECONDS = 365 * 24 * 3600
+# Set by the studio, or able to change which program runs before the script does.
+RESERVED_VARIABLES = frozenset({"PATH", "PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "LD_PRELOAD", "LD_LIBRARY_PATH", "LD_AUDIT", "IFS"})  # fmt: skip
+RESERVED_PREFIXES = ("RUNSTEAD_", "AZUREML_", "MLFLOW_TRACKING_", "DYLD_")
+VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+
+
+class ConfigError(ValueError):
+    """Bad input: which field, which rule, and how to mend it. ``errors`` maps field → message."""
+
+    def __init__(self, errors: Mapping[str, str]) -> None:
+        self.errors = dict(errors)
+        super().__init__("; ".join(f"{name}: {message}" for name, message in self.errors.items()))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScriptRunConfig:
+    script: str = ""
+    """Path in the snapshot, with ``/``. Empty when ``command`` is given."""
+    arguments: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()
+    """The whole command line, instead of script and arguments (framework ``command``)."""
+    framework: str = "python"
+    variables: dict[str, str] = field(default_factory=dict)
+    secrets: dict[str, str] = field(default_factory=dict)
+    """Variable → name of the workspace's secret."""
+    max_run_duration_seconds: int | None = None
+    memory_bytes: int | None = None
+    grace_seconds: int = 10
+    """Between asking the script to end and killing it."""
+
+    def to_json(self) -> dict[str, Any]:
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Read back what ``to_json`` wrote."""
+        return cls(**{**data, "arguments": tuple(data["arguments"]), "command": tuple(data["command"])})
+
+    def validated(self, files: "Sequence[str] | set[str] | None" = None) -> Self:
+        """Return self, or raise ConfigError naming every wrong field. ``files``: the paths of the snapshot."""
+        errors: dict[str, str] = {}
+        if self.framework not in FRAMEWORKS:
+            errors["framework"] = f"{self.framework!r} is not known. Use one of: {', '.join(FRAMEWORKS)}."
+        elif self.framework == "command":
+            if not self.command:
+                errors["command"] = "Framework 'command' needs the command line to run."
+            if self.script:
+                errors["script"] = "Leave the script empty with framework 'command', or use framework 'python'."
+        elif not self.script:
+            errors["script"] = "Name the script to run, for example train.py."
+        else:
+            errors.update(check_script(self.script, files))
+        errors.update(check_arguments("arguments", self.arguments))
+        errors.update(check_arguments("command", self.command))
+        errors.update(check_variables(self.variables, self.secrets))
+        if self.max_run_duration_seconds is not None and not 1 <= self.max_run_duration_seconds <= MAX_SECONDS:
+            errors["max_run_duration_seconds"] = "The time limit must be between 1 second and 365 days."
+        if self.memory_bytes is not None and not 16 * 1024**2 <= self.memory_bytes <= 2**50:
+            errors["memory_bytes"] = "The memory limit must be between 16 MB and 1 PB."
+        if not 0 <= self.grace_seconds <= 3600:
+            errors["grace_seconds"] = "The grace must be between 0 and 3,600 seconds."
+        if errors:
+            raise ConfigError(errors)
+        return self
+
+
+def check_script(script: str, files: "Sequence[str] | set[str] | None") -> dict[str, str]:
+    if any(unicodedata.category(c) == "Cc" for c in script):
+        return {"script": "The path holds a control character. Rename the file."}
+    if script.startswith("/") or "\\" in script or any(part in {"", ".", ".."} for part in script.split("/")):
+        return {"script": f"{script!r} must be a path inside the folder, with '/', without '..'."}
+    if files is not None and script not in files:
+        import difflib  # noqa: PLC0415 only on a mistake
+
+        close = difflib.get_close_matches(script, list(files), n=1, cutoff=0.5)
+        hint = f" Did you mean {close[0]}?" if close else ""
+        return {"script": f"{script} is not in the snapshot.{hint}"}
+    return {}
+
+
+def check_arguments(name: str, values: Sequence[str]) -> dict[str, str]:
+    total = 0
+    for position, value in enumerate(values, 1):
+        size = len(value.encode("utf-8", "surrogateescape"))
+        total += size + 1
+        if "\0" in value:
+            return {name: f"Argument {position} holds a NUL, which no program can receive. Remove it."}
+        if size > MAX_ARGUMENT_BYTES:
+            return {name: f"Argument {position} has {size:,} bytes; the limit is {MAX_ARGUMENT_BYTES:,}. Put it in a file."}
+    if total > MAX_ARGUMENTS_BYTES:
+        return {name: f"All arguments together have {total:,} bytes; the limit is {MAX_ARGUMENTS_BYTES:,}. Put them in a file."}
+    return {}
+
+
+def check_variables(variables: Mapping[str, str], secrets: Mapping[str, str]) -> dict[str, str]:
+    for name in [*variables, *secrets]:
+        if not VARIABLE.match(name):
+            return {"variables": f"{name!r} is not a variable's name. Use letters, digits and '_', not beginning with a digit."}
+        if name in RESERVED_VARIABLES or name.startswith(RESERVED_PREFIXES):
+            return {"variables": f"{name} is set by the studio. Choose another name."}
+        if name in variables and name in secrets:
+            return {"variables": f"{name} is given twice, as a value and as a secret. Keep one."}
+    for name, value in variables.items():
+        if "\0" in value:
+            return {"variables": f"The value of {name} holds a NUL. Remove it."}
+        if len(value.encode("utf-8", "surrogateescape")) > MAX_ARGUMENT_BYTES:
+            return {"variables": f"The value of {name} is longer than {MAX_ARGUMENT_BYTES:,} bytes. Put it in a file."}
+    return {}
