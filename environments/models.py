@@ -58,7 +58,9 @@ class Lease(models.Model):
         now = timezone.now()
         with transaction.atomic():
             cls.objects.get_or_create(target_id=target_id, defaults={"expires_at": now})
-            free = cls.objects.filter(Q(expires_at__lte=now) | Q(owner=""), target_id=target_id)
+            # A lease that ends later than any can is from before the clock was set back.
+            over = Q(owner="") | Q(expires_at__lte=now) | Q(expires_at__gt=now + 2 * cls.TTL)
+            free = cls.objects.filter(over, target_id=target_id)
             if not free.update(owner=owner, token=F("token") + 1, expires_at=now + cls.TTL):
                 return None
             return cls.objects.values_list("token", flat=True).get(target_id=target_id)

@@ -1,0 +1,166 @@
+"""A run comes into being, and is cancelled. Both are rows first; the bell rings after the commit."""
+
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from environments.models import ComputeTarget, EnvironmentVersion
+from runs.config import ConfigError, ScriptRunConfig
+from runs.models import Experiment, Run, RunEvent, RunParameter, RunTag, Snapshot
+from runs.models.run import new_uid
+from runs.status import ACTIVE, RunStatus
+from studio.accounts.models import User
+from studio.queues import ring
+from studio.workspaces.models import Workspace, name_rule
+
+
+def submit(
+    *,
+    workspace: Workspace,
+    user: User | None,
+    experiment: str,
+    target: ComputeTarget,
+    environment: EnvironmentVersion | None,
+    snapshot: Snapshot,
+    config: ScriptRunConfig,
+    name: str = "",
+    tags: Mapping[str, str | None] | None = None,
+    notes: str = "",
+    copied_from: Run | None = None,
+    parent: Run | None = None,
+    properties: Mapping[str, Any] | None = None,
+    priority: int = 0,
+    request_id: str | None = None,
+) -> Run:
+    """Write the run (NotStarted) and ring for its target. The same ``request_id`` again returns the first run.
+
+    Raises ConfigError with a message per field when something does not fit together.
+    """
+    if request_id:
+        first = Run.objects.filter(workspace=workspace, request_id=request_id).first()
+        if first is not None:
+            return first
+    check(workspace, experiment, target, environment, snapshot, config)
+    try:
+        with transaction.atomic():
+            group, _ = Experiment.objects.get_or_create(workspace=workspace, name=experiment, defaults={"created_by": user})
+            now = timezone.now()
+            Experiment.objects.filter(pk=group.pk).update(last_run_at=now, archived_at=None)
+            number = workspace.next_number()
+            run = Run.objects.create(
+                workspace=workspace,
+                number=number,
+                uid=new_uid(experiment),
+                experiment=group,
+                parent=parent,
+                copied_from=copied_from,
+                name=name or f"{experiment}-{number}"[:255],
+                notes=notes,
+                created_by=user,
+                created_at=now,
+                target=target,
+                environment=environment,
+                snapshot=snapshot,
+                config=config.to_json(),
+                priority=priority,
+                properties={"ContentSnapshotId": snapshot.digest, **(properties or {})},
+                request_id=request_id,
+            )
+            RunEvent.objects.create(run=run, at=now, new=RunStatus.NOT_STARTED)
+            RunTag.objects.bulk_create(
+                [RunTag(run=run, workspace=workspace, name=k, value=v) for k, v in (tags or {}).items()]
+            )
+            RunParameter.objects.bulk_create(
+                [
+                    RunParameter(run=run, workspace=workspace, name=k, value=v, head=v[:100], number=as_number(v))
+                    for k, v in parameters(config.arguments).items()
+                ]
+            )
+            ring(target.pk)
+    except IntegrityError:
+        # The same request arrived twice at once: the other one made the run.
+        first = Run.objects.filter(workspace=workspace, request_id=request_id).first() if request_id else None
+        if first is None:
+            raise
+        return first
+    return run
+
+
+def check(
+    workspace: Workspace,
+    experiment: str,
+    target: ComputeTarget,
+    environment: EnvironmentVersion | None,
+    snapshot: Snapshot,
+    config: ScriptRunConfig,
+) -> None:
+    errors: dict[str, str] = {}
+    try:
+        name_rule(experiment)
+    except Exception as error:  # noqa: BLE001 a ValidationError; its text is the rule
+        errors["experiment"] = f"{experiment!r} is not a name. {getattr(error, 'message', error)}"
+    for label, owner in (("target", target.workspace_id), ("snapshot", snapshot.workspace_id)):
+        if owner != workspace.pk:
+            errors[label] = f"There is no such {label} in this workspace."
+    if environment is not None and environment.environment.workspace_id not in {None, workspace.pk}:
+        errors["environment"] = "There is no such environment in this workspace."
+    known = set(workspace.secrets.filter(name__in=config.secrets.values()).values_list("name", flat=True))
+    for variable, secret in config.secrets.items():
+        if secret not in known:
+            errors["variables"] = f"{variable}: there is no secret named {secret}. Add it in Settings, Secrets."
+    if errors:
+        raise ConfigError(errors)
+
+
+def parameters(arguments: tuple[str, ...]) -> dict[str, str]:
+    """The parameters that arguments spell out: ``--lr 0.1``, ``--lr=0.1``, ``--flag`` (its value is ``true``)."""
+    found: dict[str, str] = {}
+    pending: str | None = None
+    for argument in arguments:
+        is_option = argument.startswith("--") and len(argument) > 2
+        if pending is not None:
+            found[pending] = "true" if is_option else argument
+            pending = None
+            if not is_option:
+                continue
+        if is_option:
+            name, equals, value = argument[2:].partition("=")
+            if not 0 < len(name) <= 250:
+                continue
+            if equals:
+                found[name] = value
+            else:
+                pending = name
+    if pending is not None:
+        found[pending] = "true"
+    return found
+
+
+def as_number(text: str) -> float | None:
+    """The number that a text spells, if it is a finite one."""
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if number - number == 0 else None
+
+
+def cancel(run: Run, user: User | None) -> bool:
+    """Ask for the end of a run. Returns False when it has ended already or its script has."""
+    while run.status in ACTIVE - {RunStatus.FINALIZING, RunStatus.CANCEL_REQUESTED}:
+        with transaction.atomic():
+            if run.move_to(RunStatus.CANCEL_REQUESTED, canceled_by=user):
+                if run.target_id is not None:
+                    ring(run.target_id)
+                return True
+        run.refresh_from_db()  # somebody moved it meanwhile: look again
+    return run.status == RunStatus.CANCEL_REQUESTED
+
+
+def command_text(config: ScriptRunConfig) -> str:
+    """The command line as a person would type it."""
+    line = config.command or ("python", config.script, *config.arguments)
+    return shlex.join(line)
