@@ -7,7 +7,7 @@ from django.utils import timezone
 
 
 class Pack(models.Model):
-    """One stored object that holds many small contents, so that 10,000 files are not 10,000 objects."""
+    """One stored object: a large content, or many small ones, so that 10,000 files are not 10,000 objects."""
 
     name = models.CharField(max_length=80, unique=True)
     size = models.BigIntegerField()
@@ -26,8 +26,7 @@ class Blob(models.Model):
     """SHA-256, lower-case hex."""
     size = models.BigIntegerField()
     """Bytes of the content itself."""
-    pack = models.ForeignKey(Pack, models.PROTECT, null=True, related_name="blobs")
-    """Null: the content is an object of its own."""
+    pack = models.ForeignKey(Pack, models.PROTECT, related_name="blobs")
     offset = models.BigIntegerField(default=0)
     length = models.BigIntegerField()
     """Bytes as stored; fewer than ``size`` when compressed."""
