@@ -1,12 +1,14 @@
 """The content-addressed store of a workspace: rows say what is there, objects of Django's storage hold it.
 
-Small contents are packed: one object holds those that came together, because an object each costs 2.5 s of 10,000. A large
-content is an object of its own, not compressed, so that any part of it can be read. Objects have random names, so that two
-uploads of the same content never meet; rows appear only after the object is on the disk, and the loser of a race is removed.
+Small contents are packed: one object holds those that came together, because an object each costs 2.5 s of
+10,000. A large content is an object of its own, not compressed, so that any part of it can be read. Objects
+have random names, so that two uploads of the same content never meet; rows appear only after the object is on
+the disk, and the loser of a race is removed.
 """
 
 import hashlib
 import io
+import json
 import os
 import secrets
 import time
@@ -19,6 +21,7 @@ from django.conf import settings
 from django.core.files.base import ContentFile, File
 from django.core.files.storage import default_storage
 from django.db import connection, transaction
+from django.db.models.expressions import RawSQL
 
 from studio.models import Blob, Pack
 from studio.paths import private_dir
@@ -28,6 +31,10 @@ SMALL = 1024 * 1024
 PACK = 16 * 1024 * 1024
 PIECE = 1024 * 1024
 PART_AGE = 7 * 24 * 3600
+UNNEST = {
+    "sqlite": "SELECT value FROM json_each(%s)",
+    "postgresql": "SELECT jsonb_array_elements_text(%s::jsonb)",
+}
 
 
 class BlobError(ValueError):
@@ -43,7 +50,9 @@ class PartOffset(BlobError):
 
     def __init__(self, have: int, offset: int) -> None:
         self.have = have
-        super().__init__(f"offset: {have:,} bytes are here, so the next piece begins there, not at {offset:,}.")
+        super().__init__(
+            f"offset: {have:,} bytes are here, so the next piece begins there, not at {offset:,}."
+        )
 
 
 class _Measured(File):  # type: ignore[type-arg]
@@ -51,13 +60,14 @@ class _Measured(File):  # type: ignore[type-arg]
 
     def __init__(self, file: BinaryIO, size: int) -> None:
         super().__init__(cast("IO[Any]", file), name="content")
+        self.source = file
         self.size = size
         self.sha256 = hashlib.sha256()
         self.seen = 0
 
     def chunks(self, chunk_size: int | None = None) -> Iterator[bytes]:
         # Not ``File.chunks``: that seeks back, which a stream cannot.
-        while block := self.file.read(PIECE):
+        while block := self.source.read(PIECE):
             self.seen += len(block)
             if self.seen > self.size:
                 return
@@ -65,7 +75,7 @@ class _Measured(File):  # type: ignore[type-arg]
             yield block
 
     def read(self, count: int = -1) -> bytes:
-        block: bytes = self.file.read(count)
+        block = self.source.read(count)
         self.seen += len(block)
         self.sha256.update(block)
         return block
@@ -89,7 +99,7 @@ class BlobStore:
 
     def sizes(self, digests: Iterable[str]) -> dict[str, int]:
         """Digest → bytes, of those that are there."""
-        return {digest: size for digest, size in self._rows(digests, "digest", "size")}
+        return dict(self._rows(digests, "digest", "size"))
 
     def missing(self, digests: Iterable[str]) -> set[str]:
         wanted = set(digests)
@@ -100,14 +110,16 @@ class BlobStore:
         return self._row(digest).size
 
     def _rows(self, digests: Iterable[str], *columns: str) -> Iterator[tuple[Any, ...]]:
-        wanted = list(set(digests))
-        step = (connection.features.max_query_params or 20_001) - 1
-        for start in range(0, len(wanted), step):
-            rows = Blob.objects.filter(workspace_id=self.workspace_id, digest__in=wanted[start : start + step])
-            yield from rows.values_list(*columns)
+        # One parameter for all digests: a thousand placeholders at a time take Django three times as long.
+        listed = RawSQL(UNNEST[connection.vendor], [json.dumps(list(digests))])  # noqa: S611 fixed text
+        yield from Blob.objects.filter(workspace_id=self.workspace_id, digest__in=listed).values_list(
+            *columns
+        )
 
     def _row(self, digest: str) -> Blob:
-        row = Blob.objects.select_related("pack").filter(workspace_id=self.workspace_id, digest=digest).first()
+        row = (
+            Blob.objects.select_related("pack").filter(workspace_id=self.workspace_id, digest=digest).first()
+        )
         if row is None:
             raise BlobMissing(digest)
         return row
@@ -141,7 +153,8 @@ class BlobStore:
         return zstandard.ZstdDecompressor().decompress(stored, row.size) if row.compressed else stored
 
     def read_many(self, digests: Iterable[str]) -> Iterator[tuple[str, bytes]]:
-        """Each content once, whole, in the order in which they lie in the storage. Raises BlobMissing before the first."""
+        """Each content once, whole, in the order in which they lie in the storage. Raises BlobMissing before
+        the first."""
         wanted = set(digests)
         columns = ("pack_id", "offset", "digest", "pack__name", "length", "size", "compressed")
         rows = sorted(self._rows(wanted, *columns))
@@ -168,8 +181,8 @@ class BlobStore:
     def put_many(self, contents: Iterable[tuple[str, bytes]]) -> int:
         """Store contents that are not there yet; return how many were new.
 
-        At most one pack is held in memory. Raises BlobError for a content that has another digest; what came before it
-        may have been stored.
+        At most one pack is held in memory. Raises BlobError for a content that has another digest; what came
+        before it may have been stored.
         """
         compress = zstandard.ZstdCompressor(level=1).compress
         rows: list[Blob] = []
@@ -177,7 +190,9 @@ class BlobStore:
         new = 0
 
         def flush() -> int:
-            stored = self._record(default_storage.save(_object_name(), ContentFile(bytes(pack))), len(pack), rows)
+            stored = self._record(
+                default_storage.save(_object_name(), ContentFile(bytes(pack))), len(pack), rows
+            )
             rows.clear()
             pack.clear()
             return stored
@@ -262,8 +277,8 @@ class BlobStore:
     def part(self, digest: str, offset: int, size: int, data: bytes | Iterable[bytes]) -> int:
         """Add a piece at ``offset`` of a content of ``size`` bytes; return how many are here now.
 
-        The last piece verifies and stores it. Raises PartOffset when the piece leaves a gap, BlobError when there are too
-        many bytes or the whole has another digest; the pieces are dropped then.
+        The last piece verifies and stores it. Raises PartOffset when the piece leaves a gap, BlobError when
+        there are too many bytes or the whole has another digest; the pieces are dropped then.
         """
         if digest in (stored := self.sizes([digest])):
             return stored[digest]
@@ -278,7 +293,8 @@ class BlobStore:
             have = file.seek(0, os.SEEK_END)
             if offset > have:
                 raise PartOffset(have, offset)
-            # A repeated piece is cut to what is new; the digest at the end proves that the old bytes were the same.
+            # A repeated piece is cut to what is new; the digest at the end proves that the old bytes were the
+            # same.
             skip = have - offset
             for block in [data] if isinstance(data, bytes) else data:
                 fresh = block[skip:]
@@ -337,7 +353,8 @@ def _batches(contents: Iterable[tuple[str, bytes]]) -> Iterator[list[tuple[str, 
 
 
 def _settle(name: str) -> None:
-    """Bring an object to the disk before a row says that it is there. Storages without local files do so themselves."""
+    """Bring an object to the disk before a row says that it is there. Storages without local files do so
+    themselves."""
     try:
         path = default_storage.path(name)
     except NotImplementedError:
