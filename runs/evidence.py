@@ -68,6 +68,8 @@ def derive(evidence: Evidence) -> Verdict:
     """Decide from the evidence alone. See the table in tests/runs/test_evidence.py."""
     if evidence.exit is not None:
         return Verdict(Kind.ENDED, reason_of(evidence.exit))
+    if not evidence.exists:
+        return Verdict(Kind.LOST, EndReason.SUPERVISOR_LOST)
     if not evidence.claimed:
         return Verdict(Kind.NOT_CLAIMED)
     if evidence.claim_boot_id and evidence.boot_id and evidence.claim_boot_id != evidence.boot_id:

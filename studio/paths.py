@@ -1,8 +1,10 @@
 """Where the studio keeps its private files, and how they are made."""
 
 import contextlib
+import hashlib
 import os
 import secrets
+import tempfile
 from pathlib import Path
 
 
@@ -27,3 +29,13 @@ def generated(path: Path, *, nbytes: int = 48) -> str:
             os.link(draft, path)
         draft.unlink()
     return path.read_text().strip()
+
+
+def socket_path(data_dir: Path) -> Path:
+    """Where the embedded queue server listens. The kernel takes at most 107 bytes for the address of a unix socket, so for
+    a data directory with a long path it lies in a private folder of the temporary directory."""
+    path = data_dir / "doorbell" / "valkey.sock"
+    if len(os.fsencode(path)) <= 107:
+        return path
+    short = hashlib.sha256(os.fsencode(data_dir)).hexdigest()[:16]
+    return Path(tempfile.gettempdir()) / f"runstead-{os.getuid()}-{short}" / "valkey.sock"

@@ -12,7 +12,7 @@ from typing import Any
 import environ
 from django.core.exceptions import ImproperlyConfigured
 
-from studio.paths import generated, private_dir
+from studio.paths import generated, private_dir, socket_path
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -142,7 +142,7 @@ DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # The doorbell. Messages are ids as JSON: whoever can write to the queue must not be able to run code.
-REDIS_SOCKET = DATA_DIR / "doorbell" / "valkey.sock"
+REDIS_SOCKET = socket_path(DATA_DIR)
 REDIS_URL = setting("REDIS_URL") or f"unix://{REDIS_SOCKET}?db=0"
 REDIS_EMBEDDED = not setting("REDIS_URL")
 RQ_QUEUES = {

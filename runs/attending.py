@@ -1,0 +1,443 @@
+"""The attendant: the one owner of everything that touches a target.
+
+Held by a lease row with a fencing token; one connection; one thread. Long transfers and layouts run beside it in a small
+pool and never in the way of observing. Each turn: load what is to be done (a short read), do it on the target (no
+transaction), apply what came back (a short transaction per run, guarded by the token).
+"""
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import timedelta
+from typing import Any
+
+from django.db import Error as DatabaseError
+from django.db import connection, transaction
+from django.db.models import Q
+from django.utils import timezone
+
+from environments import builds, inrun
+from environments.host import Host, HostError, HostLost
+from environments.models import Build, BuildStatus, ComputeTarget, Lease
+from environments.target import note_probe, note_reached, note_unreachable, open_target
+from runs import finishing, preparing
+from runs.applying import LeaseLost, Part, Watched, apply_build, apply_run, end_run, guard, read_evidence
+from runs.config import ScriptRunConfig
+from runs.evidence import Kind
+from runs.models import LogStream, Run
+from runs.models.run import new_attempt
+from runs.status import ACTIVE, EndReason, RunStatus
+
+log = logging.getLogger("runstead.attending")
+
+POLL_SECONDS = 4.0
+"""How long one look at the target waits for something to change; a bell ends it at once."""
+REPORT_BYTES = 4 * 1024**2
+KEEP_WARM = timedelta(minutes=10)
+"""An idle connection is kept this long, so that the next run pays for no sign-in."""
+RELOAD_SECONDS = 2.0
+PREPARED_AHEAD = 4
+"""Runs laid out beyond the free slots, so that a slot never waits for a copy."""
+RELAUNCH_SECONDS = 5.0
+MAX_LAUNCHES = 4
+POOL = 4
+
+Key = tuple[str, int]
+
+
+class Attendant(threading.Thread):
+    """Attends one target until told to stop, idle for long, or robbed of its lease."""
+
+    def __init__(self, target_id: int, token: int, owner: str) -> None:
+        super().__init__(name=f"attend-{target_id}", daemon=True)
+        self.target_id = target_id
+        self.token = token
+        self.owner = owner
+        self.stopping = False
+        self.host: Host | None = None
+        self.woken = threading.Event()
+        self.pool = ThreadPoolExecutor(POOL, thread_name_prefix=f"attend-{target_id}")
+        self.busy: dict[Key, Future[None]] = {}
+        self.watched: dict[Key, Watched] = {}
+        self.shipped: set[str] = set()
+        """Snapshots known to be on the target, so that a hundred runs of one cost no question."""
+        self.postponed: dict[Key, float] = {}
+        self.tries: dict[Key, int] = {}
+        self.used_at = timezone.now()
+        self.loaded_at = 0.0
+        self.work: list[Run] = []
+
+    # Called from other threads.
+
+    def wake(self) -> None:
+        self.woken.set()
+        host = self.host
+        if host is not None:
+            with contextlib.suppress(HostLost):
+                host.poke()
+
+    def stop(self) -> None:
+        self.stopping = True
+        self.wake()
+
+    # The thread.
+
+    def run(self) -> None:
+        delay = 0.5
+        try:
+            while not self.stopping:
+                try:
+                    self.connect()
+                    delay = 0.5
+                    return
+                except (HostLost, HostError, OSError) as error:
+                    self.lost(error)
+                except DatabaseError as error:
+                    log.warning("target %s: the database is away: %s", self.target_id, error)
+                    connection.close()
+                self.woken.clear()
+                self.woken.wait(delay)
+                delay = min(delay * 2, 15.0)
+        except LeaseLost:
+            log.info("target %s: another attendant took over", self.target_id)
+        except Exception:
+            log.exception("target %s: the attendant stops", self.target_id)
+        finally:
+            self.pool.shutdown(wait=True, cancel_futures=True)
+            with contextlib.suppress(DatabaseError):
+                Lease.release(self.target_id, self.token)
+            connection.close()
+
+    def connect(self) -> None:
+        target = ComputeTarget.objects.get(pk=self.target_id)
+        self.watched.clear()
+        self.shipped.clear()
+        self.work.clear()
+        self.loaded_at = 0.0
+        with open_target(target) as host:
+            self.target = target
+            self.inrun = self.send_inrun(host)
+            note_reached(target)
+            Run.objects.filter(target=target, unreachable_since__isnull=False).update(unreachable_since=None)
+            self.host = host
+            try:
+                self.start(("probe", self.target_id), lambda: note_probe(target, host))
+                self.attend(host)
+            finally:
+                self.host = None
+                self.settle()
+
+    def lost(self, error: Exception) -> None:
+        """The target does not answer. That is noted, and changes no run's status."""
+        log.warning("target %s: %s", self.target_id, error)
+        with contextlib.suppress(DatabaseError):
+            note_unreachable(self.target_id, str(error))
+            launched = Run.objects.filter(target_id=self.target_id, launched=True, status__in=ACTIVE)
+            launched.filter(unreachable_since=None).update(unreachable_since=timezone.now())
+
+    def send_inrun(self, host: Host) -> str:
+        digest, data = inrun.sdk_zip()
+        host.put_lib(digest, data)
+        return digest
+
+    def settle(self) -> None:
+        """Wait for the pool's work on a connection that is gone; it fails by itself."""
+        for future in list(self.busy.values()):
+            with contextlib.suppress(Exception):
+                future.result(timeout=30)
+        self.busy.clear()
+
+    def attend(self, host: Host) -> None:
+        while not self.stopping:
+            self.reap()
+            if self.woken.is_set() or time.monotonic() - self.loaded_at > RELOAD_SECONDS:
+                self.woken.clear()
+                self.load()
+            self.cancel(host)
+            self.take()
+            self.advance(host)
+            self.launch(host)
+            entries = [w.entry() for w in self.watched.values() if time.monotonic() >= w.skip_until]
+            if entries:
+                draining = any(w.verdict and w.verdict.kind in {Kind.ENDED, Kind.LOST} for w in self.watched.values())
+                timeout = 0.0 if self.woken.is_set() or draining else POLL_SECONDS
+                self.report(host, *host.watch(entries, timeout=timeout, limit=REPORT_BYTES))
+            elif self.work or self.busy:
+                self.woken.wait(RELOAD_SECONDS)
+            else:
+                if timezone.now() - self.used_at > KEEP_WARM:
+                    return
+                self.woken.wait(30)
+                host.hello()  # notices a connection that has died in the meantime
+
+    # What is to be done.
+
+    def load(self) -> None:
+        """Read the active runs of the target: all that are launched, and as many waiting ones as may matter now."""
+        self.loaded_at = time.monotonic()
+        self.target.refresh_from_db(fields=["slots", "enabled"])
+        related = ("workspace", "experiment", "environment__environment", "build", "parent", "target", "snapshot", "created_by")
+        active = Run.objects.filter(target_id=self.target_id, status__in=ACTIVE).select_related(*related)
+        ahead = self.target.slots + PREPARED_AHEAD
+        urgent = Q(launched=True) | Q(status__in=[RunStatus.CANCEL_REQUESTED, RunStatus.FINALIZING])
+        first = active.exclude(urgent).order_by("-priority", "number")
+        self.work = [*active.filter(urgent).order_by("number"), *first[:ahead]]
+        if self.work:
+            self.used_at = timezone.now()
+        for run in self.work:
+            if run.launched and run.final is None and run.status != RunStatus.FINALIZING:
+                self.watch_run(run)
+
+    def watch_run(self, run: Run) -> Watched:
+        key = ("run", run.pk)
+        if key not in self.watched:
+            sizes = dict(LogStream.objects.filter(run=run).values_list("name", "size"))
+            self.watched[key] = Watched(
+                run.pk, "runs", run.attempt, sizes.pop("log", 0), run.records_offset, run.samples_offset, run.times_offset,
+                files=sizes,
+            )  # fmt: skip
+        return self.watched[key]
+
+    def watch_build(self, build: Build) -> None:
+        key = ("build", build.pk)
+        if key not in self.watched:
+            size = LogStream.objects.filter(build=build, name="log").values_list("size", flat=True).first()
+            self.watched[key] = Watched(build.pk, "builds", build.attempt, size or 0)
+
+    def cancel(self, host: Host) -> None:
+        for run in self.work:
+            if run.status != RunStatus.CANCEL_REQUESTED or run.final is not None:
+                continue
+            if not run.launched:
+                with transaction.atomic():
+                    guard(self.target_id, self.token)
+                    run.move_to(RunStatus.CANCELED, reason=EndReason.CANCELED)
+                continue
+            watched = self.watch_run(run)
+            if not watched.cancel_sent:
+                host.cancel(run.attempt, ScriptRunConfig.from_json(run.config).grace_seconds, dir="runs")
+                watched.cancel_sent = True
+
+    def take(self) -> None:
+        """NotStarted → Preparing: the attempt has a name before anything is done for it."""
+        for run in self.work:
+            if run.status == RunStatus.NOT_STARTED:
+                with transaction.atomic():
+                    guard(self.target_id, self.token)
+                    run.move_to(RunStatus.PREPARING, attempt=new_attempt(), waiting_for="")
+
+    def advance(self, host: Host) -> None:
+        """Send contents, build or find the environment, lay out; collect what has ended. All in the pool."""
+        for run in self.work:
+            key = ("run", run.pk)
+            if key in self.busy or time.monotonic() < self.postponed.get(key, 0.0):
+                continue
+            if run.status == RunStatus.PREPARING:
+                build = self.environment(run, host)
+                if build is not None:
+                    self.start(key, lambda run=run, build=build: self.prepare(run, build, host))
+            elif run.status == RunStatus.FINALIZING:
+                self.watched.pop(key, None)
+                self.start(key, lambda run=run: finishing.finish(run, host, target_id=self.target_id, token=self.token))
+
+    def environment(self, run: Run, host: Host) -> Build | None:
+        """The ready build that the run needs, or None while it is not ready (or the run has failed for it)."""
+        assert run.environment is not None
+        build = run.build
+        if build is None:
+            build = builds.ensure(self.target, run.environment)
+            Run.objects.filter(pk=run.pk).update(build=build)
+            run.build = build
+        if build.status == BuildStatus.READY:
+            return build
+        key = ("build", build.pk)
+        if key in self.busy:
+            return None
+        if build.status == BuildStatus.FAILED:
+            if build.ended_at is not None and build.ended_at > run.created_at:
+                with transaction.atomic():
+                    guard(self.target_id, self.token)
+                    run.move_to(
+                        RunStatus.FAILED,
+                        reason=EndReason.ENVIRONMENT_FAILED,
+                        error={"type": "Environment", "message": build.error, "build": build.pk},
+                    )
+                return None
+            builds.retry(build)  # it failed for an earlier run: a new one deserves a new try
+        if build.status == BuildStatus.WAITING:
+            self.start(key, lambda: self.begin_build(build, host))
+        elif build.status == BuildStatus.BUILDING:
+            self.watch_build(build)
+        note = f"Building the environment {run.environment}"
+        if run.waiting_for != note:
+            Run.objects.filter(pk=run.pk, status=RunStatus.PREPARING).update(waiting_for=note)
+            run.waiting_for = note
+        return None
+
+    def begin_build(self, build: Build, host: Host) -> None:
+        with transaction.atomic():
+            guard(self.target_id, self.token)
+            builds.new_attempt(build)
+        LogStream.objects.filter(build=build).delete()
+        builds.begin(build, host, self.target)
+
+    def prepare(self, run: Run, build: Build, host: Host) -> None:
+        assert run.snapshot is not None
+        compress = self.target.transport != "local"
+        if run.snapshot.digest not in self.shipped:
+            preparing.ship(run.snapshot, host, compress=compress)
+            self.shipped.add(run.snapshot.digest)
+        preparing.lay_out(run, build, host, self.inrun, compress=compress)
+        with transaction.atomic():
+            guard(self.target_id, self.token)
+            run.move_to(RunStatus.QUEUED, waiting_for="")
+
+    def launch(self, host: Host) -> None:
+        """Start queued runs while slots are free. That a launch may have been sent is written before it is."""
+        taken = sum(1 for run in self.work if run.launched and run.final is None)
+        free = self.target.slots - taken if self.target.enabled else 0
+        ready = [run for run in self.work if run.status == RunStatus.QUEUED and not run.launched]
+        starting: list[Watched] = []
+        for run in ready[: max(free, 0)]:
+            with transaction.atomic():
+                guard(self.target_id, self.token)
+                if not Run.objects.filter(pk=run.pk, status=RunStatus.QUEUED).update(launched=True):
+                    continue
+            run.launched = True
+            starting.append(self.watch_run(run))
+        if starting:
+            self.send_launch(host, starting)
+
+    def send_launch(self, host: Host, starting: list[Watched]) -> None:
+        for watched in starting:
+            watched.launched_at = time.monotonic()
+            watched.launches += 1
+        host.launch([(watched.dir, watched.attempt) for watched in starting])
+
+    # What came back.
+
+    def report(self, host: Host, found: list[dict[str, Any]], body: bytes) -> None:
+        by_attempt = {w.attempt: (key, w) for key, w in self.watched.items()}
+        offset = 0
+        again: list[Watched] = []
+        for item in found:
+            parts: list[Part] = []
+            for name, start, length in item["parts"]:
+                parts.append((name, start, body[offset : offset + length]))
+                offset += length
+            if item["attempt"] not in by_attempt:
+                continue
+            key, watched = by_attempt[item["attempt"]]
+            read_evidence(watched, item["evidence"])
+            watched.quiet = not parts
+            try:
+                self.digest(host, key, watched, parts, again)
+                watched.seen, watched.errors = item["rev"], 0
+            except (LeaseLost, HostLost, DatabaseError):
+                raise
+            except Exception:
+                watched.errors += 1
+                watched.skip_until = time.monotonic() + min(2.0**watched.errors, 60.0)
+                log.exception("%s %s: what the target reported could not be applied", *key)
+        reported = {item["attempt"] for item in found}
+        for key, watched in list(self.watched.items()):
+            # Nothing new from one that has ended: all its bytes are here.
+            if watched.attempt not in reported and watched.verdict and time.monotonic() >= watched.skip_until:
+                self.judge(host, key, watched, again)
+        if again:
+            self.send_launch(host, again)
+
+    def digest(self, host: Host, key: Key, watched: Watched, parts: list[Part], again: list[Watched]) -> None:
+        apply = apply_run if key[0] == "run" else apply_build
+        apply(watched, parts, target_id=self.target_id, token=self.token)
+        if watched.quiet:
+            self.judge(host, key, watched, again)
+
+    def judge(self, host: Host, key: Key, watched: Watched, again: list[Watched]) -> None:
+        """All bytes known to be there have been read: act on what the evidence says."""
+        assert watched.verdict is not None
+        kind = watched.verdict.kind
+        if kind is Kind.NOT_CLAIMED:
+            self.unclaimed(host, watched, again)
+        elif kind is Kind.LOST:
+            # Proven by one look. Look again after ending what is left: the record may have been written in between.
+            host.kill(watched.attempt, dir=watched.dir)
+            verdict = read_evidence(watched, host.inspect([(watched.dir, watched.attempt)])[watched.attempt])
+            if verdict.kind is Kind.LOST:
+                self.ended(host, key, watched)
+        elif kind is Kind.ENDED:
+            self.ended(host, key, watched)
+
+    def unclaimed(self, host: Host, watched: Watched, again: list[Watched]) -> None:
+        """The start was asked for and nobody has claimed it. Asking again is safe: the claim lets one start only."""
+        if time.monotonic() - watched.launched_at < RELAUNCH_SECONDS:
+            return
+        if watched.launches < MAX_LAUNCHES:
+            again.append(watched)
+        elif host.void(watched.attempt, dir=watched.dir):
+            # The studio took the claim itself: now it is certain that nothing will start.
+            log.error("attempt %s: %s launches, no start", watched.attempt, watched.launches)
+
+    def ended(self, host: Host, key: Key, watched: Watched) -> None:
+        if key[0] == "run":
+            end_run(watched, target_id=self.target_id, token=self.token)
+        else:
+            build = Build.objects.get(pk=watched.row_id)
+            with transaction.atomic():
+                guard(self.target_id, self.token)
+                builds.finish(build, watched.evidence.exit, self.build_log(build), facts=host.build_facts(build.key))
+        del self.watched[key]
+        self.woken.set()
+
+    def build_log(self, build: Build) -> bytes:
+        stream = LogStream.objects.filter(build=build, name="log").first()
+        if stream is None:
+            return b""
+        from runs.logs import Reader  # noqa: PLC0415
+
+        return Reader(stream).read(max(0, stream.size - 65536), 65536)
+
+    # The pool.
+
+    def start(self, key: Key, job: Callable[[], None]) -> None:
+        def guarded() -> None:
+            try:
+                job()
+            finally:
+                self.wake()
+
+        self.busy[key] = self.pool.submit(guarded)
+
+    def reap(self) -> None:
+        """See how the pool's work ended. What failed for a reason of ours is tried again, then fails the run."""
+        for key, future in list(self.busy.items()):
+            if not future.done():
+                continue
+            del self.busy[key]
+            error = future.exception()
+            if error is None:
+                self.postponed.pop(key, None)
+            elif isinstance(error, LeaseLost | HostLost):
+                raise error
+            elif isinstance(error, DatabaseError):
+                self.postponed[key] = time.monotonic() + 1.0
+            else:
+                self.failed(key, error)
+
+    def failed(self, key: Key, error: BaseException) -> None:
+        log.error("%s %s failed in the studio", *key, exc_info=error)
+        permanent = isinstance(error, HostError) and error.permanent
+        tries = self.tries[key] = self.tries.get(key, 0) + 1
+        if key[0] != "run" or (tries < 3 and not permanent):
+            self.postponed[key] = time.monotonic() + 2.0**tries
+            return
+        run = Run.objects.get(pk=key[1])
+        if run.is_final:
+            return
+        reason = EndReason.DISK_FULL if isinstance(error, HostError) and error.code == "disk_full" else EndReason.STUDIO_ERROR
+        with transaction.atomic():
+            guard(self.target_id, self.token)
+            run.move_to(RunStatus.FAILED, reason=reason, error={"type": type(error).__name__, "message": str(error)})

@@ -1,0 +1,134 @@
+"""A run whose script has ended comes home: outputs collected, log compared, final status, directory removed."""
+
+import hashlib
+import logging
+import tempfile
+from datetime import UTC, datetime
+from typing import Any
+
+from django.conf import settings
+from django.db import transaction
+from django.utils import timezone
+
+from environments.host import Host, HostError
+from runs import logs
+from runs.applying import guard
+from runs.models import Artifact, LogStream, Run, RunEvent
+from runs.status import EndReason
+from studio.blobs import BlobStore
+from studio.queues import later
+
+log = logging.getLogger("runstead.finishing")
+
+PIECE = 8 * 1024**2
+SMALL = 1024**2
+SEAL = "runs.tasks.seal"
+
+
+def finish(run: Run, host: Host, *, target_id: int, token: int) -> None:
+    """Collect, compare, end. May be repeated from the start at any point; the last step is the status."""
+    files, skipped = host.outputs(run.attempt)
+    artifacts = collect(run, host, files)
+    artifacts += [_skipped(run, item["path"], item["why"]) for item in skipped]
+    record = run.final or {}
+    complete = compare_log(run, record)
+    with transaction.atomic():
+        guard(target_id, token)
+        Artifact.objects.filter(run=run).delete()
+        Artifact.objects.bulk_create(artifacts, batch_size=500)
+        LogStream.objects.filter(run=run, name="log").update(total=(record.get("log") or {}).get("total"))
+        if record.get("killed"):
+            RunEvent.objects.create(run=run, detail=f"{record['killed']} left-over processes of the run were ended.")
+        if not run.move_to(EndReason(run.reason).status, log_complete=complete):
+            return
+    later(SEAL, run.pk)
+    if complete and all(item.digest for item in artifacts):
+        clean(run, host)
+
+
+def clean(run: Run, host: Host) -> None:
+    """Everything came home: the directory on the target is no longer needed."""
+    try:
+        host.remove(run.attempt, dir="runs")
+    except HostError as error:
+        log.warning("run %s: its directory stays on the target: %s", run.pk, error)
+    else:
+        Run.objects.filter(pk=run.pk).update(cleaned_at=timezone.now())
+
+
+def compare_log(run: Run, record: dict[str, Any]) -> bool | None:
+    """Whether the kept log equals the target's, by size and SHA-256; None when the target never said."""
+    said = record.get("log") or {}
+    if "sha256" not in said:
+        return None
+    stream = LogStream.objects.filter(run=run, name="log").first()
+    size, digest = logs.digest(stream) if stream is not None else (0, hashlib.sha256().hexdigest())
+    return bool(size == said.get("bytes") and digest == said["sha256"])
+
+
+def collect(run: Run, host: Host, files: list[dict[str, Any]]) -> list[Artifact]:
+    """Fetch contents that the workspace lacks; return the rows to write."""
+    store = BlobStore(run.workspace_id)
+    total = sum(item["size"] for item in files)
+    if total > settings.OUTPUT_MAX_BYTES:
+        limit = settings.OUTPUT_MAX_BYTES
+        why = f"The outputs have {total:,} bytes together; the limit is {limit:,} (RUNSTEAD_OUTPUT_MAX_BYTES)."
+        return [_skipped(run, item["path"], why) for item in files]
+    lacking = store.missing({item["sha256"] for item in files})
+    rows: list[Artifact] = []
+    batch: dict[str, bytes] = {}
+    for item in files:
+        row = Artifact(
+            run=run,
+            path=item["path"],
+            size=item["size"],
+            mode=item["mode"],
+            digest=item["sha256"],
+            modified_at=datetime.fromtimestamp(item["mtime"], UTC),
+        )
+        if item["sha256"] in lacking and item["sha256"] not in batch:
+            try:
+                if item["size"] <= SMALL:
+                    batch[item["sha256"]] = _read_small(run, host, item)
+                else:
+                    _read_large(run, host, item, store)
+            except (HostError, Changed) as error:
+                row = _skipped(run, item["path"], f"It could not be collected: {error}")
+        rows.append(row)
+        if sum(map(len, batch.values())) > 2 * PIECE:
+            store.put_many(list(batch.items()))
+            lacking -= batch.keys()
+            batch.clear()
+    store.put_many(list(batch.items()))
+    return rows
+
+
+class Changed(Exception):
+    """A file is not what it was when the outputs were listed."""
+
+
+def _read_small(run: Run, host: Host, item: dict[str, Any]) -> bytes:
+    data = host.read(run.attempt, item["path"], 0, item["size"])
+    if hashlib.sha256(data).hexdigest() != item["sha256"]:
+        raise Changed("it changed after the run had ended")
+    return data
+
+
+def _read_large(run: Run, host: Host, item: dict[str, Any], store: BlobStore) -> None:
+    with tempfile.TemporaryFile(dir=settings.FILE_UPLOAD_TEMP_DIR) as file:
+        offset = 0
+        while offset < item["size"]:
+            piece = host.read(run.attempt, item["path"], offset, min(PIECE, item["size"] - offset))
+            if not piece:
+                raise Changed("it became shorter after the run had ended")
+            file.write(piece)
+            offset += len(piece)
+        file.seek(0)
+        try:
+            store.put_file(file, item["sha256"], item["size"])
+        except ValueError as error:
+            raise Changed("it changed after the run had ended") from error
+
+
+def _skipped(run: Run, path: str, why: str) -> Artifact:
+    return Artifact(run=run, path=path[:1024], size=0, skipped=why[:200])

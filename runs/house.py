@@ -1,0 +1,135 @@
+"""The process that holds attendants: an RQ worker runs it; one process attends many targets, a thread each.
+
+It listens to the bell, takes free leases of targets that have work, and renews them. It leaves when nothing has been to do
+for a while, or when its worker is told to stop. Any number of houses may exist: the leases decide.
+"""
+
+import contextlib
+import ctypes
+import logging
+import os
+import secrets
+import signal
+import socket
+import sys
+import threading
+import time
+from types import FrameType
+
+from django.db import Error as DatabaseError
+from django.db import close_old_connections, connection
+from django.utils import timezone
+from redis.exceptions import RedisError
+
+from environments.models import Lease
+from runs.attending import Attendant
+from runs.models import Run
+from runs.status import ACTIVE
+from studio.queues import BELL, redis
+
+log = logging.getLogger("runstead.house")
+
+RENEW_SECONDS = 1.0
+IDLE_SECONDS = 30.0
+PR_SET_PDEATHSIG = 1
+
+
+class House:
+    def __init__(self) -> None:
+        self.owner = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"[:64]
+        self.attendants: dict[int, Attendant] = {}
+        self.rung: set[int] = set()
+        self.bell = threading.Event()
+        self.stopping = False
+        self.lock = threading.Lock()
+
+    def run(self) -> None:
+        """Stay until idle or told to stop."""
+        self.obey()
+        listener = threading.Thread(target=self.listen, name="bell", daemon=True)
+        listener.start()
+        idle_since = time.monotonic()
+        swept_at = 0.0
+        while not self.stopping:
+            try:
+                self.renew()
+                with self.lock:
+                    rung, self.rung = self.rung, set()
+                if rung or time.monotonic() - swept_at > RENEW_SECONDS:
+                    swept_at = time.monotonic()
+                    self.open(rung | waiting_targets())
+            except DatabaseError as error:
+                log.warning("the database is away: %s", error)
+                connection.close()
+            if self.attendants:
+                idle_since = time.monotonic()
+            elif time.monotonic() - idle_since > IDLE_SECONDS:
+                break
+            self.bell.wait(RENEW_SECONDS)
+            self.bell.clear()
+        self.close()
+
+    def obey(self) -> None:
+        """End cleanly on SIGTERM, and when the worker above us dies."""
+        if sys.platform == "linux":
+            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+        def stop(number: int, frame: FrameType | None) -> None:
+            self.stopping = True
+            self.bell.set()
+
+        signal.signal(signal.SIGTERM, stop)
+
+    def renew(self) -> None:
+        for target_id, attendant in list(self.attendants.items()):
+            if not attendant.is_alive():
+                del self.attendants[target_id]
+        held = {target_id: attendant.token for target_id, attendant in self.attendants.items()}
+        for target_id in held.keys() - Lease.renew(self.owner, held):
+            log.warning("target %s: the lease was lost", target_id)
+            self.attendants[target_id].stop()
+
+    def open(self, target_ids: set[int]) -> None:
+        for target_id in target_ids - self.attendants.keys():
+            token = Lease.take(target_id, self.owner)
+            if token is not None:
+                self.attendants[target_id] = Attendant(target_id, token, self.owner)
+                self.attendants[target_id].start()
+
+    def listen(self) -> None:
+        """Hear the bell. It may go away and come back; the sweep of the main loop covers for it meanwhile."""
+        while not self.stopping:
+            with contextlib.suppress(RedisError, OSError), redis().pubsub(ignore_subscribe_messages=True) as sub:
+                sub.subscribe(BELL)
+                while not self.stopping:
+                    message = sub.get_message(timeout=1.0)
+                    if message is not None:
+                        self.hear(int(message["data"]))
+            time.sleep(0.2)
+
+    def hear(self, target_id: int) -> None:
+        attendant = self.attendants.get(target_id)
+        if attendant is not None and attendant.is_alive():
+            attendant.wake()
+            return
+        with self.lock:
+            self.rung.add(target_id)
+        self.bell.set()
+
+    def close(self) -> None:
+        for attendant in self.attendants.values():
+            attendant.stop()
+        for attendant in self.attendants.values():
+            attendant.join(timeout=10)
+        close_old_connections()
+
+
+def waiting_targets() -> set[int]:
+    """Targets that have work and nobody who attends them."""
+    attended = Lease.live(timezone.now()).values("target_id")
+    return set(
+        Run.objects.filter(status__in=ACTIVE, target__isnull=False)
+        .exclude(target_id__in=attended)
+        .values_list("target_id", flat=True)
+        .distinct()
+    )

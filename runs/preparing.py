@@ -1,0 +1,88 @@
+"""A run made ready on its target: contents sent, directory laid out."""
+
+import io
+import secrets
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from django.conf import settings
+
+from environments.host import Host, HostError
+from environments.models import Build
+from runs import snapshots
+from runs.command import argv, variables
+from runs.config import ScriptRunConfig
+from runs.models import Run, Snapshot
+from studio.blobs import BlobStore
+from studio.workspaces.models import Secret
+
+# Contents above this size are streamed one by one; smaller ones are read together, pack by pack.
+STREAMED = 4 * 1024**2
+
+
+def ship(snapshot: Snapshot, host: Host, *, compress: bool) -> None:
+    """Send those contents of a snapshot that the target lacks."""
+    store = BlobStore(snapshot.workspace_id)
+    wanted = {snapshot.digest: store.size(snapshot.digest), **snapshots.contents(snapshot)}
+    missing = host.missing_blobs(list(wanted))
+    host.put_blobs(_contents(store, {digest: wanted[digest] for digest in missing}), compress=compress)
+
+
+def _contents(store: BlobStore, wanted: dict[str, int]) -> Iterator[tuple[str, int, Any]]:
+    small: Iterable[str] = [digest for digest, size in wanted.items() if size <= STREAMED]
+    for digest, data in store.read_many(small):
+        yield digest, len(data), lambda data=data: io.BytesIO(data)
+    for digest, size in wanted.items():
+        if size > STREAMED:
+            yield digest, size, lambda digest=digest: store.open(digest)
+
+
+def lay_out(run: Run, build: Build, host: Host, inrun: str, *, compress: bool) -> None:
+    """Make the run's directory on the target. May be repeated."""
+    assert run.snapshot is not None
+    spec = make_spec(run, build, host.root, inrun)
+    try:
+        host.prepare(run.attempt, spec, manifest=run.snapshot.digest, dir="runs")
+    except HostError as error:
+        if error.code != "blobs_missing":
+            raise
+        ship(run.snapshot, host, compress=compress)
+        host.prepare(run.attempt, spec, manifest=run.snapshot.digest, dir="runs")
+
+
+def make_spec(run: Run, build: Build, root: str, inrun: str) -> dict[str, Any]:
+    """The run's ``spec.json``, see docs/run-directory.md. ``inrun``: digest of the in-run package on the target."""
+    assert run.environment is not None and run.target is not None
+    config = ScriptRunConfig.from_json(run.config)
+    own = {**run.environment.definition.get("variables", {}), **variables(run, config)}
+    rows = {row.name: row for row in Secret.objects.filter(workspace=run.workspace_id, name__in=config.secrets.values())}
+    # The script's folder comes first on Python's path by itself; its project's root and ours follow.
+    path = f"{root}/runs/{run.attempt}/code:{root}/lib/{inrun}"
+    return {
+        "attempt": run.attempt,
+        "kind": "run",
+        "argv": argv(config, build.python, own),
+        "cwd": "code",
+        "env": {**own, "PYTHONPATH": path},
+        "secrets": {name: rows[secret].reveal() for name, secret in config.secrets.items() if secret in rows},
+        "limits": {
+            "log_bytes": settings.LOG_MAX_BYTES,
+            "seconds": config.max_run_duration_seconds,
+            "memory_bytes": config.memory_bytes,
+        },
+        "grace": config.grace_seconds,
+        "token": secrets.token_hex(16),
+        "sample_seconds": 2,
+        "tracking": {
+            "run_id": run.uid,
+            "experiment_id": str(run.experiment_id),
+            "experiment": run.experiment.name,
+            "user": str(run.created_by or ""),
+        },
+        "isolate": hidden_paths() if run.target.transport == "local" else [],
+    }
+
+
+def hidden_paths() -> list[str]:
+    """What a local run has no business with: rows, keys, blobs, the doorbell; all of the data directory but its own part."""
+    return [str(path) for path in settings.DATA_DIR.iterdir() if path != settings.LOCAL_ROOT]

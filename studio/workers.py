@@ -1,0 +1,28 @@
+"""The RQ worker of the studio."""
+
+import contextlib
+import os
+import signal
+from typing import Any
+
+from rq import Worker
+from rq.job import Job
+from rq.queue import Queue
+
+
+class StudioWorker(Worker):
+    """A worker that passes a stop on to the job it runs: attending takes as long as there are runs."""
+
+    def request_stop(self, signum: Any, frame: Any) -> None:
+        horse = self.horse_pid
+        if horse:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(horse, signal.SIGTERM)
+        super().request_stop(signum, frame)
+
+    def fork_work_horse(self, job: Job, queue: Queue) -> None:
+        """Fork as usual; the child must not hold the parent's connection to the database."""
+        from django.db import connections  # noqa: PLC0415 settings are ready by now
+
+        connections.close_all()
+        super().fork_work_horse(job, queue)
