@@ -1,6 +1,31 @@
-"""All addresses of the site."""
+"""All addresses of the site. The only place, beside the settings, that names every app."""
+
+from importlib.util import find_spec
 
 from django.contrib import admin
-from django.urls import URLPattern, URLResolver, path
+from django.urls import URLPattern, URLResolver, include, path
 
-urlpatterns: list[URLPattern | URLResolver] = [path("admin/", admin.site.urls)]
+from studio import views
+
+handler400 = "studio.errors.bad_request"
+handler403 = "studio.errors.forbidden"
+handler404 = "studio.errors.not_found"
+handler500 = "studio.errors.server_error"
+
+urlpatterns: list[URLPattern | URLResolver] = [
+    path("", views.front, name="front"),
+    path("healthz", views.healthz, name="healthz"),
+    path("admin/login/", views.admin_door),
+    path("admin/", admin.site.urls),
+    path("", include("studio.accounts.urls")),
+    path("", include("studio.workspaces.urls")),
+    path("<slug:slug>/capacity", views.capacity, name="capacity"),
+    path("<slug:slug>/jump", views.jump, name="jump"),
+    path("<slug:slug>/", include("runs.urls")),
+    path("<slug:slug>/", include("environments.urls")),
+]
+
+if find_spec("studio.api"):
+    from studio.api import api
+
+    urlpatterns.insert(4, path("api/v1/", api.urls))

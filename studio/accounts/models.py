@@ -62,6 +62,8 @@ class Token(models.Model):
     hint = models.CharField(max_length=12)
     """The first characters, so that a person recognises it."""
     digest = models.CharField(max_length=64, unique=True)
+    scope = models.CharField(max_length=16, default="contributor")
+    """The highest role it acts with, whatever its owner's role is; see ``access.membership_of_token``."""
     created_at = models.DateTimeField(default=timezone.now)
     expires_at = models.DateTimeField(null=True)
     last_used_at = models.DateTimeField(null=True)

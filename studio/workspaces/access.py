@@ -14,7 +14,7 @@ from django.db.models import Model, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django_htmx.middleware import HtmxDetails
 
-from studio.accounts.models import User
+from studio.accounts.models import Token, User
 from studio.workspaces.models import Membership, Role, Workspace
 
 P = ParamSpec("P")
@@ -89,6 +89,14 @@ def member(role: Role) -> Callable[[MemberView[P]], Callable[..., HttpResponseBa
 
 def membership_of(user: User, slug: str) -> Membership | None:
     return Membership.objects.select_related("workspace").filter(user=user, workspace__slug=slug).first()
+
+
+def membership_of_token(token: Token) -> Membership | None:
+    """The membership that a token acts with: its owner's, its role lowered to the token's scope. Not to be saved."""
+    membership = membership_of(token.user, token.workspace.slug)
+    if membership is not None:
+        membership.role = min(Role(membership.role), Role(token.scope), key=lambda role: role.rank)
+    return membership
 
 
 def adopt(request: Any, membership: Membership) -> None:
