@@ -1,0 +1,239 @@
+"""The cache of contents, received from the studio and laid out as a run's code."""
+
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import stat
+import struct
+import threading
+import zlib
+
+from . import files
+from .layout import Layout, Refused, digest_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Dict, Set
+
+_RECORD = struct.Struct(">32sBQ")
+_FICLONE = 0x40049409
+ZLIB = 1
+_unique = threading.local()
+
+
+def _scratch(path: str) -> str:
+    """A name beside `path` that no other thread or process uses."""
+    _unique.count = getattr(_unique, "count", 0) + 1
+    return "%s.%d-%d-%d.new" % (path, os.getpid(), threading.get_ident(), _unique.count)
+
+
+class Blobs(object):
+    """Contents by SHA-256. Safe for several threads and several agents: everything appears by rename."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._folders = set()  # type: Set[str]
+        self._can_clone = True
+
+    def missing(self, digests: bytes) -> bytes:
+        """Of the digests (32 bytes each) those whose contents are not here."""
+        if len(digests) % 32:
+            raise Refused("bad_request", "blobs.missing: the body must be digests of 32 bytes each")
+        lacking = []
+        for place in range(0, len(digests), 32):
+            digest = digests[place:place + 32]
+            if not os.path.exists(self._layout.blob(digest.hex())):
+                lacking.append(digest)
+        return b"".join(lacking)
+
+    def put(self, body: bytes) -> int:
+        """Store the records of a body (digest, flags, length, data); how many. A wrong digest raises Refused."""
+        view, place, stored = memoryview(body), 0, 0
+        while place < len(body):
+            if place + _RECORD.size > len(body):
+                raise Refused("bad_request", "blobs.put: the body ends inside a record")
+            digest, flags, length = _RECORD.unpack_from(body, place)
+            place += _RECORD.size
+            data = view[place:place + length]
+            if len(data) < length:
+                raise Refused("bad_request", "blobs.put: the body ends inside a record")
+            place += length
+            self._store(digest.hex(), zlib.decompress(data) if flags & ZLIB else data)
+            stored += 1
+        return stored
+
+    def _store(self, digest: str, data: "Any") -> None:
+        if hashlib.sha256(data).hexdigest() != digest:
+            raise Refused("digest_mismatch", "the bytes received for %s have another SHA-256" % digest, permanent=False)
+        path = self._ready(digest)
+        temp = _scratch(path)
+        fd = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o400)
+        try:
+            files.write_all(fd, data)
+        except BaseException:
+            os.unlink(temp)
+            raise
+        finally:
+            os.close(fd)
+        os.rename(temp, path)
+
+    def _ready(self, digest: str) -> str:
+        """Path of a blob whose folder exists."""
+        path = self._layout.blob(digest)
+        folder = digest[:2]
+        if folder not in self._folders:
+            os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
+            self._folders.add(folder)
+        return path
+
+    def part(self, request: "Dict[str, Any]", body: bytes) -> int:
+        """A piece of a large blob at `offset`; how many bytes are here now. `offset` None only asks.
+
+        A piece that does not continue what is here is not written: the answer says where to go on.
+        """
+        digest, offset, size = digest_of(request.get("digest")), request.get("offset"), request.get("size")
+        path = self._ready(digest)
+        if os.path.exists(path):
+            return os.path.getsize(path)
+        part = path + ".part"
+        if offset is None:
+            return os.path.getsize(part) if os.path.exists(part) else 0
+        if not isinstance(offset, int) or not isinstance(size, int) or offset < 0 or size < 0:
+            raise Refused("bad_request", "blobs.part: offset and size must be numbers of bytes")
+        data = zlib.decompress(body) if int(request.get("flags") or 0) & ZLIB else body
+        fd = os.open(part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)  # two agents may receive the same content
+            have = os.fstat(fd).st_size
+            if have != offset:
+                return have
+            if have + len(data) > size:
+                os.ftruncate(fd, 0)
+                raise Refused("bad_request", "blobs.part: more bytes than the size %d" % size)
+            os.lseek(fd, have, os.SEEK_SET)
+            try:
+                files.write_all(fd, data)
+            except OSError:
+                os.ftruncate(fd, have)
+                raise
+            have += len(data)
+            if have == size:
+                self._complete(fd, digest, part, path)
+            return have
+        finally:
+            os.close(fd)
+
+    @staticmethod
+    def _complete(fd: int, digest: str, part: str, path: str) -> None:
+        os.lseek(fd, 0, os.SEEK_SET)
+        sha = hashlib.sha256()
+        while True:
+            piece = os.read(fd, 1 << 20)
+            if not piece:
+                break
+            sha.update(piece)
+        if sha.hexdigest() != digest:
+            os.unlink(part)
+            raise Refused("digest_mismatch", "the bytes received for %s have another SHA-256" % digest, permanent=False)
+        os.fchmod(fd, 0o400)
+        os.rename(part, path)
+
+    def lay_out(self, manifest: str, target: str) -> None:
+        """Write the snapshot's files into the new folder `target`. Raises Refused("blobs_missing") when contents lack."""
+        listed = self._manifest(manifest)
+        lacking = [entry[3] for entry in listed["files"] if not self._has(entry[3], entry[2])]
+        if lacking:
+            error = Refused("blobs_missing", "%d contents of the snapshot are not on this target" % len(lacking), False)
+            raise error
+        made = {""}
+        os.mkdir(target, 0o700)
+        for path in listed["dirs"]:
+            _make_folders(target, path, made)
+        for path, mode, size, digest in listed["files"]:
+            _make_folders(target, path.rpartition("/")[0], made)
+            self._copy(digest, os.path.join(target, path), mode, size)
+        for path, leads_to in listed["links"]:
+            _make_folders(target, path.rpartition("/")[0], made)
+            os.symlink(leads_to, os.path.join(target, path))
+
+    def _has(self, digest: str, size: int) -> bool:
+        path = self._layout.blob(digest_of(digest))
+        try:
+            if os.stat(path).st_size == size:
+                return True
+            os.unlink(path)  # a power cut can leave a renamed file without its bytes
+        except OSError:
+            pass
+        return False
+
+    def _manifest(self, digest: str) -> "Dict[str, Any]":
+        data = files.read_small(self._layout.blob(digest_of(digest)), 1 << 30)
+        if data is None or hashlib.sha256(data).hexdigest() != digest:
+            raise Refused("blobs_missing", "the manifest %s is not on this target" % digest, permanent=False)
+        listed = json.loads(data.decode())  # type: Dict[str, Any]
+        if listed.get("v") != 1:
+            raise Refused("bad_request", "manifest: version 1 is understood, got %r" % listed.get("v"))
+        result = {key: listed.get(key) or [] for key in ("files", "links", "dirs")}
+        for path in [entry[0] for entry in result["files"] + result["links"]] + result["dirs"]:
+            _check_path(path)
+        for path, leads_to in result["links"]:
+            _check_link(path, leads_to)
+        return result
+
+    def _copy(self, digest: str, path: str, mode: int, size: int) -> None:
+        source = os.open(self._layout.blob(digest), os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            allowed = 0o755 if mode & stat.S_IXUSR else 0o644
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, allowed)
+            try:
+                os.fchmod(fd, allowed)
+                if size and not (self._can_clone and self._clone(source, fd)):
+                    _copy_bytes(source, fd)
+            finally:
+                os.close(fd)
+        finally:
+            os.close(source)
+
+    def _clone(self, source: int, target: int) -> bool:
+        """Share the blocks, copied on write. Never a hard link: the script may write to its files."""
+        try:
+            fcntl.ioctl(target, _FICLONE, source)
+            return True
+        except OSError as error:
+            if error.errno in (errno.EOPNOTSUPP, errno.ENOTTY, errno.EXDEV, errno.ENOSYS, errno.EINVAL):
+                self._can_clone = False
+                return False
+            raise
+
+
+def _copy_bytes(source: int, target: int) -> None:
+    while True:
+        data = os.read(source, 1 << 20)
+        if not data:
+            return
+        files.write_all(target, data)
+        if len(data) < 1 << 20:
+            return
+
+
+def _check_path(path: object) -> None:
+    if not isinstance(path, str) or not path or "\0" in path or any(part in ("", ".", "..") for part in path.split("/")):
+        raise Refused("bad_request", "manifest: %r is no plain relative path" % (path,))
+
+
+def _check_link(path: str, leads_to: str) -> None:
+    inside = os.path.normpath(os.path.join(os.path.dirname(path), leads_to))
+    if os.path.isabs(leads_to) or inside == ".." or inside.startswith("../"):
+        raise Refused("bad_request", "manifest: the link %r leads out of the folder" % path)
+
+
+def _make_folders(base: str, path: str, made: "Set[str]") -> None:
+    if path not in made:
+        _make_folders(base, path.rpartition("/")[0], made)
+        try:
+            os.mkdir(os.path.join(base, path), 0o755)
+        except FileExistsError:
+            pass
+        made.add(path)

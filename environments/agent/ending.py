@@ -1,0 +1,98 @@
+"""How a run ended: the words of its exit record."""
+
+import re
+import signal
+
+from . import processes
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Dict, Optional
+
+_TRACEBACK = re.compile(rb"^(?P<lead>[ |+]*)(?:Exception Group )?Traceback \(most recent call last\):[ \r]*$", re.MULTILINE)
+_FINAL = re.compile(r"(?P<type>[A-Za-z_][\w.]*)(?:: (?P<message>.*))?\Z", re.DOTALL)
+
+
+class Tail(object):
+    """The end of a log and the number of its lines, at no cost worth naming."""
+
+    KEPT = 64 * 1024
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+        self._newlines_before = 0
+
+    def add(self, data: bytes) -> None:
+        """Follow bytes as they are written."""
+        self._data += data
+        if len(self._data) > 4 * self.KEPT:
+            drop = len(self._data) - self.KEPT
+            self._newlines_before += self._data.count(b"\n", 0, drop)
+            del self._data[:drop]
+
+    def error(self) -> "Optional[Dict[str, Any]]":
+        """The last traceback's final line as {"type", "message", "line"}, `line` from 1; None where there is none."""
+        data = bytes(self._data)
+        last = None
+        for last in _TRACEBACK.finditer(data):
+            pass
+        if last is None:
+            return None
+        inside = last.group("lead").replace(b"+", b"|").rstrip() + b" " if b"|" in last.group("lead") else b""
+        place = last.end() + 1
+        while place < len(data):
+            end = data.find(b"\n", place)
+            end = len(data) if end < 0 else end
+            line = data[place:end].rstrip(b"\r")
+            if inside and line.startswith(inside):
+                line = line[len(inside):]
+            if line and not line[:1].isspace() and not line.startswith((b"+", b"|")):
+                match = _FINAL.match(line.decode("utf-8", "replace"))
+                if match is None:
+                    return None
+                number = self._newlines_before + data.count(b"\n", 0, place) + 1
+                return {"type": match.group("type"), "message": (match.group("message") or "")[:4000], "line": number}
+            place = end + 1
+        return None
+
+
+def oom_kills() -> int:
+    """How often this machine, and this cgroup, ended a process for want of memory."""
+    total = 0
+    try:
+        with open("/proc/vmstat", "rb") as file:
+            match = re.search(rb"^oom_kill (\d+)$", file.read(), re.MULTILINE)
+            total += int(match.group(1)) if match else 0
+    except OSError:
+        pass
+    try:
+        with open("/proc/self/cgroup") as file:
+            groups = [line.rstrip("\n").split(":", 2)[2] for line in file if line.startswith("0::")]
+        for group in groups:
+            with open("/sys/fs/cgroup%s/memory.events" % group.rstrip("/")) as file:
+                total += sum(int(line.split()[1]) for line in file if line.startswith("oom_kill "))
+    except (OSError, ValueError, IndexError):
+        pass
+    return total
+
+
+def reason_of(code: int, error: "Optional[Dict[str, Any]]", killed_by_us: bool, oom: bool, refused: bool) -> str:
+    """The reason for a wait status's code (negative: a signal) of a run that nobody asked to stop.
+
+    `error` is the last traceback, `refused` whether the disk took no more bytes of the log.
+    """
+    if code == 0:
+        return "exited"
+    if code == -signal.SIGKILL and oom and not killed_by_us:
+        return "out_of_memory"
+    kind = error["type"].rpartition(".")[2] if error else ""
+    if kind == "MemoryError":
+        return "out_of_memory"
+    if refused or (error and kind in ("OSError", "IOError") and "[Errno 28]" in error["message"]):
+        return "disk_full"
+    return "exit_code" if code > 0 else "signal"
+
+
+def identity(pid: int) -> "Dict[str, Any]":
+    """What tells a process from every other that ever had its number."""
+    return {"pid": pid, "start_time": processes.start_time(pid), "boot_id": processes.boot_id()}

@@ -1,0 +1,211 @@
+"""Keeping a script away from the studio's own files by Landlock, which needs neither root nor a package.
+
+Landlock can only allow. So each folder on the way to a hidden path is opened up entry by entry, with the hidden one left out. What
+follows for the script: it cannot create new names directly in such a folder, while everything that is there, but hidden, works.
+"""
+
+import os
+import sys
+
+from . import files, processes
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable, Dict, List, Optional, Set
+
+_CREATE, _ADD, _RESTRICT = 444, 445, 446
+_EXECUTE, _WRITE, _READ_FILE, _READ_DIR = 1, 2, 4, 8
+_ALL_V1 = (1 << 13) - 1
+_REFER, _TRUNCATE, _IOCTL = 1 << 13, 1 << 14, 1 << 15
+_ON_FILES = _EXECUTE | _WRITE | _READ_FILE | _TRUNCATE | _IOCTL
+_SCOPE_SIGNALS = 2
+_NO_NEW_PRIVS = 38
+_OWN_FILES = ("code", "artifacts", "tmp", "records.jsonl")
+
+_tiers = {}  # type: Dict[str, Dict[str, str]]
+
+
+def _libc() -> "Any":
+    import ctypes
+
+    return ctypes.CDLL(None, use_errno=True)
+
+
+def _abi() -> int:
+    """Version of Landlock here; 0 where there is none."""
+    if not sys.platform.startswith("linux") or os.uname()[4] not in ("x86_64", "aarch64", "riscv64", "ppc64le", "s390x"):
+        return 0
+    import ctypes
+
+    return max(int(_libc().syscall(_CREATE, ctypes.c_void_p(0), ctypes.c_size_t(0), ctypes.c_uint(1))), 0)
+
+
+def _rights(abi: int) -> int:
+    rights = _ALL_V1
+    if abi >= 2:
+        rights |= _REFER
+    if abi >= 3:
+        rights |= _TRUNCATE
+    if abi >= 5:
+        rights |= _IOCTL
+    return rights
+
+
+def confine(hidden: "List[str]", writable: "List[str]", readable: "List[str]") -> None:
+    """Take from this process, for good, all access to `hidden` paths, save what lies in `writable` or `readable` below them.
+
+    Raises OSError where the kernel refuses.
+    """
+    import ctypes
+
+    libc, abi = _libc(), _abi()
+    rights = _rights(abi)
+    attributes = (ctypes.c_uint64 * 3)(rights, 0, _SCOPE_SIGNALS if abi >= 6 else 0)
+    size = 24 if abi >= 6 else 16 if abi >= 4 else 8
+    ruleset = libc.syscall(_CREATE, attributes, ctypes.c_size_t(size), ctypes.c_uint(0))
+    if ruleset < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+    class Beneath(ctypes.Structure):
+        _pack_ = 1
+        _layout_ = "ms"
+        _fields_ = [("allowed", ctypes.c_uint64), ("parent", ctypes.c_int32)]
+
+    def allow(path: str, wanted: int, follow: bool = False) -> None:
+        try:
+            fd = os.open(path, os.O_PATH | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW))
+        except OSError:
+            return
+        try:
+            mode = os.fstat(fd).st_mode
+            if mode & 0o170000 == 0o120000:
+                return  # a link grants nothing: what it leads to has a rule of its own
+            if mode & 0o170000 != 0o040000:
+                wanted &= _ON_FILES
+            rule = Beneath(wanted, fd)
+            if libc.syscall(_ADD, ctypes.c_int(ruleset), ctypes.c_int(1), ctypes.byref(rule), ctypes.c_uint(0)) < 0:
+                raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), path)
+        finally:
+            os.close(fd)
+
+    paths = {os.path.realpath(path) for path in hidden}
+    on_the_way = set()  # type: Set[str]
+    for path in paths:
+        parent = os.path.dirname(path)
+        while parent not in on_the_way:
+            on_the_way.add(parent)
+            parent = os.path.dirname(parent)
+    on_the_way = {path for path in on_the_way if not any(_within(path, other) for other in paths)}
+    for folder in on_the_way:
+        # Names can be listed on the way; Landlock inherits that downwards, so names (not contents) of the hidden show too.
+        allow(folder, _READ_DIR)
+        try:
+            names = os.listdir(folder)
+        except OSError:
+            continue
+        for name in names:
+            entry = os.path.join(folder, name)
+            if entry not in paths and entry not in on_the_way:
+                allow(entry, rights)
+    if not paths:
+        allow("/", rights)
+    for path in writable:
+        allow(path, rights)
+    for path in readable:
+        allow(path, _EXECUTE | _READ_FILE | _READ_DIR)
+    if libc.prctl(_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "no_new_privs")
+    if libc.syscall(_RESTRICT, ctypes.c_int(ruleset), ctypes.c_uint(0)) < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    os.close(ruleset)
+
+
+def _within(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder.rstrip("/") + "/")
+
+
+def tier(root: str) -> "Dict[str, str]":
+    """{"tier": "landlock" | "process", "detail"}: found out by trying it in a child, once for each start of the machine."""
+    if root not in _tiers:
+        cache = os.path.join(root, "agent", "isolation.json")
+        known = files.read_json(cache)
+        if known is None or known.get("boot_id") != processes.boot_id() or known.get("uid") != os.getuid():
+            detail = _self_test(os.path.join(root, "agent"))
+            known = {
+                "boot_id": processes.boot_id(), "uid": os.getuid(), "tier": "process" if detail else "landlock",
+                "detail": detail or "Landlock version %d, tried on this machine" % _abi(),
+            }
+            try:
+                files.replace_json(cache, known)
+            except OSError:
+                pass
+        _tiers[root] = {"tier": str(known["tier"]), "detail": str(known["detail"])}
+    return _tiers[root]
+
+
+def _self_test(folder: str) -> str:
+    """Empty if a confined child could not read a hidden file yet worked otherwise; else what went wrong."""
+    if _abi() < 1:
+        return "the kernel offers no Landlock"
+    place = os.path.join(folder, "selftest-%d" % os.getpid())
+    hidden, beside = os.path.join(place, "hidden"), os.path.join(place, "beside")
+    try:
+        for path in (hidden, beside):
+            os.makedirs(path, 0o700, exist_ok=True)
+            files.replace(os.path.join(path, "file"), b"x")
+        pid = os.fork()
+        if pid == 0:
+            code = 9
+            try:
+                confine([hidden], [], [])
+                code = 1 if files.read_small(os.path.join(hidden, "file")) is not None else 0
+                if files.read_small(os.path.join(beside, "file")) != b"x":
+                    code = 2
+                files.replace(os.path.join(beside, "other"), b"y")
+                os.rename(os.path.join(beside, "other"), os.path.join(beside, "file"))
+            except BaseException:
+                code = code or 3
+            finally:
+                os._exit(code)
+        status = _wait(pid)
+    except OSError as error:
+        return "the self-test could not run: %s" % error
+    finally:
+        for path in (hidden, beside):
+            for name in ("file", "other"):
+                _quietly(os.unlink, os.path.join(path, name))
+            _quietly(os.rmdir, path)
+        _quietly(os.rmdir, place)
+    return "" if status == 0 else "the self-test failed (%d): a confined process was not confined as asked" % status
+
+
+def _wait(pid: int) -> int:
+    try:
+        return os.waitpid(pid, 0)[1]
+    except ChildProcessError:  # SIGCHLD is ignored in the spawner, which keeps no status
+        raise OSError("the self-test's result was lost")
+
+
+def _quietly(function: "Callable[[str], None]", path: str) -> None:
+    try:
+        function(path)
+    except OSError:
+        pass
+
+
+def used(root: str, hidden: "List[str]") -> str:
+    """The tier under which a run with these hidden paths runs."""
+    return tier(root)["tier"] if hidden else "process"
+
+
+def confinement(root: str, folder: str, hidden: "List[str]") -> "Optional[Callable[[], None]]":
+    """What the script's process must call before exec; None where nothing can be hidden.
+
+    The run's own files for the script stay writable, the supervisor's become read-only.
+    """
+    if used(root, hidden) != "landlock":
+        return None
+    own = [os.path.join(folder, name) for name in _OWN_FILES]
+    own += [os.path.join(root, "cache")]
+    shared = [folder, os.path.join(root, "lib"), os.path.join(root, "envs")]
+    return lambda: confine([os.path.join(root, "runs")] + list(hidden), own, shared)

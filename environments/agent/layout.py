@@ -1,0 +1,73 @@
+"""Names below a target's root. Ids are checked here, so that no request can name a path of its own."""
+
+import os
+import re
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import List
+
+KINDS = ("runs", "builds")
+_ATTEMPT = re.compile(r"[0-9a-f]{32}\Z")
+_DIGEST = re.compile(r"[0-9a-f]{64}\Z")
+
+
+class Refused(Exception):
+    """A request the agent will not carry out. `code` is for programs, the text for people."""
+
+    def __init__(self, code: str, message: str, permanent: bool = True) -> None:
+        Exception.__init__(self, message)
+        self.code = code
+        self.permanent = permanent
+
+
+def digest_of(value: object) -> str:
+    """The value as a SHA-256 in lower-case hex, or Refused."""
+    if not isinstance(value, str) or not _DIGEST.match(value):
+        raise Refused("bad_request", "digest: 64 lower-case hex digits are needed, got %r" % (value,))
+    return value
+
+
+class Layout(object):
+    """Paths below one root."""
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+        self.agent = os.path.join(root, "agent")
+        self.lib = os.path.join(root, "lib")
+        self.blobs = os.path.join(root, "blobs")
+        self.envs = os.path.join(root, "envs")
+
+    def make(self) -> None:
+        """Create the root's folders, private."""
+        for name in ("agent", "lib", "blobs", "envs", "runs", "builds", "cache"):
+            os.makedirs(os.path.join(self.root, name), 0o700, exist_ok=True)
+
+    def attempt(self, kind: object, attempt: object) -> str:
+        """Folder of an attempt. Raises Refused for anything that is no kind or id."""
+        if kind not in KINDS:
+            raise Refused("bad_request", "dir: one of runs, builds is needed, got %r" % (kind,))
+        if not isinstance(attempt, str) or not _ATTEMPT.match(attempt):
+            raise Refused("bad_request", "attempt: 32 lower-case hex digits are needed, got %r" % (attempt,))
+        return os.path.join(self.root, str(kind), attempt)
+
+    def find(self, attempt: object) -> str:
+        """Folder of an attempt of either kind: the one that exists, else the run's."""
+        path = self.attempt("runs", attempt)
+        if not os.path.isdir(path):
+            build = self.attempt("builds", attempt)
+            if os.path.isdir(build):
+                return build
+        return path
+
+    def blob(self, digest: str) -> str:
+        """Where the content with this SHA-256 is or would be."""
+        return os.path.join(self.blobs, digest[:2], digest)
+
+    def attempts(self, kind: str) -> "List[str]":
+        """Ids of the attempts that have a folder."""
+        try:
+            names = os.listdir(os.path.join(self.root, kind))
+        except OSError:
+            return []
+        return sorted(name for name in names if _ATTEMPT.match(name))

@@ -1,0 +1,244 @@
+"""What the studio can ask of the agent, one method each."""
+
+import hashlib
+import io
+import json
+import os
+import signal
+import threading
+import time
+
+from . import evidence, files, outputs, probe, processes, publishing
+from .blobs import Blobs
+from .layout import KINDS, Layout, Refused, digest_of
+from .watching import Watcher
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Dict, List, Tuple
+
+    from .spawner import Spawner
+
+    Reply = Tuple[Dict[str, Any], List[bytes]]
+
+_FOLDERS = ("tmp", "artifacts")
+_STALE = 3600.0
+
+
+class Operations(object):
+    """Carries out requests; each method returns the reply's fields and its body in pieces."""
+
+    def __init__(self, layout: Layout, spawner: "Spawner") -> None:
+        self._layout = layout
+        self._spawner = spawner
+        self._launching = threading.Lock()
+        self._blobs = Blobs(layout)
+        self._watcher = Watcher(layout)
+
+    def arrival(self, header: "Dict[str, Any]") -> int:
+        """Called in the stream's order, before the request's thread starts: a stamp for `carry_out`."""
+        if header.get("op") == "poke":
+            self._watcher.poke()
+        return self._watcher.pokes
+
+    def carry_out(self, header: "Dict[str, Any]", body: bytes, arrival: int) -> "Reply":
+        """Do what a request asks. Raises Refused, OSError, or KeyError, TypeError, ValueError for a malformed one."""
+        op = str(header.get("op"))
+        if op == "watch":
+            return self._watcher.watch(header, arrival)
+        method = getattr(self, "op_" + op.replace(".", "_"), None)
+        if method is None:
+            raise Refused("unknown_op", "op: %r is not known to this agent" % op)
+        reply = method(header, body)  # type: Reply
+        return reply
+
+    def op_hello(self, header: "Dict[str, Any]", body: bytes) -> "Reply":
+        return probe.hello(self._layout.root), []
+
+    def op_probe(self, header: "Dict[str, Any]", body: bytes) -> "Reply":
+        return probe.machine(self._layout.root), []
+
+    def op_poke(self, header: "Dict[str, Any]", body: bytes) -> "Reply":
+        return {}, []
+
+    # -- contents ---------------------------------------------------------------------------------------------------------
+
+    def op_blobs_missing(self, header: "Dict[str, Any]", body: bytes) -> "Reply":
+        return {}, [self._blobs.missing(body)]
+
+    def op_blobs_put(self, header: "Dict[str, Any]", body: bytes) -> "Reply":
+        return {"stored": self._blobs.put(body)}, []
+
+    def op_blobs_part(self, header: "Dict[str, Any]", body: bytes) -> "Reply":
+        return {"have": self._blobs.part(header, body)}, []
+
+    def op_lib_has(self, header: "Dict[str, Any]", body: bytes) -> "Reply":
+        return {"has": os.path.isdir(os.path.join(self._layout.lib, digest_of(header.get("digest"))))}, []
+
+    def op_lib_put(self, header: "Dict[str, Any]", body: bytes) -> "Reply":
+        import shutil
+        import zipfile
+
+        digest = digest_of(header.get("digest"))
+        if hashlib.sha256(body).hexdigest() != digest:
+            raise Refused("digest_mismatch", "lib.put: the bytes received have another SHA-256", permanent=False)
+        target = os.path.join(self._layout.lib, digest)
+        if os.path.isdir(target):
+            return {}, []
+        temp = "%s.%d-%d.new" % (target, os.getpid(), threading.get_ident())
+        with zipfile.ZipFile(io.BytesIO(body)) as archive:
+            for name in archive.namelist():
+                if name.startswith("/") or "\\" in name or ".." in name.split("/"):
+                    raise Refused("bad_request", "lib.put: the archive names %r, which leads out of its folder" % name)
+            archive.extractall(temp)
+        _settle(temp, target)
+        shutil.rmtree(temp, ignore_errors=True)
+        return {}, []
+
+    # -- runs -------------------------------------------------------------------------------------------------------------
+
+    def op_prepare(self, header: "Dict[str, Any]", body: bytes) -> "Reply":
+        import shutil
+
+        kind, attempt, spec = header.get("dir", "runs"), header.get("attempt"), header["spec"]
+        target = self._layout.attempt(kind, attempt)
+        _check_spec(spec)
+        if os.path.isdir(target):
+            return {}, []
+        temp = os.path.join(self._layout.root, str(kind), ".new-%s-%d-%d" % (attempt, os.getpid(), threading.get_ident()))
+        self._sweep(str(kind))
+        os.mkdir(temp, 0o700)
+        try:
+            if header.get("manifest"):
+                self._blobs.lay_out(header["manifest"], os.path.join(temp, "code"))
+            if kind == "runs":
+                for name in ("code/outputs", "code/logs"):
+                    os.makedirs(os.path.join(temp, name), 0o700, exist_ok=True)
+            for name in _FOLDERS:
+                os.mkdir(os.path.join(temp, name), 0o700)
+            os.close(os.open(os.path.join(temp, "records.jsonl"), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+            files.replace(os.path.join(temp, "spec.json"), json.dumps(spec).encode())
+            _settle(temp, target)
+        finally:
+            shutil.rmtree(temp, ignore_errors=True)
+        return {}, []
+
+    def _sweep(self, kind: str) -> None:
+        """Take away what an agent that was killed left half done or half removed."""
+        import shutil
+
+        place = os.path.join(self._layout.root, kind)
+        for name in os.listdir(place):
+            path = os.path.join(place, name)
+            try:
+                if name.startswith(".new-") and time.time() - os.lstat(path).st_mtime > _STALE:
+                    shutil.rmtree(path, ignore_errors=True)
+            except OSError:
+                continue
+
+    def op_launch(self, header: "Dict[str, Any]", body: bytes) -> "Reply":
+        attempts = [(str(kind), str(attempt)) for kind, attempt in header["attempts"]]
+        for kind, attempt in attempts:
+            if not os.path.isfile(os.path.join(self._layout.attempt(kind, attempt), "spec.json")):
+                raise Refused("not_prepared", "attempt %s has no directory on this target; prepare it first" % attempt, False)
+        with self._launching:
+            return {"launched": self._spawner.launch(attempts)}, []
+
+    def op_inspect(self, header: "Dict[str, Any]", body: bytes) -> "Reply":
+        return {"runs": {attempt: evidence.gather(self._layout.find(attempt)) for attempt in header["attempts"]}}, []
+
+    def op_cancel(self, header: "Dict[str, Any]", body: bytes) -> "Reply":
+        folder = self._existing(header)
+        grace = header.get("grace", 10)
+        if isinstance(grace, bool) or not isinstance(grace, (int, float)) or grace < 0:
+            raise Refused("bad_request", "grace: seconds, 0 or more, are needed, got %r" % (grace,))
+        files.replace_json(os.path.join(folder, "cancel"), {"grace": grace})
+        return {}, []
+
+    def op_kill(self, header: "Dict[str, Any]", body: bytes) -> "Reply":
+        folder = self._existing(header)
+        if evidence.locks(folder)[0] == "held":
+            raise Refused("supervised", "the run's supervisor lives; cancel it instead", permanent=False)
+        token = (files.read_json(os.path.join(folder, "spec.json")) or {}).get("token")
+        killed = set()
+        end = time.monotonic() + 5
+        while isinstance(token, str) and token and time.monotonic() < end:
+            living = processes.of_attempt(token, os.path.join(folder, "job.lock"))
+            if not living:
+                break
+            processes.send(living, signal.SIGKILL)  # again and again: a process may fork while we look
+            killed |= living
+            time.sleep(0.01)
+        return {"killed": len(killed)}, []
+
+    def op_outputs(self, header: "Dict[str, Any]", body: bytes) -> "Reply":
+        return dict(outputs.listing(self._layout.find(header.get("attempt")), header.get("known") or {})), []
+
+    def op_read(self, header: "Dict[str, Any]", body: bytes) -> "Reply":
+        folder = self._layout.find(header.get("attempt"))
+        data, size = outputs.read(folder, str(header["path"]), int(header.get("offset") or 0), int(header["length"]))
+        return {"size": size}, [data]
+
+    def op_envs(self, header: "Dict[str, Any]", body: bytes) -> "Reply":
+        return {"envs": publishing.listing(self._layout.root)}, []
+
+    def op_list(self, header: "Dict[str, Any]", body: bytes) -> "Reply":
+        return {kind: self._layout.attempts(kind) for kind in KINDS}, []
+
+    def op_remove(self, header: "Dict[str, Any]", body: bytes) -> "Reply":
+        folder = self._layout.attempt(header.get("dir", "runs"), header.get("attempt"))
+        if not os.path.isdir(folder):
+            return {}, []
+        if "held" in evidence.locks(folder):
+            raise Refused("in_use", "the run's supervisor or its processes still live", permanent=False)
+        gone = os.path.join(os.path.dirname(folder), ".new-gone-%s-%d" % (header["attempt"], threading.get_ident()))
+        os.rename(folder, gone)
+        _remove_tree(gone)
+        return {}, []
+
+    def _existing(self, header: "Dict[str, Any]") -> str:
+        folder = self._layout.attempt(header.get("dir", "runs"), header.get("attempt"))
+        if not os.path.isdir(folder):
+            raise Refused("not_found", "attempt %s has no directory on this target" % header.get("attempt"))
+        return folder
+
+
+def _settle(temp: str, target: str) -> None:
+    """Rename a finished folder to its name; one that came first has the same contents and stays."""
+    try:
+        os.rename(temp, target)
+    except OSError:
+        if not os.path.isdir(target):
+            raise
+
+
+def _remove_tree(path: str) -> None:
+    import shutil
+
+    def open_up(function: "Any", failed: str, _: "Any") -> None:
+        # The script may have taken rights from its own folders.
+        for place in (os.path.dirname(failed), failed):
+            if place.startswith(path) and os.path.isdir(place) and not os.path.islink(place):
+                os.chmod(place, 0o700)
+        if os.path.isdir(failed) and not os.path.islink(failed):
+            shutil.rmtree(failed, ignore_errors=True)
+        elif os.path.lexists(failed):
+            os.unlink(failed)
+
+    shutil.rmtree(path, onerror=open_up)
+    if os.path.isdir(path):
+        shutil.rmtree(path)
+
+
+def _check_spec(spec: "Any") -> None:
+    if not isinstance(spec, dict) or spec.get("kind") not in ("run", "build"):
+        raise Refused("bad_request", "spec.kind: run or build is needed")
+    if not isinstance(spec.get("token"), str) or not spec["token"]:
+        raise Refused("bad_request", "spec.token: a text is needed")
+    steps = spec.get("steps") if spec["kind"] == "build" else [spec]
+    if not isinstance(steps, list):
+        raise Refused("bad_request", "spec.steps: a list is needed")
+    for step in steps:
+        argv = step.get("argv") if isinstance(step, dict) else None
+        if not isinstance(argv, list) or not argv or not all(isinstance(argument, str) for argument in argv):
+            raise Refused("bad_request", "spec.argv: a list of texts, the program first, is needed")

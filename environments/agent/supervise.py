@@ -1,0 +1,470 @@
+"""The supervisor: starts one run exactly once, keeps its log and its records, and writes how it ended.
+
+It is forked by the spawner, belongs to nobody, and needs nothing of the studio, the agent or the network afterwards.
+"""
+
+import errno
+import fcntl
+import json
+import os
+import select
+import signal
+import struct
+import time
+import traceback
+
+from . import ending, files, isolation, processes, publishing, starting
+from .layout import Layout
+from .logfile import Log
+from .notify import MOVED_TO, Inotify
+from .sampling import Sampler
+from .stopping import Stopper
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
+    from typing import Any, Dict, List, Optional
+
+_BEAT = struct.Struct("<Qd")
+_READ = 1 << 20
+_RESERVE = 64 * 1024
+_LINGER = 0.002
+_HEARTBEAT = 2.0
+_LOOK_FOR_CANCEL = 0.25
+_SLOWER_AFTER, _SLOWER = 600.0, 5.0
+
+
+def preload(root: str) -> None:
+    """Do once, in the spawner, what every supervisor would else do for itself."""
+    processes.boot_id()
+    isolation.tier(root)
+    try:
+        from . import tracking  # noqa: F401
+    except ImportError:
+        pass
+    import ctypes
+
+    ctypes.CDLL(None)
+
+
+def run(root: str, kind: str, attempt: str, umask: int) -> int:
+    """Supervise an attempt to its end. Leaves quietly, and has done nothing, when somebody else has claimed it."""
+    folder = Layout(root).attempt(kind, attempt)
+    os.umask(0o077)
+    if not os.path.isdir(folder) or _lock(folder) is None:
+        return 0
+    try:
+        os.mkdir(os.path.join(folder, "claim"), 0o700)
+    except FileExistsError:
+        return 0
+    processes.harden(subreaper=True)
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_IGN)  # only the run's own files say when it is to stop
+    supervisor = None
+    try:
+        owner = dict(ending.identity(os.getpid()), at=time.time())
+        files.replace_json(os.path.join(folder, "claim", "owner.json"), owner)
+        supervisor = Supervisor(root, folder, kind, umask)
+        supervisor.supervise()
+        return 0
+    except BaseException:
+        if supervisor is not None:
+            processes.send(processes.descendants(os.getpid()), signal.SIGKILL)
+        try:
+            files.replace(os.path.join(folder, "supervisor.err"), traceback.format_exc().encode("utf-8", "replace"))
+        except OSError:
+            pass
+        return 1
+
+
+def _lock(folder: str) -> "Optional[int]":
+    """Hold sup.lock for life; None when another supervisor has it, or has claimed the run already."""
+    fd = os.open(os.path.join(folder, "sup.lock"), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    for _ in range(200):
+        if os.path.isdir(os.path.join(folder, "claim")):
+            break
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return fd
+        except OSError:
+            time.sleep(0.005)  # a racing supervisor, which claims within this time or is gone
+    os.close(fd)
+    return None
+
+
+class Supervisor(object):
+    """One run, from its claim to its exit record."""
+
+    def __init__(self, root: str, folder: str, kind: str, umask: int) -> None:
+        self.root = root
+        self.folder = folder
+        self.kind = kind
+        self.umask = umask
+        spec = files.read_json(self.path("spec.json"))
+        if spec is None:
+            raise ValueError("spec.json is missing or broken")
+        self.spec = spec  # type: Dict[str, Any]
+        self.reserved = self._reserve()
+        limits = spec.get("limits") or {}
+        self.seconds = limits.get("seconds")
+        self.memory = limits.get("memory_bytes")
+        self.secrets = spec.get("secrets") or {}  # type: Dict[str, str]
+        self.log = Log(folder, self.secrets.values(), int(limits.get("log_bytes") or 1 << 30))
+        self.beats = 0
+        self.beat_fd = os.open(self.path("heartbeat"), os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        self.started_at = None  # type: Optional[float]
+        self.started = 0.0
+        self.ended = 0.0
+        self.oom_before = ending.oom_kills()
+        self.poller = select.poll()
+        self.pipe = -1
+        self.status = None  # type: Optional[int]
+        self.pid = 0
+        self.listener = None  # type: Optional[socket.socket]
+        self.port = None  # type: Optional[int]
+        self.sampler = None  # type: Optional[Sampler]
+        self.samples_fd = -1
+        self.next_beat = self.next_sample = self.next_look = 0.0
+        self.last_read = 0.0
+        self.inotify = self._listen_for_cancel()
+        self.stopper = Stopper(float(spec.get("grace", 10)))
+
+    def path(self, name: str) -> str:
+        """A file of this run."""
+        return os.path.join(self.folder, name)
+
+    # -- from start to end ------------------------------------------------------------------------------------------------
+
+    def supervise(self) -> None:
+        """Run everything the specification asks for, then write exit.json."""
+        self._beat(time.monotonic())
+        wake, self.waker = os.pipe()
+        for fd in (wake, self.waker):
+            os.set_blocking(fd, False)
+        signal.signal(signal.SIGCHLD, lambda number, frame: None)
+        signal.set_wakeup_fd(self.waker)
+        self.wake = wake
+        self.poller.register(wake, select.POLLIN)
+        self.job = os.open(self.path("job.lock"), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        fcntl.flock(self.job, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self._look_for_cancel()
+        rejected = None
+        steps = self.spec["steps"] if self.spec["kind"] == "build" else [self.spec]
+        try:
+            for number, step in enumerate(steps):
+                if self.stopper.reason:
+                    break
+                if "title" in step:
+                    self.log.add(("+ %s\n" % step["title"]).encode("utf-8", "replace"))
+                self._start(step, last=number == len(steps) - 1)
+                self._attend()
+                if self.status != 0:
+                    break
+            if self.status == 0 and not self.stopper.reason and self.spec.get("publish"):
+                publishing.publish(self.root, self.spec)
+        except starting.NotStarted as error:
+            rejected = str(error)
+        except OSError as error:
+            rejected = "%s: %s" % (error.filename or "start", error.strerror)
+        if rejected is not None:
+            self.status = None
+        self._end(rejected)
+
+    def _start(self, step: "Dict[str, Any]", last: bool) -> None:
+        self.status = None
+        own = {
+            "RUNSTEAD_RUN_DIR": self.folder, "RUNSTEAD_TOKEN": str(self.spec["token"]), "TMPDIR": self.path("tmp"),
+            "PYTHONUNBUFFERED": "1",
+        }
+        if self.spec["kind"] == "run":
+            own.update(self._track())
+        env = starting.environment(self.spec.get("env") or {}, step.get("env") or {}, self.secrets, own)
+        argv = [starting.to_bytes(argument) for argument in step.get("argv") or []]
+        if not argv or any(b"\0" in argument for argument in argv):
+            raise starting.NotStarted("argv: a program and arguments without NUL are needed")
+        cwd = os.path.join(self.folder, step.get("cwd") or ".")
+        confine = isolation.confinement(self.root, self.folder, self.spec.get("isolate") or [])
+        output = self._make_pipe()
+        try:
+            self.pid = starting.start(argv, env, cwd, output, [self.job], self.umask, self.memory, confine)
+        finally:
+            os.close(output)
+            if last:
+                os.close(self.job)
+        now = time.monotonic()
+        if self.started_at is None:
+            self.started_at, self.started = time.time(), now
+            if self.seconds:
+                self.stopper.limit(now + float(self.seconds))
+        self._say("running")
+        self.sampler = Sampler(self.pid)
+        self.next_sample = now + float(self.spec.get("sample_seconds") or 2)
+        self._forget_secrets()
+        publishing.mark_used(self.root, argv[0])
+
+    def _make_pipe(self) -> int:
+        self.pipe, output = os.pipe()
+        os.set_blocking(self.pipe, False)
+        for size in (_READ, _READ // 4):
+            try:
+                fcntl.fcntl(self.pipe, 1031, size)  # F_SETPIPE_SZ: the script waits for us as rarely as can be
+                break
+            except OSError:
+                continue
+        self.poller.register(self.pipe, select.POLLIN)
+        self.last_read = 0.0
+        return output
+
+    def _attend(self) -> None:
+        """Serve the started program until it and all it left behind are gone."""
+        while True:
+            now = time.monotonic()
+            self._tick(now)
+            alive = self.status is None
+            if self.stopper.work(now, self.pid, alive, self._helpers()):
+                break
+            deadlines = [self.next_beat, self.next_look]
+            if alive:
+                deadlines.append(self.next_sample)
+            deadlines.extend(self.stopper.deadlines(now))
+            wait = max(min(deadlines) - now, 0.0)
+            for fd, _ in self.poller.poll(wait * 1000 + 0.5):
+                if fd == self.pipe:
+                    self._pump()
+                elif fd == self.wake:
+                    os.read(self.wake, 4096)
+                    self._reap()
+                elif self.inotify is not None and fd == self.inotify.fd:
+                    self.inotify.read()
+                    self._look_for_cancel()
+                else:
+                    self._serve_tracking()
+        while self.pipe >= 0 and self._pump(wait=False):
+            pass
+        self._close_pipe()
+
+    def _pump(self, wait: bool = True) -> bool:
+        """Take what the pipe holds; False when it holds nothing."""
+        try:
+            data = os.read(self.pipe, _READ)
+        except BlockingIOError:
+            return False
+        if not data:
+            self._close_pipe()
+            return False
+        self.log.add(data)
+        if wait:
+            # A stream of small writes: let some gather, or we would wake for each and take the script's processor.
+            now = time.monotonic()
+            if len(data) < 65536 and now - self.last_read < 5 * _LINGER:
+                time.sleep(_LINGER)
+                now += _LINGER
+            self.last_read = now
+        return True
+
+    def _close_pipe(self) -> None:
+        if self.pipe >= 0:
+            self.poller.unregister(self.pipe)
+            os.close(self.pipe)
+            self.pipe = -1
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if pid == self.pid:
+                self.status = -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+                self.ended = time.monotonic()
+                self.stopper.main_ended(self.ended)
+
+    def _helpers(self) -> "List[int]":
+        return list(self.sampler.gpus.helpers) if self.sampler is not None else []
+
+    # -- what happens now and then ----------------------------------------------------------------------------------------
+
+    def _tick(self, now: float) -> None:
+        if now >= self.next_beat:
+            self._beat(now)
+            if self.beats == 2:
+                files.sync_folder(self.folder)  # a power cut must not take the claim of a run that has done work
+        if now >= self.next_look:
+            self._look_for_cancel()
+        if self.status is None and now >= self.next_sample and self.sampler is not None:
+            self._sample(now)
+        reason = self.stopper.due(now)
+        if reason:
+            self._say("stopping")
+
+    def _beat(self, now: float) -> None:
+        self.beats += 1
+        self.next_beat = now + _HEARTBEAT
+        try:
+            os.pwrite(self.beat_fd, _BEAT.pack(self.beats, time.time()), 0)
+        except OSError:
+            pass
+
+    def _sample(self, now: float) -> None:
+        every = float(self.spec.get("sample_seconds") or 2)
+        self.next_sample = now + (max(every, _SLOWER) if now - self.started > _SLOWER_AFTER else every)
+        sample = self.sampler.sample() if self.sampler is not None else None
+        if sample is None:
+            return
+        try:
+            if self.samples_fd < 0:
+                flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+                self.samples_fd = os.open(self.path("samples.jsonl"), flags, 0o600)
+            os.write(self.samples_fd, json.dumps(sample, separators=(",", ":")).encode() + b"\n")
+        except OSError:
+            pass  # a full disk costs samples, never the run
+
+    def _listen_for_cancel(self) -> "Optional[Inotify]":
+        try:
+            inotify = Inotify()
+            inotify.add(self.folder, MOVED_TO)
+        except OSError:
+            return None
+        self.poller.register(inotify.fd, select.POLLIN)
+        return inotify
+
+    def _look_for_cancel(self) -> None:
+        # Told by the kernel where it can; a network file system does not, and then a look costs a stat.
+        self.next_look = time.monotonic() + (_HEARTBEAT if self.inotify is not None else _LOOK_FOR_CANCEL)
+        if self.stopper.reason or not os.path.lexists(self.path("cancel")):
+            return
+        wish = files.read_json(self.path("cancel")) or {}
+        grace = wish.get("grace")
+        self.stopper.ask("canceled", time.monotonic(), float(grace) if isinstance(grace, (int, float)) else None)
+
+    # -- the tracking server ----------------------------------------------------------------------------------------------
+
+    def _track(self) -> "Dict[str, str]":
+        """Listen on loopback; the variables by which an MLflow client finds us, or none."""
+        import socket
+
+        tracking = self.spec.get("tracking")
+        if not tracking:
+            return {}
+        try:
+            from . import tracking as _  # noqa: F401
+
+            listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(("127.0.0.1", 0))
+            listener.listen(64)
+        except (ImportError, OSError):
+            return {}
+        self.listener, self.port = listener, listener.getsockname()[1]
+        self.poller.register(listener.fileno(), select.POLLIN)
+        return {
+            "MLFLOW_TRACKING_URI": "http://127.0.0.1:%d" % listener.getsockname()[1],
+            "MLFLOW_TRACKING_TOKEN": str(self.spec["token"]),
+            "MLFLOW_RUN_ID": str(tracking["run_id"]),
+            "MLFLOW_EXPERIMENT_ID": str(tracking["experiment_id"]),
+            "MLFLOW_EXPERIMENT_NAME": str(tracking["experiment"]),
+        }
+
+    def _serve_tracking(self) -> None:
+        """Somebody connects: from now on a thread answers."""
+        import threading
+
+        from . import tracking
+
+        if self.listener is None:
+            return
+        self.poller.unregister(self.listener.fileno())
+        context = TrackingContext(self.folder, self.spec["tracking"], str(self.spec["token"]), self.started_at or time.time())
+        threading.Thread(target=tracking.serve, args=(self.listener, context), daemon=True).start()
+        self.listener = None
+
+    # -- records ----------------------------------------------------------------------------------------------------------
+
+    def _say(self, phase: str) -> None:
+        state = dict(
+            ending.identity(self.pid), phase=phase, pgid=self.pid, started_at=self.started_at, port=self.port,
+            log_id=self.log.identity, isolation=isolation.used(self.root, self.spec.get("isolate") or []),
+        )
+        try:
+            files.replace_json(self.path("state.json"), state)
+        except OSError:
+            pass
+
+    def _forget_secrets(self) -> None:
+        if self.secrets and self.spec.get("secrets"):
+            self.spec["secrets"] = {}
+            if self.spec["kind"] == "run":
+                files.replace_json(self.path("spec.json"), self.spec)
+
+    def _reserve(self) -> bool:
+        fd = -1
+        try:
+            fd = os.open(self.path("exit.reserve"), os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(fd, 0, _RESERVE)
+            else:
+                files.write_all(fd, b"\0" * _RESERVE)
+            return True
+        except OSError as error:
+            return not files.is_full(error)
+        finally:
+            if fd >= 0:
+                os.close(fd)
+
+    def _end(self, rejected: "Optional[str]") -> None:
+        self.log.finish()
+        error = self.log.tail.error()
+        code = self.status
+        if self.stopper.reason:
+            reason = self.stopper.reason
+        elif rejected is not None:
+            reason = "launch_rejected"
+        else:
+            oom = ending.oom_kills() > self.oom_before
+            reason = ending.reason_of(code or 0, error, self.stopper.sent_kill, oom, self.log.refused)
+        if rejected is not None:
+            error = {"type": "NotStarted", "message": rejected, "line": None}
+        elif code == 0 or code is None:
+            error = None
+        ended_at = time.time() if self.started_at is None else self.started_at + (self.ended - self.started)
+        record = {
+            "reason": reason,
+            "exit_code": code if code is not None and code >= 0 else None,
+            "signal": -code if code is not None and code < 0 else None,
+            "started_at": self.started_at, "ended_at": ended_at,
+            "log": self.log.record(), "killed": self.stopper.left_over, "error": error, "boot_id": processes.boot_id(),
+        }
+        self._write_exit(record)
+
+    def _write_exit(self, record: "Dict[str, Any]") -> None:
+        path, reserve = self.path("exit.json"), self.path("exit.reserve")
+        pause = 0.1
+        while True:
+            try:
+                files.replace_json(path, record, durable=True)
+                break
+            except OSError as error:
+                if error.errno == errno.ENOENT:
+                    raise
+                # Without the record nobody may say that the run ended: give up the reserve, then wait for room.
+                if os.path.lexists(reserve):
+                    os.unlink(reserve)
+                else:
+                    time.sleep(pause)
+                    pause = min(pause * 2, 10.0)
+                    self._beat(time.monotonic())
+        if os.path.lexists(reserve):
+            os.unlink(reserve)
+        files.sync_folder(self.folder)
+
+
+class TrackingContext(object):
+    """What the tracking server knows of its run."""
+
+    def __init__(self, run_dir: str, tracking: "Dict[str, Any]", token: str, started_at: float) -> None:
+        self.run_dir = run_dir
+        self.tracking = tracking
+        self.token = token
+        self.started_at = started_at

@@ -1,0 +1,311 @@
+"""The studio's end of the agent's stream."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
+from itertools import count
+from typing import Any, BinaryIO
+
+from environments.agent import pack, protocol
+from environments.transports.base import Stream, Transport, TransportError
+
+Reply = dict[str, Any]
+Blob = tuple[str, int, Callable[[], BinaryIO]]
+
+DEFAULT_TIMEOUT = 60.0
+_BATCH = 4 << 20
+_PART = 4 << 20
+_RECORD_OVERHEAD = 41
+_MISSING_AT_ONCE = 200_000
+_COMPRESSED = 1
+_TRUSTED_GAIN = 0.9
+
+
+class HostError(Exception):
+    """The agent refused or could not do what it was asked. `permanent`: the same request will fail again."""
+
+    def __init__(self, code: str, message: str, permanent: bool = False) -> None:
+        super().__init__(message)
+        self.code = code
+        self.permanent = permanent
+
+
+class HostLost(Exception):
+    """The stream ended. Nothing is known about requests that were under way; runs on the target go on."""
+
+
+class Host:
+    """An open connection to a target's agent. Any number of threads may call at once.
+
+    `with Host(LocalTransport(), "/path") as host:` or `close()` ends it. Raises TransportError where the target cannot be reached.
+    """
+
+    def __init__(self, transport: Transport, root: str) -> None:
+        self._waiting: dict[int, Future[tuple[Reply, bytes]]] = {}
+        self._ids = count(1)
+        self._sending = threading.Lock()
+        self._state = threading.Lock()
+        self._lost: str | None = None
+        digest, program = pack.packed()
+        argv = [transport.python, "-I", "-S", "-c", pack.BOOTSTRAP, root, digest]
+        self._stream: Stream = transport.open(argv)
+        try:
+            self._shake_hands(program)
+        except BaseException:
+            self._stream.close()
+            raise
+        self._reader = threading.Thread(target=self._read, name="agent-stream", daemon=True)
+        self._reader.start()
+
+    def _shake_hands(self, program: bytes) -> None:
+        answer = self._stream.reader.read(1)
+        try:
+            if answer == b"n":
+                self._stream.writer.write(len(program).to_bytes(8, "big") + program)
+                self._stream.writer.flush()
+        except OSError:
+            answer = b""
+        if answer not in (b"h", b"n"):
+            said = self._stream.stderr_tail() or "it said nothing"
+            raise TransportError(f"the agent could not be started on the target: {said}")
+
+    def __enter__(self) -> Host:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def lost(self) -> bool:
+        """Whether the stream has ended."""
+        return self._lost is not None
+
+    def close(self) -> None:
+        """End the connection; calls under way raise HostLost."""
+        self._lose("the connection was closed")
+        self._stream.close()
+
+    # -- frames -------------------------------------------------------------------------------------------------------------
+
+    def _read(self) -> None:
+        reason = "the agent's stream ended"
+        try:
+            while (frame := protocol.read_frame(self._stream.reader)) is not None:
+                header, body = frame
+                future = self._waiting.pop(header.get("id", 0), None)
+                if future is not None:
+                    with contextlib.suppress(Exception):  # given up meanwhile
+                        future.set_result((header, body))
+        except (OSError, ValueError, EOFError, protocol.ProtocolError) as error:
+            reason = f"the agent's stream broke: {error}"
+        if self._lost is None and (said := self._stream.stderr_tail()):
+            reason = f"{reason} ({said})"
+        self._lose(reason)
+
+    def _lose(self, reason: str) -> None:
+        with self._state:
+            if self._lost is None:
+                self._lost = reason
+            waiting = list(self._waiting.values())
+            self._waiting.clear()
+        for future in waiting:
+            with contextlib.suppress(Exception):
+                future.set_exception(HostLost(self._lost))
+
+    def submit(self, op: str, body: bytes = b"", **fields: Any) -> Future[tuple[Reply, bytes]]:
+        """Send a request; the future holds (reply, body), or HostLost. An error reply is a reply: see `call`."""
+        number = next(self._ids)
+        start = protocol.encode({**fields, "id": number, "op": op}, len(body))
+        future: Future[tuple[Reply, bytes]] = Future()
+        with self._state:
+            if self._lost is not None:
+                raise HostLost(self._lost)
+            self._waiting[number] = future
+        try:
+            with self._sending:
+                self._stream.writer.write(start + body if len(body) < 1 << 16 else start)
+                if len(body) >= 1 << 16:
+                    self._stream.writer.write(body)
+                self._stream.writer.flush()
+        except (OSError, ValueError) as error:
+            self._lose(f"the agent's stream broke: {error}")
+            raise HostLost(self._lost) from error
+        return future
+
+    def call(
+        self, op: str, body: bytes = b"", timeout: float | None = DEFAULT_TIMEOUT, **fields: Any
+    ) -> tuple[Reply, bytes]:
+        """Ask and wait for (reply, body). Raises HostError for a refusal, HostLost when the stream ends, TimeoutError."""
+        return self.result(self.submit(op, body, **fields), timeout, op)
+
+    @staticmethod
+    def result(future: Future[tuple[Reply, bytes]], timeout: float | None, op: str = "request") -> tuple[Reply, bytes]:
+        """Wait for a submitted request as `call` does."""
+        try:
+            reply, body = future.result(timeout)
+        except FutureTimeout:
+            raise TimeoutError(f"the agent did not answer {op} within {timeout} s") from None
+        if not reply.get("ok"):
+            error = reply.get("error") or {}
+            raise HostError(
+                str(error.get("code", "unknown")), str(error.get("message", "")), bool(error.get("permanent"))
+            )
+        return reply, body
+
+    # -- the operations -------------------------------------------------------------------------------------------------------
+
+    def hello(self, timeout: float = 20) -> Reply:
+        """Who answers: version, python, boot_id, host, user, pid, root, time."""
+        return self.call("hello", timeout=timeout)[0]
+
+    def probe(self) -> Reply:
+        """The machine's hardware, software and isolation tier."""
+        return self.call("probe")[0]
+
+    def missing_blobs(self, digests: Sequence[str]) -> list[str]:
+        """Of these SHA-256 (hex) those whose contents the target lacks, in the same order."""
+        missing: list[str] = []
+        for start in range(0, len(digests), _MISSING_AT_ONCE):
+            asked = b"".join(bytes.fromhex(digest) for digest in digests[start : start + _MISSING_AT_ONCE])
+            _, body = self.call("blobs.missing", asked, timeout=120)
+            missing += [body[place : place + 32].hex() for place in range(0, len(body), 32)]
+        return missing
+
+    def put_blobs(
+        self, blobs: Iterable[Blob], compress: bool = False, progress: Callable[[int], None] | None = None
+    ) -> int:
+        """Send contents, each (digest hex, size, function that opens it); how many. `progress` gets bytes as they are stored.
+
+        Small ones travel together; large ones in pieces, going on where an earlier try broke off.
+        """
+        sent = 0
+        batch, sizes = bytearray(), 0
+        for digest, size, opener in blobs:
+            if size > _BATCH // 2:
+                self._put_large(digest, size, opener, compress, progress)
+                sent += 1
+                continue
+            with opener() as file:
+                data = file.read()
+            flags, data = _squeeze(data, compress)
+            if batch and len(batch) + _RECORD_OVERHEAD + len(data) > _BATCH:
+                self._put_batch(batch, sizes, progress)
+                batch, sizes = bytearray(), 0
+            batch += bytes.fromhex(digest) + bytes([flags]) + len(data).to_bytes(8, "big") + data
+            sizes += size
+            sent += 1
+        if batch:
+            self._put_batch(batch, sizes, progress)
+        return sent
+
+    def _put_batch(self, batch: bytearray, sizes: int, progress: Callable[[int], None] | None) -> None:
+        self.call("blobs.put", bytes(batch), timeout=600)
+        if progress is not None:
+            progress(sizes)
+
+    def _put_large(
+        self, digest: str, size: int, opener: Callable[[], BinaryIO], compress: bool,
+        progress: Callable[[int], None] | None,
+    ) -> None:
+        have = int(self.call("blobs.part", digest=digest, offset=None, size=size)[0]["have"])
+        if progress is not None and have:
+            progress(have)
+        with opener() as file:
+            while have < size:
+                file.seek(have)
+                piece = file.read(_PART)
+                if not piece:
+                    raise HostError("short_content", f"the content {digest} ended after {have} of {size} bytes")
+                flags, data = _squeeze(piece, compress)
+                reply, _ = self.call(
+                    "blobs.part", data, timeout=600, digest=digest, offset=have, size=size, flags=flags
+                )
+                if progress is not None:
+                    progress(int(reply["have"]) - have)
+                have = int(reply["have"])
+
+    def lib(self, digest: str, archive: Callable[[], bytes]) -> None:
+        """Have the in-run package (a zip whose SHA-256 is `digest`) on the target, sending it only where it is missing."""
+        if not self.call("lib.has", digest=digest)[0]["has"]:
+            self.call("lib.put", archive(), digest=digest)
+
+    def prepare(self, kind: str, attempt: str, spec: Mapping[str, Any], manifest: str | None) -> None:
+        """Lay out an attempt's directory; repeating it changes nothing. HostError "blobs_missing" when contents lack."""
+        self.call("prepare", timeout=600, dir=kind, attempt=attempt, spec=dict(spec), manifest=manifest)
+
+    def launch(self, attempts: Sequence[tuple[str, str]]) -> list[str]:
+        """Fork a supervisor for each (kind, attempt). Whether a script starts is the claim's to say."""
+        return list(self.call("launch", attempts=[list(pair) for pair in attempts])[0]["launched"])
+
+    def inspect(self, attempts: Sequence[str]) -> dict[str, Reply]:
+        """Evidence of each attempt, by id."""
+        return dict(self.call("inspect", attempts=list(attempts))[0]["runs"])
+
+    def watch(
+        self, runs: Sequence[Mapping[str, Any]], timeout: float = 25, limit: int = 1 << 20
+    ) -> tuple[list[Reply], bool]:
+        """Wait until anything differs from the cursors in `runs`: (changed runs, whether poked).
+
+        Each changed run has attempt, evidence, rev and parts: a list of (name, offset, bytes).
+        """
+        fields: dict[str, Any] = {"runs": [dict(run) for run in runs], "timeout": timeout, "limit": limit}
+        reply, body = self.result(self.submit("watch", **fields), timeout + 30, "watch")
+        return list(_with_bytes(reply["runs"], body)), bool(reply["poked"])
+
+    def poke(self) -> None:
+        """End every waiting `watch` at once."""
+        self.call("poke")
+
+    def cancel(self, kind: str, attempt: str, grace: float) -> None:
+        """Ask the supervisor to end the run: TERM, then KILL after `grace` seconds."""
+        self.call("cancel", dir=kind, attempt=attempt, grace=grace)
+
+    def kill(self, kind: str, attempt: str) -> int:
+        """End every process of a run whose supervisor is gone; how many there were."""
+        return int(self.call("kill", dir=kind, attempt=attempt)[0]["killed"])
+
+    def outputs(self, attempt: str, known: Mapping[str, tuple[int, float, str]] | None = None) -> Reply:
+        """{"files", "skipped"}; what is in `known` (path → size, mtime, sha256) with the same size and time is not hashed again."""
+        fields = {path: list(values) for path, values in (known or {}).items()}
+        return self.call("outputs", timeout=3600, attempt=attempt, known=fields)[0]
+
+    def read(self, attempt: str, path: str, offset: int = 0, length: int = 1 << 20) -> bytes:
+        """Up to `length` bytes (at most 16 MiB) of an output, or of `log`."""
+        return self.call("read", attempt=attempt, path=path, offset=offset, length=length)[1]
+
+    def envs(self) -> list[Reply]:
+        """Finished environments: key, size, used_at."""
+        return list(self.call("envs", timeout=600)[0]["envs"])
+
+    def remove(self, kind: str, attempt: str) -> None:
+        """Delete an attempt's directory; HostError "in_use" while it lives."""
+        self.call("remove", timeout=600, dir=kind, attempt=attempt)
+
+    def list(self) -> dict[str, list[str]]:
+        """Ids of the attempts on the target: {"runs", "builds"}."""
+        reply, _ = self.call("list")
+        return {kind: [str(attempt) for attempt in reply[kind]] for kind in ("runs", "builds")}
+
+
+def _with_bytes(runs: Iterable[Reply], body: bytes) -> Iterator[Reply]:
+    place = 0
+    for run in runs:
+        parts = []
+        for name, offset, length in run["parts"]:
+            parts.append((name, offset, body[place : place + length]))
+            place += length
+        yield {**run, "parts": parts}
+
+
+def _squeeze(data: bytes, compress: bool) -> tuple[int, bytes]:
+    """(flags, data) for the wire: compressed only where that saves a tenth."""
+    if compress and data:
+        smaller = zlib.compress(data, 1)
+        if len(smaller) < len(data) * _TRUSTED_GAIN:
+            return _COMPRESSED, smaller
+    return 0, data
