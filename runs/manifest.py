@@ -75,14 +75,13 @@ class Manifest:
     @classmethod
     def build(
         cls,
-        files: Iterable[tuple[str, int, int, str]],
+        files: Iterable[FileEntry],
         links: Iterable[tuple[str, str]] = (),
         dirs: Iterable[str] = (),
     ) -> Self:
-        """Make a manifest of what a folder holds, in any order. Not validated: ``parse`` its ``data`` for
-        that."""
-        listed = sorted(files), sorted(links), sorted(dirs)
-        return cls._of(*listed, encode(*listed))
+        """Make a manifest of what a folder holds, in any order. Not validated: ``check`` does that."""
+        listed = tuple(sorted(files)), tuple(sorted(links)), tuple(sorted(dirs))
+        return cls(*listed, encode(*listed))
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
@@ -94,34 +93,36 @@ class Manifest:
             raise SnapshotError(
                 "", f"The manifest is no JSON in UTF-8 ({error}).", "Send it as documented."
             ) from None
-        files, links, dirs = _shape(body)
-        _check_limits(files)
-        Names().check(files, links, dirs)
-        for path, _, size, digest in files:
-            if (size == 0) != (digest == EMPTY):
-                raise SnapshotError(path, "Size and digest contradict each other.", "Hash the file again.")
-        _check_sizes(files)
-        if encode(files, links, dirs) != data:
+        check_shape(body)
+        manifest = cls._of(body, data).check()
+        if encode(manifest.files, manifest.links, manifest.dirs) != data:
             raise SnapshotError(
                 "",
                 "The manifest is not in its one form.",
                 "Send compact JSON: no white space, no escapes beyond the needed.",
             )
-        return cls._of(files, links, dirs, data)
+        return manifest
+
+    def check(self) -> Self:
+        """Return self when names, sizes and limits keep the rules. Raises SnapshotError for the first that is
+        broken."""
+        check_limits(self.files)
+        Names().check(self.files, self.links, self.dirs)
+        check_sizes(self.files)
+        return self
 
     @classmethod
     def trusted(cls, data: bytes) -> Self:
         """Read a manifest that ``parse`` has passed before."""
-        body = json.loads(data)
-        return cls._of(body["files"], body["links"], body["dirs"], data)
+        return cls._of(json.loads(data), data)
 
     @classmethod
-    def _of(cls, files: Sequence[Any], links: Sequence[Any], dirs: Sequence[str], data: bytes) -> Self:
-        pairs = tuple((path, target) for path, target in links)
-        return cls(tuple(map(FileEntry._make, files)), pairs, tuple(dirs), data)
+    def _of(cls, body: Any, data: bytes) -> Self:
+        links = tuple((path, target) for path, target in body["links"])
+        return cls(tuple(map(FileEntry._make, body["files"])), links, tuple(body["dirs"]), data)
 
 
-def encode(files: Sequence[Any], links: Sequence[Any], dirs: Sequence[str]) -> bytes:
+def encode(files: Sequence[FileEntry], links: Sequence[tuple[str, str]], dirs: Sequence[str]) -> bytes:
     """The one form of a manifest's bytes, so that equal folders have equal ids."""
     body = {"v": 1, "files": files, "links": links, "dirs": dirs}
     return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
@@ -151,11 +152,11 @@ def _too_many(count: str, limit: int, tops: "Counter[str]") -> SnapshotError:
     )
 
 
-def _check_limits(files: Sequence[Any]) -> None:
+def check_limits(files: Sequence[FileEntry]) -> None:
     limit = int(settings.SNAPSHOT_MAX_FILES)
     if len(files) > limit:
-        raise _too_many(f"{len(files):,}", limit, Counter(str(entry[0]).partition("/")[0] for entry in files))
-    total = sum(entry[2] for entry in files)
+        raise _too_many(f"{len(files):,}", limit, Counter(entry.path.partition("/")[0] for entry in files))
+    total = sum(entry.size for entry in files)
     if total > settings.SNAPSHOT_MAX_BYTES:
         tops: Counter[str] = Counter()
         for path, _, size, _ in files:
@@ -177,7 +178,9 @@ def readable(size: float) -> str:
     return f"{size:,.0f} {units[0]}" if units[0] == "bytes" or size >= 10 else f"{size:.1f} {units[0]}"
 
 
-def _shape(body: Any) -> tuple[list[Any], list[Any], list[Any]]:
+def check_shape(body: Any) -> None:
+    """Whether the parsed JSON has the lists and entries that a manifest has, with plausible modes, sizes and
+    digests."""
     fix = "Send it as documented."
     if not isinstance(body, dict) or set(body) != KEYS or body["v"] != 1 or isinstance(body["v"], bool):
         raise SnapshotError("", "The manifest must have exactly v (1), files, links and dirs.", fix)
@@ -199,12 +202,13 @@ def _shape(body: Any) -> tuple[list[Any], list[Any], list[Any]]:
             raise SnapshotError("", "An entry of links must be [path, target].", fix)
     if not all(type(path) is str for path in dirs):
         raise SnapshotError("", "An entry of dirs must be a path.", fix)
-    return files, links, dirs
 
 
-def _check_sizes(files: Sequence[Any]) -> None:
+def check_sizes(files: Sequence[FileEntry]) -> None:
     sizes: dict[str, int] = {}
     for path, _, size, digest in files:
+        if (size == 0) != (digest == EMPTY):
+            raise SnapshotError(path, "Size and digest contradict each other.", "Hash the file again.")
         if sizes.setdefault(digest, size) != size:
             raise SnapshotError(
                 path, "Another file has the same digest and another size.", "Hash the file again."
@@ -221,7 +225,9 @@ class Names:
         """Folded → written form of every file, link and empty folder."""
         self.known: set[str] = {""}
 
-    def check(self, files: Sequence[Any], links: Sequence[Any], dirs: Sequence[str]) -> None:
+    def check(
+        self, files: Sequence[FileEntry], links: Sequence[tuple[str, str]], dirs: Sequence[str]
+    ) -> None:
         for paths in ([entry[0] for entry in files], [entry[0] for entry in links], dirs):
             before = ""
             for path in paths:
@@ -234,7 +240,7 @@ class Names:
         for folded, path in self.leaves.items():
             if folded in self.folders:
                 raise self._below(path, links, dirs)
-        targets = dict(map(tuple, links))
+        targets = dict(links)
         for path, target in targets.items():
             check_target(path, target, targets)
 
@@ -261,7 +267,7 @@ class Names:
                 raise _twin(head, twin)
             head = head.rpartition("/")[0]
 
-    def _below(self, path: str, links: Sequence[Any], dirs: Sequence[str]) -> SnapshotError:
+    def _below(self, path: str, links: Sequence[tuple[str, str]], dirs: Sequence[str]) -> SnapshotError:
         folder = self.folders[fold(path)]
         if path in dirs:
             return SnapshotError(

@@ -1,13 +1,18 @@
 """Snapshots: immutable copies of project folders, made from a manifest and the contents it names."""
 
-from collections.abc import Iterable
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 from django.db import transaction
 
 from runs.manifest import FileEntry, Manifest, SnapshotError
 from runs.models import Snapshot
+from runs.scanning import Scan, scan
 from studio.accounts.models import User
-from studio.blobs import BlobStore
+from studio.blobs import SMALL, BlobError, BlobStore
 from studio.workspaces.models import Workspace
 
 
@@ -81,16 +86,60 @@ def files(snapshot: Snapshot) -> tuple[FileEntry, ...]:
 
 def read_file(snapshot: Snapshot, path: str) -> bytes:
     """A file's bytes. Raises KeyError when the snapshot has no such file."""
-    return BlobStore(snapshot.workspace_id).read(entry(snapshot, path).digest)
+    return BlobStore(snapshot.workspace_id).read(file_entry(snapshot, path).digest)
 
 
-def entry(snapshot: Snapshot, path: str) -> FileEntry:
+def file_entry(snapshot: Snapshot, path: str) -> FileEntry:
     """What a snapshot says about one file. Raises KeyError when it has no such file."""
-    return find(files(snapshot), path)
-
-
-def find(entries: Iterable[FileEntry], path: str) -> FileEntry:
-    for found in entries:
-        if found.path == path:
-            return found
+    for entry in files(snapshot):
+        if entry.path == path:
+            return entry
     raise KeyError(path)
+
+
+def submit_folder(
+    workspace: Workspace, folder: str | os.PathLike[str], user: User | None
+) -> tuple[Snapshot, Scan]:
+    """Make the snapshot of a folder on this machine, storing the contents that the workspace lacks.
+
+    Raises SnapshotError, also when a file changed between the reading that hashed it and the one that stored
+    it.
+    """
+    found = scan(folder)
+    row = Snapshot.objects.filter(workspace=workspace, digest=found.manifest.digest).first()
+    if row is not None:
+        return row, found
+    manifest = found.manifest.check()
+    store = BlobStore(workspace.pk)
+    missing = store.missing(manifest.contents())
+    absent = {entry.digest: entry for entry in manifest.files if entry.digest in missing}
+    store.put_many(_small(found.folder, absent.values()))
+    for entry in absent.values():
+        if entry.size > SMALL:
+            with (found.folder / entry.path).open("rb") as file, _named(entry.path):
+                store.put_file(file, entry.digest, entry.size)
+    return record(workspace, manifest, user, found.folder.resolve().name), found
+
+
+def _small(folder: Path, entries: Iterable[FileEntry]) -> Iterator[tuple[str, bytes]]:
+    for entry in entries:
+        if entry.size > SMALL:
+            continue
+        data = (folder / entry.path).read_bytes()
+        if len(data) != entry.size or hashlib.sha256(data).hexdigest() != entry.digest:
+            raise _changed(entry.path)
+        yield entry.digest, data
+
+
+@contextmanager
+def _named(path: str) -> Iterator[None]:
+    try:
+        yield
+    except BlobError as error:
+        raise _changed(path) from error
+
+
+def _changed(path: str) -> SnapshotError:
+    return SnapshotError(
+        path, "It changed while the folder was read.", "Submit again when nothing writes to it."
+    )
