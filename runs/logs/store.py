@@ -1,0 +1,183 @@
+"""Bytes in: appended to the live chunks, sealed into one object after the end."""
+
+import hashlib
+import struct
+import tempfile
+from collections.abc import Iterator
+
+from django.conf import settings
+from django.db import transaction
+from django.utils import timezone
+
+from runs.logs.frames import CHUNK, ENTRY, Frame, Live, compress, frame_of, sealed_piece
+from runs.logs.problems import Counter, count
+from runs.logs.reader import Reader
+from runs.models import LogChunk, LogStream
+from studio.blobs import BlobStore
+
+SMALL = 64 * 1024
+"""A last chunk below this size takes in what comes next, so that one line a second does not make a row each."""
+CARRY = 8 * 1024
+"""How much of an unfinished line is looked at again when its rest comes."""
+_OFFSET = struct.Struct("<Q")
+
+
+class LogGap(ValueError):
+    """Bytes that do not join what is there; ``size`` says at which offset to go on."""
+
+    def __init__(self, size: int, offset: int) -> None:
+        self.size = size
+        super().__init__(
+            f"offset: {size:,} bytes of the log are here, so the next ones begin there, not at {offset:,}."
+        )
+
+
+def append(stream: LogStream, offset: int, data: bytes, times: bytes = b"") -> int:
+    """Store the bytes of a log from ``offset`` on; return how many it has now.
+
+    Call inside the transaction that moves the reader's cursor. What is there already is dropped. ``times`` holds entries of
+    16 bytes (offset u64, unix time f64, little endian), of these bytes or of later ones. Raises LogGap when bytes in between
+    are missing, or when somebody else appended meanwhile, or when the log is sealed.
+    """
+    size = stream.size
+    if offset > size:
+        raise LogGap(size, offset)
+    data = data[size - offset :]
+    if not data:
+        return size
+    if stream.sealed:
+        raise LogGap(size, offset)
+    last = LogChunk.objects.filter(stream=stream).order_by("-offset").first()
+    carry = b""
+    start, first_line = size, stream.lines
+    fresh = data
+    if last is not None:
+        held = frame_of(last)
+        carry = held.data[max(held.data.rfind(b"\n") + 1, len(held.data) - CARRY) :]
+        if last.length < SMALL:
+            data, times = held.data + data, held.packed_times + times
+            start, first_line = last.offset, last.first_line
+        else:
+            last = None
+    chunks = list(_chunks(stream, start, first_line, data, times))
+    if last is not None:
+        chunks[0].pk = last.pk
+        chunks[0].save()
+        LogChunk.objects.bulk_create(chunks[1:])
+    else:
+        LogChunk.objects.bulk_create(chunks)
+    # Lines count as errors and warnings once they are complete; the last one of a log when it is sealed.
+    whole = fresh.rfind(b"\n") + 1
+    found = count(carry + fresh[:whole]) if whole else (0, 0)
+    end = chunks[-1]
+    values = {
+        "size": size + len(fresh),
+        "lines": end.first_line + end.lines,
+        "errors": stream.errors + found[0],
+        "warnings": stream.warnings + found[1],
+        "updated_at": timezone.now(),
+    }
+    if not LogStream.objects.filter(pk=stream.pk, size=size, sealed="").update(**values):
+        raise LogGap(size, offset)
+    for name, value in values.items():
+        setattr(stream, name, value)
+    return stream.size
+
+
+def _chunks(stream: LogStream, start: int, first_line: int, data: bytes, times: bytes) -> Iterator[LogChunk]:
+    """Rows of at most a chunk each. An entry of ``times`` goes where its byte is; the last row takes those ahead."""
+    for begin in range(0, len(data), CHUNK):
+        piece = data[begin : begin + CHUNK]
+        offset = start + begin
+        rest = b""
+        if begin + CHUNK < len(data):
+            cut = _first_from(times, offset + len(piece))
+            times, rest = times[:cut], times[cut:]
+        lines = piece.count(b"\n")
+        yield LogChunk(
+            stream=stream,
+            offset=offset,
+            length=len(piece),
+            first_line=first_line,
+            lines=lines,
+            data=compress(piece),
+            times=times,
+        )
+        first_line += lines
+        times = rest
+
+
+def _first_from(times: bytes, offset: int) -> int:
+    """Where in ``times`` the entries from ``offset`` on begin, in bytes."""
+    low, high = 0, len(times) // 16
+    while low < high:
+        middle = (low + high) // 2
+        if _OFFSET.unpack_from(times, middle * 16)[0] < offset:
+            low = middle + 1
+        else:
+            high = middle
+    return low * 16
+
+
+def seal(stream: LogStream, store: BlobStore) -> None:
+    """Make one compressed object of an ended log and drop its chunks. May be repeated; memory stays flat.
+
+    Raises LogLost when chunks are missing, and keeps what is there.
+    """
+    if stream.sealed or not stream.size:
+        return
+    index = bytearray()
+    digest = hashlib.sha256()
+    counter = Counter()
+    with tempfile.TemporaryFile(dir=settings.FILE_UPLOAD_TEMP_DIR) as file:
+        position = 0
+        for frame in _regrouped(Reader(stream).frames()):
+            counter.feed(frame.data)
+            piece = sealed_piece(frame.data, frame.packed_times)
+            index += ENTRY.pack(frame.offset, frame.first_line, position)
+            digest.update(piece)
+            file.write(piece)
+            position += len(piece)
+        errors, warnings = counter.finish()
+        file.seek(0)
+        name = digest.hexdigest()
+        store.put_file(file, name, position)  # type: ignore[arg-type]
+    values = {"sealed": name, "index": bytes(index), "errors": errors, "warnings": warnings}
+    with transaction.atomic():
+        if not LogStream.objects.filter(pk=stream.pk, size=stream.size, sealed="").update(**values):
+            return
+        LogChunk.objects.filter(stream=stream).delete()
+    for field, value in values.items():
+        setattr(stream, field, value)
+
+
+def _regrouped(frames: Iterator[Frame]) -> Iterator[Frame]:
+    """Join small frames to about a chunk each."""
+    group: list[Frame] = []
+    size = 0
+    for frame in frames:
+        if group and size + len(frame.data) > CHUNK:
+            yield _joined(group)
+            group, size = [], 0
+        group.append(frame)
+        size += len(frame.data)
+    if group:
+        yield _joined(group)
+
+
+def _joined(group: list[Frame]) -> Frame:
+    return Frame(
+        group[0].offset,
+        group[0].first_line,
+        b"".join(frame.data for frame in group),
+        b"".join(frame.packed_times for frame in group),
+    )
+
+
+def digest(stream: LogStream) -> tuple[int, str]:
+    """Bytes held, and their SHA-256 in hex, with flat memory."""
+    sha256, size = hashlib.sha256(), 0
+    for piece in Reader(stream).iter():
+        sha256.update(piece)
+        size += len(piece)
+    return size, sha256.hexdigest()
