@@ -165,7 +165,7 @@ STORAGES = {
             "directory_permissions_mode": 0o700,
         },
     },
-    "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
+    "staticfiles": {"BACKEND": "studio.assets.HashedStaticFiles"},
 }
 STATIC_URL = "/static/"
 STATIC_ROOT = DATA_DIR / "static"

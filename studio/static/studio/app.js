@@ -1,4 +1,4 @@
-// The entry: what every page does. Each part is a small module of its own.
+// The entry: what every page does. A page's own module imports what it needs from the same files.
 import "./live.js";
 import "./keys.js";
 import "./jump.js";
