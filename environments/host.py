@@ -42,7 +42,8 @@ class HostLost(Exception):
 class Host:
     """An open connection to a target's agent. Any number of threads may call at once.
 
-    `with Host(LocalTransport(), "/path") as host:` or `close()` ends it. Raises TransportError where the target cannot be reached.
+    `with Host(LocalTransport(), "/path") as host:` or `close()` ends it. Raises TransportError where the
+    target cannot be reached.
     """
 
     def __init__(self, transport: Transport, root: str) -> None:
@@ -90,7 +91,7 @@ class Host:
         self._lose("the connection was closed")
         self._stream.close()
 
-    # -- frames -------------------------------------------------------------------------------------------------------------
+    # -- frames
 
     def _read(self) -> None:
         reason = "the agent's stream ended"
@@ -118,7 +119,8 @@ class Host:
                 future.set_exception(HostLost(self._lost))
 
     def submit(self, op: str, body: bytes = b"", **fields: Any) -> Future[tuple[Reply, bytes]]:
-        """Send a request; the future holds (reply, body), or HostLost. An error reply is a reply: see `call`."""
+        """Send a request; the future holds (reply, body), or HostLost. An error reply is a reply: see
+        `call`."""
         number = next(self._ids)
         start = protocol.encode({**fields, "id": number, "op": op}, len(body))
         future: Future[tuple[Reply, bytes]] = Future()
@@ -140,11 +142,14 @@ class Host:
     def call(
         self, op: str, body: bytes = b"", timeout: float | None = DEFAULT_TIMEOUT, **fields: Any
     ) -> tuple[Reply, bytes]:
-        """Ask and wait for (reply, body). Raises HostError for a refusal, HostLost when the stream ends, TimeoutError."""
+        """Ask and wait for (reply, body). Raises HostError for a refusal, HostLost when the stream ends,
+        TimeoutError."""
         return self.result(self.submit(op, body, **fields), timeout, op)
 
     @staticmethod
-    def result(future: Future[tuple[Reply, bytes]], timeout: float | None, op: str = "request") -> tuple[Reply, bytes]:
+    def result(
+        future: Future[tuple[Reply, bytes]], timeout: float | None, op: str = "request"
+    ) -> tuple[Reply, bytes]:
         """Wait for a submitted request as `call` does."""
         try:
             reply, body = future.result(timeout)
@@ -157,7 +162,7 @@ class Host:
             )
         return reply, body
 
-    # -- the operations -------------------------------------------------------------------------------------------------------
+    # -- the operations
 
     def hello(self, timeout: float = 20) -> Reply:
         """Who answers: version, python, boot_id, host, user, pid, root, time."""
@@ -179,7 +184,8 @@ class Host:
     def put_blobs(
         self, blobs: Iterable[Blob], compress: bool = False, progress: Callable[[int], None] | None = None
     ) -> int:
-        """Send contents, each (digest hex, size, function that opens it); how many. `progress` gets bytes as they are stored.
+        """Send contents, each (digest hex, size, function that opens it); how many. `progress` gets bytes
+        as they are stored.
 
         Small ones travel together; large ones in pieces, going on where an earlier try broke off.
         """
@@ -209,7 +215,11 @@ class Host:
             progress(sizes)
 
     def _put_large(
-        self, digest: str, size: int, opener: Callable[[], BinaryIO], compress: bool,
+        self,
+        digest: str,
+        size: int,
+        opener: Callable[[], BinaryIO],
+        compress: bool,
         progress: Callable[[int], None] | None,
     ) -> None:
         have = int(self.call("blobs.part", digest=digest, offset=None, size=size)[0]["have"])
@@ -220,7 +230,8 @@ class Host:
                 file.seek(have)
                 piece = file.read(_PART)
                 if not piece:
-                    raise HostError("short_content", f"the content {digest} ended after {have} of {size} bytes")
+                    text = f"the content {digest} ended after {have} of {size} bytes"
+                    raise HostError("short_content", text)
                 flags, data = _squeeze(piece, compress)
                 reply, _ = self.call(
                     "blobs.part", data, timeout=600, digest=digest, offset=have, size=size, flags=flags
@@ -230,12 +241,14 @@ class Host:
                 have = int(reply["have"])
 
     def lib(self, digest: str, archive: Callable[[], bytes]) -> None:
-        """Have the in-run package (a zip whose SHA-256 is `digest`) on the target, sending it only where it is missing."""
+        """Have the in-run package (a zip whose SHA-256 is `digest`) on the target, sending it only where it
+        is missing."""
         if not self.call("lib.has", digest=digest)[0]["has"]:
             self.call("lib.put", archive(), digest=digest)
 
     def prepare(self, kind: str, attempt: str, spec: Mapping[str, Any], manifest: str | None) -> None:
-        """Lay out an attempt's directory; repeating it changes nothing. HostError "blobs_missing" when contents lack."""
+        """Lay out an attempt's directory; repeating it changes nothing. HostError "blobs_missing" when
+        contents lack."""
         self.call("prepare", timeout=600, dir=kind, attempt=attempt, spec=dict(spec), manifest=manifest)
 
     def launch(self, attempts: Sequence[tuple[str, str]]) -> list[str]:
@@ -270,7 +283,8 @@ class Host:
         return int(self.call("kill", dir=kind, attempt=attempt)[0]["killed"])
 
     def outputs(self, attempt: str, known: Mapping[str, tuple[int, float, str]] | None = None) -> Reply:
-        """{"files", "skipped"}; what is in `known` (path → size, mtime, sha256) with the same size and time is not hashed again."""
+        """{"files", "skipped"}; what is in `known` (path → size, mtime, sha256) with the same size and time
+        is not hashed again."""
         fields = {path: list(values) for path, values in (known or {}).items()}
         return self.call("outputs", timeout=3600, attempt=attempt, known=fields)[0]
 

@@ -5,5 +5,11 @@ import sys
 
 from .serve import main
 
-if __name__ == "__main__":
+
+def start() -> None:
+    """Serve below the folder named in the first argument."""
     main(os.path.expanduser(sys.argv[1]), os.umask(0o077))
+
+
+if __name__ == "__main__":
+    start()

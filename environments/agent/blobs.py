@@ -34,7 +34,7 @@ class Blobs(object):
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
-        self._folders = set()  # type: Set[str]
+        self._folders: "Set[str]" = set()
         self._can_clone = True
 
     def missing(self, digests: bytes) -> bytes:
@@ -43,20 +43,21 @@ class Blobs(object):
             raise Refused("bad_request", "blobs.missing: the body must be digests of 32 bytes each")
         lacking = []
         for place in range(0, len(digests), 32):
-            digest = digests[place:place + 32]
+            digest = digests[place : place + 32]
             if not os.path.exists(self._layout.blob(digest.hex())):
                 lacking.append(digest)
         return b"".join(lacking)
 
     def put(self, body: bytes) -> int:
-        """Store the records of a body (digest, flags, length, data); how many. A wrong digest raises Refused."""
+        """Store the records of a body (digest, flags, length, data); how many. A wrong digest raises
+        Refused."""
         view, place, stored = memoryview(body), 0, 0
         while place < len(body):
             if place + _RECORD.size > len(body):
                 raise Refused("bad_request", "blobs.put: the body ends inside a record")
             digest, flags, length = _RECORD.unpack_from(body, place)
             place += _RECORD.size
-            data = view[place:place + length]
+            data = view[place : place + length]
             if len(data) < length:
                 raise Refused("bad_request", "blobs.put: the body ends inside a record")
             place += length
@@ -66,7 +67,7 @@ class Blobs(object):
 
     def _store(self, digest: str, data: "Any") -> None:
         if hashlib.sha256(data).hexdigest() != digest:
-            raise Refused("digest_mismatch", "the bytes received for %s have another SHA-256" % digest, permanent=False)
+            raise _mismatch(digest)
         path = self._ready(digest)
         temp = _scratch(path)
         fd = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o400)
@@ -136,17 +137,18 @@ class Blobs(object):
             sha.update(piece)
         if sha.hexdigest() != digest:
             os.unlink(part)
-            raise Refused("digest_mismatch", "the bytes received for %s have another SHA-256" % digest, permanent=False)
+            raise _mismatch(digest)
         os.fchmod(fd, 0o400)
         os.rename(part, path)
 
     def lay_out(self, manifest: str, target: str) -> None:
-        """Write the snapshot's files into the new folder `target`. Raises Refused("blobs_missing") when contents lack."""
+        """Write the snapshot's files into the new folder `target`. Raises Refused("blobs_missing") when
+        contents lack."""
         listed = self._manifest(manifest)
         lacking = [entry[3] for entry in listed["files"] if not self._has(entry[3], entry[2])]
         if lacking:
-            error = Refused("blobs_missing", "%d contents of the snapshot are not on this target" % len(lacking), False)
-            raise error
+            text = "%d contents of the snapshot are not on this target" % len(lacking)
+            raise Refused("blobs_missing", text, permanent=False)
         made = {""}
         os.mkdir(target, 0o700)
         for path in listed["dirs"]:
@@ -172,7 +174,7 @@ class Blobs(object):
         data = files.read_small(self._layout.blob(digest_of(digest)), 1 << 30)
         if data is None or hashlib.sha256(data).hexdigest() != digest:
             raise Refused("blobs_missing", "the manifest %s is not on this target" % digest, permanent=False)
-        listed = json.loads(data.decode())  # type: Dict[str, Any]
+        listed: "Dict[str, Any]" = json.loads(data.decode())
         if listed.get("v") != 1:
             raise Refused("bad_request", "manifest: version 1 is understood, got %r" % listed.get("v"))
         result = {key: listed.get(key) or [] for key in ("files", "links", "dirs")}
@@ -218,8 +220,14 @@ def _copy_bytes(source: int, target: int) -> None:
             return
 
 
+def _mismatch(digest: str) -> Refused:
+    text = "the bytes received for %s have another SHA-256" % digest
+    return Refused("digest_mismatch", text, permanent=False)
+
+
 def _check_path(path: object) -> None:
-    if not isinstance(path, str) or not path or "\0" in path or any(part in ("", ".", "..") for part in path.split("/")):
+    parts = path.split("/") if isinstance(path, str) and "\0" not in path else [""]
+    if any(part in ("", ".", "..") for part in parts):
         raise Refused("bad_request", "manifest: %r is no plain relative path" % (path,))
 
 

@@ -9,7 +9,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Dict, Optional
 
-_TRACEBACK = re.compile(rb"^(?P<lead>[ |+]*)(?:Exception Group )?Traceback \(most recent call last\):[ \r]*$", re.MULTILINE)
+_TRACEBACK = re.compile(
+    rb"^(?P<lead>[ |+]*)(?:Exception Group )?Traceback \(most recent call last\):[ \r]*$", re.MULTILINE
+)
 _FINAL = re.compile(r"(?P<type>[A-Za-z_][\w.]*)(?:: (?P<message>.*))?\Z", re.DOTALL)
 
 
@@ -31,13 +33,13 @@ class Tail(object):
             del self._data[:drop]
 
     def error(self) -> "Optional[Dict[str, Any]]":
-        """The last traceback's final line as {"type", "message", "line"}, `line` from 1; None where there is none."""
+        """The last traceback's final line as {"type", "message", "line"}, `line` from 1; None where there
+        is none."""
         data = bytes(self._data)
-        last = None
-        for last in _TRACEBACK.finditer(data):
-            pass
-        if last is None:
+        found = list(_TRACEBACK.finditer(data))
+        if not found:
             return None
+        last = found[-1]
         inside = last.group("lead").replace(b"+", b"|").rstrip() + b" " if b"|" in last.group("lead") else b""
         place = last.end() + 1
         while place < len(data):
@@ -45,13 +47,14 @@ class Tail(object):
             end = len(data) if end < 0 else end
             line = data[place:end].rstrip(b"\r")
             if inside and line.startswith(inside):
-                line = line[len(inside):]
+                line = line[len(inside) :]
             if line and not line[:1].isspace() and not line.startswith((b"+", b"|")):
                 match = _FINAL.match(line.decode("utf-8", "replace"))
                 if match is None:
                     return None
                 number = self._newlines_before + data.count(b"\n", 0, place) + 1
-                return {"type": match.group("type"), "message": (match.group("message") or "")[:4000], "line": number}
+                message = (match.group("message") or "")[:4000]
+                return {"type": match.group("type"), "message": message, "line": number}
             place = end + 1
         return None
 
@@ -76,7 +79,9 @@ def oom_kills() -> int:
     return total
 
 
-def reason_of(code: int, error: "Optional[Dict[str, Any]]", killed_by_us: bool, oom: bool, refused: bool) -> str:
+def reason_of(
+    code: int, error: "Optional[Dict[str, Any]]", killed_by_us: bool, oom: bool, refused: bool
+) -> str:
     """The reason for a wait status's code (negative: a signal) of a run that nobody asked to stop.
 
     `error` is the last traceback, `refused` whether the disk took no more bytes of the log.

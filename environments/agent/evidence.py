@@ -32,7 +32,8 @@ def probe(path: str) -> str:
 
 
 def locks(folder: str) -> "List[str]":
-    """States of sup.lock and job.lock. Before the claim nothing is probed: a look must not disturb who is about to claim."""
+    """States of sup.lock and job.lock. Before the claim nothing is probed: a look must not disturb who is
+    about to claim."""
     if not os.path.isdir(os.path.join(folder, "claim")):
         return ["none", "none"]
     return [probe(os.path.join(folder, "sup.lock")), probe(os.path.join(folder, "job.lock"))]
@@ -41,12 +42,19 @@ def locks(folder: str) -> "List[str]":
 def gather(folder: str) -> "Dict[str, Any]":
     """The evidence of an attempt; see docs/run-directory.md."""
     sup, job = locks(folder)
-    # Order matters: the record is read after the locks, so "free, and no record" is never a supervisor just finishing.
+    # Order matters: the record is read after the locks, so "free, and no record" is never a supervisor just
+    # finishing.
     state = files.read_json(os.path.join(folder, "state.json"))
     evidence = {
-        "exists": os.path.isdir(folder), "claimed": os.path.isdir(os.path.join(folder, "claim")), "sup": sup, "job": job,
-        "heartbeat": _heartbeat(folder), "state": state, "exit": files.read_json(os.path.join(folder, "exit.json")),
-        "boot_id": processes.boot_id(), "now": time.time(),
+        "exists": os.path.isdir(folder),
+        "claimed": os.path.isdir(os.path.join(folder, "claim")),
+        "sup": sup,
+        "job": job,
+        "heartbeat": _heartbeat(folder),
+        "state": state,
+        "exit": files.read_json(os.path.join(folder, "exit.json")),
+        "boot_id": processes.boot_id(),
+        "now": time.time(),
     }
     if replaced(folder, state):
         evidence["log_replaced"] = True
@@ -72,5 +80,6 @@ def replaced(folder: str, state: "Optional[Dict[str, Any]]") -> bool:
 
 def revision(evidence: "Dict[str, Any]") -> int:
     """A number that differs when claimed, sup, job, state or exit differ; the same in every agent."""
-    text = repr([evidence[key] for key in ("exists", "claimed", "sup", "job", "state", "exit")] + [evidence.get("log_replaced")])
+    keys = ("exists", "claimed", "sup", "job", "state", "exit", "log_replaced")
+    text = repr([evidence.get(key) for key in keys])
     return int.from_bytes(hashlib.sha256(text.encode("utf-8", "replace")).digest()[:6], "big")

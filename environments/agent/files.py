@@ -20,7 +20,8 @@ def is_full(error: OSError) -> bool:
 
 
 def open_regular(path: str, flags: int = 0, dir_fd: "Optional[int]" = None) -> int:
-    """Descriptor of the regular file at `path`. A link, fifo, device or folder there raises OSError(ELOOP or EINVAL)."""
+    """Descriptor of the regular file at `path`. A link, fifo, device or folder there raises OSError(ELOOP
+    or EINVAL)."""
     fd = os.open(path, _READ | flags, dir_fd=dir_fd)
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
@@ -34,7 +35,8 @@ def open_folder(path: str, dir_fd: "Optional[int]" = None) -> int:
 
 
 def open_beneath(base: str, path: str) -> int:
-    """Descriptor of the regular file `path` (relative, with `/`) below `base`, refusing a link at every step."""
+    """Descriptor of the regular file `path` (relative, with `/`) below `base`, refusing a link at every
+    step."""
     parts = path.split("/")
     if not path or any(part in ("", ".", "..") or "\0" in part for part in parts):
         raise OSError(errno.EINVAL, "not a plain relative path", path)
@@ -92,7 +94,7 @@ def write_all(fd: int, data: "Any") -> None:
     """Write every byte, however often the kernel takes only a part."""
     view = memoryview(data)
     while view:
-        view = view[os.write(fd, view):]
+        view = view[os.write(fd, view) :]
 
 
 def replace(path: str, data: bytes, durable: bool = False) -> None:

@@ -1,7 +1,9 @@
 """Keeping a script away from the studio's own files by Landlock, which needs neither root nor a package.
 
-Landlock can only allow. So each folder on the way to a hidden path is opened up entry by entry, with the hidden one left out. What
-follows for the script: it cannot create new names directly in such a folder, while everything that is there, but hidden, works.
+Landlock can only allow. So each folder on the way to a hidden path is opened up entry by entry, with the
+hidden one left out. What
+follows for the script: it cannot create new names directly in such a folder, while everything that is
+there, but hidden, works.
 """
 
 import os
@@ -13,7 +15,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable, Dict, List, Optional, Set
 
-_CREATE, _ADD, _RESTRICT = 444, 445, 446
+_CREATE, _ADD, _RESTRICT = 444, 445, 446  # system calls
+_SAME_NUMBERS = ("x86_64", "aarch64", "riscv64", "ppc64le", "s390x")
 _EXECUTE, _WRITE, _READ_FILE, _READ_DIR = 1, 2, 4, 8
 _ALL_V1 = (1 << 13) - 1
 _REFER, _TRUNCATE, _IOCTL = 1 << 13, 1 << 14, 1 << 15
@@ -22,7 +25,7 @@ _SCOPE_SIGNALS = 2
 _NO_NEW_PRIVS = 38
 _OWN_FILES = ("code", "artifacts", "tmp", "records.jsonl")
 
-_tiers = {}  # type: Dict[str, Dict[str, str]]
+_tiers: "Dict[str, Dict[str, str]]" = {}
 
 
 def _libc() -> "Any":
@@ -33,7 +36,7 @@ def _libc() -> "Any":
 
 def _abi() -> int:
     """Version of Landlock here; 0 where there is none."""
-    if not sys.platform.startswith("linux") or os.uname()[4] not in ("x86_64", "aarch64", "riscv64", "ppc64le", "s390x"):
+    if not sys.platform.startswith("linux") or os.uname()[4] not in _SAME_NUMBERS:
         return 0
     import ctypes
 
@@ -52,7 +55,8 @@ def _rights(abi: int) -> int:
 
 
 def confine(hidden: "List[str]", writable: "List[str]", readable: "List[str]") -> None:
-    """Take from this process, for good, all access to `hidden` paths, save what lies in `writable` or `readable` below them.
+    """Take from this process, for good, all access to `hidden` paths, save what lies in `writable` or
+    `readable` below them.
 
     Raises OSError where the kernel refuses.
     """
@@ -83,13 +87,16 @@ def confine(hidden: "List[str]", writable: "List[str]", readable: "List[str]") -
             if mode & 0o170000 != 0o040000:
                 wanted &= _ON_FILES
             rule = Beneath(wanted, fd)
-            if libc.syscall(_ADD, ctypes.c_int(ruleset), ctypes.c_int(1), ctypes.byref(rule), ctypes.c_uint(0)) < 0:
+            added = libc.syscall(
+                _ADD, ctypes.c_int(ruleset), ctypes.c_int(1), ctypes.byref(rule), ctypes.c_uint(0)
+            )
+            if added < 0:
                 raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), path)
         finally:
             os.close(fd)
 
     paths = {os.path.realpath(path) for path in hidden}
-    on_the_way = set()  # type: Set[str]
+    on_the_way: "Set[str]" = set()
     for path in paths:
         parent = os.path.dirname(path)
         while parent not in on_the_way:
@@ -97,7 +104,8 @@ def confine(hidden: "List[str]", writable: "List[str]", readable: "List[str]") -
             parent = os.path.dirname(parent)
     on_the_way = {path for path in on_the_way if not any(_within(path, other) for other in paths)}
     for folder in on_the_way:
-        # Names can be listed on the way; Landlock inherits that downwards, so names (not contents) of the hidden show too.
+        # Names can be listed on the way; Landlock inherits that downwards, so names (not contents) of the
+        # hidden show too.
         allow(folder, _READ_DIR)
         try:
             names = os.listdir(folder)
@@ -125,14 +133,17 @@ def _within(path: str, folder: str) -> bool:
 
 
 def tier(root: str) -> "Dict[str, str]":
-    """{"tier": "landlock" | "process", "detail"}: found out by trying it in a child, once for each start of the machine."""
+    """{"tier": "landlock" | "process", "detail"}: found out by trying it in a child, once for each start of
+    the machine."""
     if root not in _tiers:
         cache = os.path.join(root, "agent", "isolation.json")
         known = files.read_json(cache)
         if known is None or known.get("boot_id") != processes.boot_id() or known.get("uid") != os.getuid():
             detail = _self_test(os.path.join(root, "agent"))
             known = {
-                "boot_id": processes.boot_id(), "uid": os.getuid(), "tier": "process" if detail else "landlock",
+                "boot_id": processes.boot_id(),
+                "uid": os.getuid(),
+                "tier": "process" if detail else "landlock",
                 "detail": detail or "Landlock version %d, tried on this machine" % _abi(),
             }
             try:
@@ -176,7 +187,7 @@ def _self_test(folder: str) -> str:
                 _quietly(os.unlink, os.path.join(path, name))
             _quietly(os.rmdir, path)
         _quietly(os.rmdir, place)
-    return "" if status == 0 else "the self-test failed (%d): a confined process was not confined as asked" % status
+    return "" if status == 0 else "the self-test failed (%d): a process was not confined as asked" % status
 
 
 def _wait(pid: int) -> int:

@@ -56,7 +56,7 @@ class Log(object):
         self.total += len(data)
         self.tail.add(data)
         room = self._cap - self.bytes
-        kept = data if len(data) <= room else data[:max(room, 0)]
+        kept = data if len(data) <= room else data[: max(room, 0)]
         if not kept:
             return
         start, done = self.bytes, 0
@@ -79,7 +79,12 @@ class Log(object):
 
     def record(self) -> "Dict[str, Any]":
         """The log's part of the exit record."""
-        record = {"bytes": self.bytes, "sha256": self._sha.hexdigest(), "total": self.total, "lost": self.lost}
+        record = {
+            "bytes": self.bytes,
+            "sha256": self._sha.hexdigest(),
+            "total": self.total,
+            "lost": self.lost,
+        }
         try:
             found = os.lstat(self._path)
             if [found.st_dev, found.st_ino] != self.identity or found.st_size != self.bytes:
@@ -92,4 +97,3 @@ class Log(object):
     def refused(self) -> bool:
         """Whether the disk took less than it was given."""
         return self.lost > 0
-

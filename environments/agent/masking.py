@@ -14,7 +14,8 @@ SHORTEST = 8
 
 
 def forms(secret: str) -> "Set[bytes]":
-    """Every spelling in which a secret is looked for: as it is, base64 at any alignment, URL-quoted, JSON-escaped."""
+    """Every spelling in which a secret is looked for: as it is, base64 at any alignment, URL-quoted,
+    JSON-escaped."""
     raw = secret.encode("utf-8", "surrogateescape")
     found = {raw}
     for quoted in (quote(raw), quote(raw, safe=""), quote_plus(raw)):
@@ -29,23 +30,25 @@ def forms(secret: str) -> "Set[bytes]":
         found.add(encode(raw))
         for before in range(3):
             text64 = encode(b"\0" * before + raw)
-            # Only those characters that are made of the secret's bits alone: the outer ones depend on its neighbours.
-            found.add(text64[-(-before * 8 // 6):(before + len(raw)) * 8 // 6])
+            # Only those characters that are made of the secret's bits alone: the outer ones depend on its
+            # neighbours.
+            found.add(text64[-(-before * 8 // 6) : (before + len(raw)) * 8 // 6])
     return {form for form in found if len(form) >= SHORTEST}
 
 
 class Masker(object):
-    """Masks a stream: `feed` pieces, then `finish`. The result does not depend on where the pieces were cut."""
+    """Masks a stream: `feed` pieces, then `finish`. The result does not depend on where the pieces were
+    cut."""
 
     def __init__(self, secrets: "Iterable[str]") -> None:
-        patterns = set()  # type: Set[bytes]
+        patterns: "Set[bytes]" = set()
         for secret in secrets:
             if len(secret) >= SHORTEST:
                 patterns |= forms(secret)
         self.patterns = sorted(patterns, key=lambda pattern: (-len(pattern), pattern))
         self._longest = len(self.patterns[0]) if self.patterns else 0
         self._search = re.compile(b"|".join(re.escape(pattern) for pattern in self.patterns)).search
-        self._by_first = {}  # type: Dict[int, List[bytes]]
+        self._by_first: "Dict[int, List[bytes]]" = {}
         for pattern in self.patterns:
             self._by_first.setdefault(pattern[0], []).append(pattern)
         self._kept = b""
@@ -69,7 +72,7 @@ class Masker(object):
             match = self._search(data, place)
             if match is None or match.start() >= hold:
                 break
-            done.append(data[place:match.start()])
+            done.append(data[place : match.start()])
             done.append(MASK)
             place = match.end()
         done.append(data[place:hold])
@@ -84,14 +87,15 @@ class Masker(object):
             match = self._search(data, place)
             if match is None:
                 break
-            done.append(data[place:match.start()])
+            done.append(data[place : match.start()])
             done.append(MASK)
             place = match.end()
         done.append(data[place:])
         return b"".join(done)
 
     def _hold(self, data: bytes, start: int) -> int:
-        """First place, at or after `start`, from which on `data` is the beginning of a longer pattern; else its end."""
+        """First place, at or after `start`, from which on `data` is the beginning of a longer pattern; else
+        its end."""
         for place in range(max(start, len(data) - self._longest + 1), len(data)):
             candidates = self._by_first.get(data[place])
             if candidates:

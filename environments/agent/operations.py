@@ -42,14 +42,15 @@ class Operations(object):
         return self._watcher.pokes
 
     def carry_out(self, header: "Dict[str, Any]", body: bytes, arrival: int) -> "Reply":
-        """Do what a request asks. Raises Refused, OSError, or KeyError, TypeError, ValueError for a malformed one."""
+        """Do what a request asks. Raises Refused, OSError, or KeyError, TypeError, ValueError for a
+        malformed one."""
         op = str(header.get("op"))
         if op == "watch":
             return self._watcher.watch(header, arrival)
         method = getattr(self, "op_" + op.replace(".", "_"), None)
         if method is None:
             raise Refused("unknown_op", "op: %r is not known to this agent" % op)
-        reply = method(header, body)  # type: Reply
+        reply: "Reply" = method(header, body)
         return reply
 
     def op_hello(self, header: "Dict[str, Any]", body: bytes) -> "Reply":
@@ -61,7 +62,7 @@ class Operations(object):
     def op_poke(self, header: "Dict[str, Any]", body: bytes) -> "Reply":
         return {}, []
 
-    # -- contents ---------------------------------------------------------------------------------------------------------
+    # -- contents
 
     def op_blobs_missing(self, header: "Dict[str, Any]", body: bytes) -> "Reply":
         return {}, [self._blobs.missing(body)]
@@ -81,7 +82,7 @@ class Operations(object):
 
         digest = digest_of(header.get("digest"))
         if hashlib.sha256(body).hexdigest() != digest:
-            raise Refused("digest_mismatch", "lib.put: the bytes received have another SHA-256", permanent=False)
+            raise Refused("digest_mismatch", "lib.put: the bytes have another SHA-256", permanent=False)
         target = os.path.join(self._layout.lib, digest)
         if os.path.isdir(target):
             return {}, []
@@ -89,13 +90,13 @@ class Operations(object):
         with zipfile.ZipFile(io.BytesIO(body)) as archive:
             for name in archive.namelist():
                 if name.startswith("/") or "\\" in name or ".." in name.split("/"):
-                    raise Refused("bad_request", "lib.put: the archive names %r, which leads out of its folder" % name)
+                    raise Refused("bad_request", "lib.put: %r leads out of the archive's folder" % name)
             archive.extractall(temp)
         _settle(temp, target)
         shutil.rmtree(temp, ignore_errors=True)
         return {}, []
 
-    # -- runs -------------------------------------------------------------------------------------------------------------
+    # -- runs
 
     def op_prepare(self, header: "Dict[str, Any]", body: bytes) -> "Reply":
         import shutil
@@ -105,7 +106,8 @@ class Operations(object):
         _check_spec(spec)
         if os.path.isdir(target):
             return {}, []
-        temp = os.path.join(self._layout.root, str(kind), ".new-%s-%d-%d" % (attempt, os.getpid(), threading.get_ident()))
+        unique = ".new-%s-%d-%d" % (attempt, os.getpid(), threading.get_ident())
+        temp = os.path.join(self._layout.root, str(kind), unique)
         self._sweep(str(kind))
         os.mkdir(temp, 0o700)
         try:
@@ -116,7 +118,8 @@ class Operations(object):
                     os.makedirs(os.path.join(temp, name), 0o700, exist_ok=True)
             for name in _FOLDERS:
                 os.mkdir(os.path.join(temp, name), 0o700)
-            os.close(os.open(os.path.join(temp, "records.jsonl"), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+            os.close(os.open(os.path.join(temp, "records.jsonl"), flags, 0o600))
             files.replace(os.path.join(temp, "spec.json"), json.dumps(spec).encode())
             _settle(temp, target)
         finally:
@@ -140,12 +143,14 @@ class Operations(object):
         attempts = [(str(kind), str(attempt)) for kind, attempt in header["attempts"]]
         for kind, attempt in attempts:
             if not os.path.isfile(os.path.join(self._layout.attempt(kind, attempt), "spec.json")):
-                raise Refused("not_prepared", "attempt %s has no directory on this target; prepare it first" % attempt, False)
+                text = "attempt %s has no directory on this target; prepare it first" % attempt
+                raise Refused("not_prepared", text, permanent=False)
         with self._launching:
             return {"launched": self._spawner.launch(attempts)}, []
 
     def op_inspect(self, header: "Dict[str, Any]", body: bytes) -> "Reply":
-        return {"runs": {attempt: evidence.gather(self._layout.find(attempt)) for attempt in header["attempts"]}}, []
+        found = {attempt: evidence.gather(self._layout.find(attempt)) for attempt in header["attempts"]}
+        return {"runs": found}, []
 
     def op_cancel(self, header: "Dict[str, Any]", body: bytes) -> "Reply":
         folder = self._existing(header)
@@ -176,7 +181,8 @@ class Operations(object):
 
     def op_read(self, header: "Dict[str, Any]", body: bytes) -> "Reply":
         folder = self._layout.find(header.get("attempt"))
-        data, size = outputs.read(folder, str(header["path"]), int(header.get("offset") or 0), int(header["length"]))
+        offset, length = int(header.get("offset") or 0), int(header["length"])
+        data, size = outputs.read(folder, str(header["path"]), offset, length)
         return {"size": size}, [data]
 
     def op_envs(self, header: "Dict[str, Any]", body: bytes) -> "Reply":
@@ -191,7 +197,8 @@ class Operations(object):
             return {}, []
         if "held" in evidence.locks(folder):
             raise Refused("in_use", "the run's supervisor or its processes still live", permanent=False)
-        gone = os.path.join(os.path.dirname(folder), ".new-gone-%s-%d" % (header["attempt"], threading.get_ident()))
+        unique = ".new-gone-%s-%d-%d" % (header["attempt"], os.getpid(), threading.get_ident())
+        gone = os.path.join(os.path.dirname(folder), unique)
         os.rename(folder, gone)
         _remove_tree(gone)
         return {}, []

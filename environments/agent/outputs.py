@@ -18,8 +18,10 @@ _OWN_PREFIXES = ("outputs", "logs")
 
 
 def listing(folder: str, known: "Dict[str, Any]") -> "Dict[str, List[Dict[str, Any]]]":
-    """{"files", "skipped"} of an attempt. `known` maps a path to its [size, mtime, sha256]: what still has both is not read again."""
-    found, skipped = [], []  # type: List[Dict[str, Any]], List[Dict[str, Any]]
+    """{"files", "skipped"} of an attempt. `known` maps a path to its [size, mtime, sha256]: what still has
+    both is not read again."""
+    found: "List[Dict[str, Any]]" = []
+    skipped: "List[Dict[str, Any]]" = []
     for place, prefix in _PLACES:
         try:
             fd = _open_chain(folder, place)
@@ -40,8 +42,13 @@ def _open_chain(folder: str, place: str) -> int:
     return fd
 
 
-def _walk(
-    fd: int, prefix: str, known: "Dict[str, Any]", found: "List[Dict[str, Any]]", skipped: "List[Dict[str, Any]]", depth: int
+def _walk(  # noqa: PLR0917
+    fd: int,
+    prefix: str,
+    known: "Dict[str, Any]",
+    found: "List[Dict[str, Any]]",
+    skipped: "List[Dict[str, Any]]",
+    depth: int,
 ) -> None:
     """List the folder behind `fd`, and close it."""
     try:
@@ -60,7 +67,9 @@ def _walk(
                     if depth >= _MAX_DEPTH:
                         skipped.append({"path": path, "why": "nested deeper than %d folders" % _MAX_DEPTH})
                     else:
-                        _walk(files.open_folder(name, dir_fd=fd), path + "/", known, found, skipped, depth + 1)
+                        _walk(
+                            files.open_folder(name, dir_fd=fd), path + "/", known, found, skipped, depth + 1
+                        )
                 elif stat.S_ISREG(mode):
                     found.append(_entry(fd, name, path, known.get(path)))
                 else:
@@ -108,7 +117,10 @@ def _entry(folder: int, name: str, path: str, known: "Any") -> "Dict[str, Any]":
                 left -= len(data)
             digest = sha.hexdigest()
         return {
-            "path": path, "size": before.st_size, "mode": stat.S_IMODE(before.st_mode), "mtime": before.st_mtime,
+            "path": path,
+            "size": before.st_size,
+            "mode": stat.S_IMODE(before.st_mode),
+            "mtime": before.st_mtime,
             "sha256": digest,
         }
     finally:
@@ -116,7 +128,8 @@ def _entry(folder: int, name: str, path: str, known: "Any") -> "Dict[str, Any]":
 
 
 def read(folder: str, path: str, offset: int, length: int) -> "Tuple[bytes, int]":
-    """Up to `length` bytes (at most 16 MiB) of a file named as in `listing`, or of `log`; and the file's size. Raises OSError."""
+    """Up to `length` bytes (at most 16 MiB) of a file named as in `listing`, or of `log`; and the file's
+    size. Raises OSError."""
     if path == "log":
         inside = path
     else:

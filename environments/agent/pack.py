@@ -58,7 +58,7 @@ def packed() -> tuple[str, bytes]:
             info = zipfile.ZipInfo(name, date_time=(2020, 1, 1, 0, 0, 0))
             info.external_attr = 0o644 << 16
             archive.writestr(info, source.read_bytes(), zipfile.ZIP_DEFLATED, 6)
-        start = f"import os, sys\nfrom {PACKAGE}.serve import main\nmain(os.path.expanduser(sys.argv[1]), os.umask(0o077))\n"
+        start = f"from {PACKAGE} import __main__\n__main__.start()\n"
         archive.writestr(zipfile.ZipInfo("__main__.py", date_time=(2020, 1, 1, 0, 0, 0)), start)
     data = buffer.getvalue()
     return hashlib.sha256(data).hexdigest(), data

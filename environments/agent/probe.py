@@ -14,14 +14,34 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Dict
 
-_TOOLS = ("uv", "git", "conda", "mamba", "docker", "podman", "srun", "sbatch", "ray", "mpirun", "torchrun", "spark-submit", "nvidia-smi")
+_TOOLS = (
+    "uv",
+    "git",
+    "conda",
+    "mamba",
+    "docker",
+    "podman",
+    "srun",
+    "sbatch",
+    "ray",
+    "mpirun",
+    "torchrun",
+    "spark-submit",
+    "nvidia-smi",
+)
 
 
 def hello(root: str) -> "Dict[str, Any]":
     """Who answers."""
     return {
-        "version": VERSION, "python": "%d.%d.%d" % sys.version_info[:3], "boot_id": processes.boot_id(),
-        "host": socket.gethostname(), "user": _user(), "pid": os.getpid(), "root": root, "time": time.time(),
+        "version": VERSION,
+        "python": "%d.%d.%d" % sys.version_info[:3],
+        "boot_id": processes.boot_id(),
+        "host": socket.gethostname(),
+        "user": _user(),
+        "pid": os.getpid(),
+        "root": root,
+        "time": time.time(),
     }
 
 
@@ -38,17 +58,27 @@ def machine(root: str) -> "Dict[str, Any]":
     """Hardware, software and how well scripts can be kept apart."""
     disk = os.statvfs(root)
     gpus = []
-    output = run_helper(["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"], set())
+    output = run_helper(
+        ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"], set()
+    )
     for line in (output or "").splitlines():
         name, _, memory = line.rpartition(",")
         if memory.strip().isdigit():
             gpus.append({"name": name.strip(), "memory": int(memory) << 20})
-    beside = [os.path.dirname(sys.executable)] if sys.executable else []  # the studio's own environment has uv
+    beside = (
+        [os.path.dirname(sys.executable)] if sys.executable else []
+    )  # the studio's own environment has uv
     own = [os.path.expanduser("~/.local/bin"), os.path.expanduser("~/.cargo/bin")]
     return {
-        "os": _os_name(), "kernel": platform.release(), "arch": platform.machine(), "cpus": _cpus(), "memory": _memory(),
-        "disk": {"free": disk.f_bavail * disk.f_frsize, "total": disk.f_blocks * disk.f_frsize}, "gpus": gpus,
-        "python": sys.executable, "isolation": isolation.tier(root),
+        "os": _os_name(),
+        "kernel": platform.release(),
+        "arch": platform.machine(),
+        "cpus": _cpus(),
+        "memory": _memory(),
+        "disk": {"free": disk.f_bavail * disk.f_frsize, "total": disk.f_blocks * disk.f_frsize},
+        "gpus": gpus,
+        "python": sys.executable,
+        "isolation": isolation.tier(root),
         "tools": {name: find_program(name, beside, own) for name in _TOOLS},
     }
 

@@ -28,9 +28,18 @@ def _ask(*argv: str) -> str:
     import subprocess
 
     try:
-        return subprocess.run(
-            argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=10, check=False
-        ).stdout.decode("utf-8", "replace").strip()
+        return (
+            subprocess.run(
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                timeout=10,
+                check=False,
+            )
+            .stdout.decode("utf-8", "replace")
+            .strip()
+        )
     except (OSError, subprocess.SubprocessError):
         return ""
 
@@ -47,11 +56,12 @@ def stat_fields(pid: int) -> "Optional[List[bytes]]":
         return None
     finally:
         os.close(fd)
-    return data[data.rfind(b")") + 2:].split()
+    return data[data.rfind(b")") + 2 :].split()
 
 
 def start_time(pid: int) -> int:
-    """Start of a process in clock ticks since boot; 0 where unknown. With the boot id it tells a reused pid apart."""
+    """Start of a process in clock ticks since boot; 0 where unknown. With the boot id it tells a reused pid
+    apart."""
     fields = stat_fields(pid)
     return int(fields[19]) if fields else 0
 
@@ -81,7 +91,7 @@ def parents() -> "Dict[int, Tuple[int, bool]]":
 def descendants(root: int, without: "Iterable[int]" = ()) -> "Set[int]":
     """Living processes below `root`, itself and those below `without` not counted."""
     table = parents()
-    below = {}  # type: Dict[int, List[int]]
+    below: "Dict[int, List[int]]" = {}
     for pid, (parent, _) in table.items():
         below.setdefault(parent, []).append(pid)
     skipped = set(without)
@@ -119,7 +129,8 @@ def tree(root: int) -> "List[int]":
 
 
 def of_attempt(token: str, job_lock: str) -> "Set[int]":
-    """Living processes of a run whose supervisor is gone: they carry its token in their environment or hold its job lock; and
+    """Living processes of a run whose supervisor is gone: they carry its token in their environment or hold
+    its job lock; and
     everything below them."""
     needle = ("RUNSTEAD_TOKEN=%s" % token).encode()
     try:
@@ -176,7 +187,8 @@ def send(pids: "Iterable[int]", number: int) -> int:
 
 
 def harden(subreaper: bool = False) -> None:
-    """Keep other processes of this user out of our memory and environment; adopt orphans where asked. Linux only."""
+    """Keep other processes of this user out of our memory and environment; adopt orphans where asked. Linux
+    only."""
     if not sys.platform.startswith("linux"):
         return
     import ctypes

@@ -59,7 +59,7 @@ def mark_used(root: str, program: bytes) -> None:
     envs = os.fsencode(os.path.join(root, "envs")) + b"/"
     if program.startswith(envs):
         try:
-            os.utime(os.path.join(envs, program[len(envs):].split(b"/", 1)[0], MARK.encode()))
+            os.utime(os.path.join(envs, program[len(envs) :].split(b"/", 1)[0], MARK.encode()))
         except OSError:
             pass
 
@@ -74,7 +74,11 @@ def listing(root: str) -> "List[Dict[str, Any]]":
         except OSError:
             continue
         size = (files.read_json(mark) or {}).get("size")
-        found.append({
-            "key": key, "size": size if isinstance(size, int) else size_of(os.path.join(envs, key)), "used_at": used_at,
-        })
+        found.append(
+            {
+                "key": key,
+                "size": size if isinstance(size, int) else size_of(os.path.join(envs, key)),
+                "used_at": used_at,
+            }
+        )
     return found

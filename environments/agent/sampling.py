@@ -60,10 +60,14 @@ class Sampler(object):
         percent = 100 * max(seconds - self._seconds, 0.0) / max(now - self._at, 0.001)
         self._seconds, self._at = seconds, now
         self._read, self._written = max(read, self._read), max(written, self._written)
-        sample = {
-            "t": round(time.time(), 3), "cpu": round(percent, 1), "rss": resident, "procs": count,
-            "read": self._read, "write": self._written,
-        }  # type: Dict[str, Any]
+        sample: "Dict[str, Any]" = {
+            "t": round(time.time(), 3),
+            "cpu": round(percent, 1),
+            "rss": resident,
+            "procs": count,
+            "read": self._read,
+            "write": self._written,
+        }
         gpus = self.gpus.take()
         if gpus:
             sample["gpus"] = gpus
@@ -74,11 +78,11 @@ class Gpus(object):
     """Asks nvidia-smi beside the supervisor's loop, never in it."""
 
     def __init__(self) -> None:
-        self._found = None  # type: Optional[List[Dict[str, Any]]]
+        self._found: "Optional[List[Dict[str, Any]]]" = None
         self._absent = False
         self._turn = 0
-        self._thread = None  # type: Optional[threading.Thread]
-        self.helpers = set()  # type: Set[int]
+        self._thread: "Optional[threading.Thread]" = None
+        self.helpers: "Set[int]" = set()
         """Pids of our own that do not belong to the run."""
 
     def take(self) -> "Optional[List[Dict[str, Any]]]":
@@ -93,7 +97,11 @@ class Gpus(object):
         return found
 
     def _ask(self) -> None:
-        argv = ["nvidia-smi", "--query-gpu=index,utilization.gpu,memory.used,memory.total", "--format=csv,noheader,nounits"]
+        argv = [
+            "nvidia-smi",
+            "--query-gpu=index,utilization.gpu,memory.used,memory.total",
+            "--format=csv,noheader,nounits",
+        ]
         output = run_helper(argv, self.helpers)
         if output is None:
             return
@@ -107,7 +115,8 @@ class Gpus(object):
 
 
 def find_program(name: str, before: "Sequence[str]" = (), after: "Sequence[str]" = ()) -> "Optional[str]":
-    """Path of an executable in the folders `before`, on PATH, or in the folders `after`; None where there is none."""
+    """Path of an executable in the folders `before`, on PATH, or in the folders `after`; None where there
+    is none."""
     for folder in list(before) + os.environ.get("PATH", os.defpath).split(os.pathsep) + list(after):
         path = os.path.join(folder, name)
         if os.path.isabs(path) and os.path.isfile(path) and os.access(path, os.X_OK):
@@ -116,7 +125,8 @@ def find_program(name: str, before: "Sequence[str]" = (), after: "Sequence[str]"
 
 
 def run_helper(argv: "List[str]", helpers: "Set[int]") -> "Optional[str]":
-    """Output of a short program of ours; None where it is missing or fails. Its pid is in `helpers` meanwhile."""
+    """Output of a short program of ours; None where it is missing or fails. Its pid is in `helpers`
+    meanwhile."""
     import subprocess
 
     path = find_program(argv[0])

@@ -1,6 +1,7 @@
 """The spawner: a small process without threads, forked before the agent starts any, that forks supervisors.
 
-A launch therefore pays no interpreter start and no import. The spawner dies with the agent (its socket ends); supervisors do not.
+A launch therefore pays no interpreter start and no import. The spawner dies with the agent (its socket
+ends); supervisors do not.
 """
 
 import gc
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
 
 
 class Spawner(object):
-    """The agent's end: `launch` has supervisors forked. Not safe for several threads at once; the caller locks."""
+    """The agent's end: `launch` has supervisors forked. Not safe for several threads at once; the caller
+    locks."""
 
     def __init__(self, root: str, umask: int) -> None:
         self._root = root
@@ -63,10 +65,22 @@ class Spawner(object):
         self._socket.close()
         ours, theirs = socket.socketpair()
         home = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-        code = "import sys; sys.path.insert(0, sys.argv[1]); from %s import serve_on; serve_on(*sys.argv[2:])" % __name__
+        code = "import sys; sys.path.insert(0, sys.argv[1]); from %s import serve_on; serve_on(*sys.argv[2:])"
         subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", code, _import_root(home), str(theirs.fileno()), self._root, str(self._umask)],
-            pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            [
+                sys.executable,
+                "-I",
+                "-S",
+                "-c",
+                code % __name__,
+                _import_root(home),
+                str(theirs.fileno()),
+                self._root,
+                str(self._umask),
+            ],
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
         )
         theirs.close()
         self._take(ours)
@@ -125,7 +139,9 @@ def _close_all_but(kept: int) -> None:
     os.closerange(kept + 1, max(highest, kept + 1))
 
 
-def _detach(connection: socket.socket, reader: "Any", root: str, kind: str, attempt: str, umask: int) -> None:
+def _detach(  # noqa: PLR0917
+    connection: socket.socket, reader: "Any", root: str, kind: str, attempt: str, umask: int
+) -> None:
     """In the fork: become a process that nothing of the agent's end can reach, then supervise."""
     from . import supervise
 

@@ -10,10 +10,8 @@ if TYPE_CHECKING:
     from typing import Callable, Dict, List, Optional
 
 PASSED = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TZ", "SHELL")
-_SIGNALS = (
-    signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD, signal.SIGUSR1,
-    signal.SIGUSR2, signal.SIGALRM,
-)
+IGNORED = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGPIPE, signal.SIGXFSZ)
+"""Signals that a supervisor does not hear; the script gets them back."""
 _DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin"
 
 
@@ -38,12 +36,14 @@ def environment(*layers: "Dict[str, str]") -> "Dict[bytes, bytes]":
             result[to_bytes(name)] = to_bytes(value)
     for key, content in result.items():
         if b"\0" in key + content or b"=" in key or not key:
-            raise NotStarted("env: %r cannot be a variable's name, or its value holds a NUL" % key.decode("utf-8", "replace"))
+            shown = key.decode("utf-8", "replace")
+            raise NotStarted("env: %r cannot be a variable's name, or its value holds a NUL" % shown)
     return result
 
 
 def program(name: bytes, path: bytes, folder: str) -> bytes:
-    """Where the program is: `name` itself if it holds a slash, else the first executable on `path`. Raises NotStarted."""
+    """Where the program is: `name` itself if it holds a slash, else the first executable on `path`. Raises
+    NotStarted."""
     shown = name.decode("utf-8", "replace")
     if not name or b"\0" in name:
         raise NotStarted("argv[0]: a program's name is needed, got %r" % shown)
@@ -56,13 +56,21 @@ def program(name: bytes, path: bytes, folder: str) -> bytes:
     raise NotStarted("argv[0]: no program named %r on PATH (%s)" % (shown, path.decode("utf-8", "replace")))
 
 
-def start(
-    argv: "List[bytes]", env: "Dict[bytes, bytes]", folder: str, output: int, inherited: "List[int]", umask: int,
-    memory: "Optional[int]" = None, confine: "Optional[Callable[[], None]]" = None,
+def start(  # noqa: PLR0917
+    argv: "List[bytes]",
+    env: "Dict[bytes, bytes]",
+    folder: str,
+    output: int,
+    inherited: "List[int]",
+    umask: int,
+    memory: "Optional[int]" = None,
+    confine: "Optional[Callable[[], None]]" = None,
 ) -> int:
-    """Fork and exec in a session of its own, stdin empty, stdout and stderr into `output`; the pid once exec succeeded.
+    """Fork and exec in a session of its own, stdin empty, stdout and stderr into `output`; the pid once
+    exec succeeded.
 
-    `inherited` descriptors stay open; `memory` bounds the address space in bytes; `confine` runs last before exec.
+    `inherited` descriptors stay open; `memory` bounds the address space in bytes; `confine` runs last
+    before exec.
     Raises NotStarted with the step that failed.
     """
     path = program(argv[0], env[b"PATH"], folder)
@@ -83,7 +91,7 @@ def start(
             step = "working directory %r" % folder
             os.chdir(folder)
             step = "signals"
-            for number in _SIGNALS:
+            for number in IGNORED + (signal.SIGCHLD,):
                 signal.signal(number, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_SETMASK, [])
             step = "limits.memory_bytes"
@@ -94,13 +102,13 @@ def start(
             if confine is not None:
                 confine()
             step = "program %r" % path.decode("utf-8", "replace")
-            os.execve(path, argv, env)
+            os.execve(path, argv, env)  # noqa: S606
         except BaseException as error:
-            number = getattr(error, "errno", None)
-            text = os.strerror(number) if number else str(error)
-            if number == errno.ENOENT and step.startswith("program") and os.path.exists(path):
+            code = getattr(error, "errno", None)
+            text = os.strerror(code) if code else str(error)
+            if code == errno.ENOENT and step.startswith("program") and os.path.exists(path):
                 text = "the interpreter named in its first line does not exist"
-            if number == errno.E2BIG:
+            if code == errno.E2BIG:
                 text = "arguments and environment are larger than this machine allows"
             os.write(told, ("%s: %s" % (step, text)).encode("utf-8", "replace")[:4000])
         finally:
@@ -124,7 +132,8 @@ def _first_to_go() -> None:
     try:
         import ctypes
 
-        # The supervisor is not dumpable, and so its /proc files belong to root; exec makes the script dumpable anyway.
+        # The supervisor is not dumpable, and so its /proc files belong to root; exec makes the script
+        # dumpable anyway.
         ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)
         with open("/proc/self/oom_score_adj", "w") as file:
             file.write("500")

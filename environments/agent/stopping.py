@@ -19,11 +19,11 @@ class Stopper(object):
 
     def __init__(self, grace: float) -> None:
         self._grace = grace
-        self._limit = None  # type: Optional[float]
-        self._ended = None  # type: Optional[float]
-        self._kill_at = None  # type: Optional[float]
-        self._told = set()  # type: Set[int]
-        self._left = set()  # type: Set[int]
+        self._limit: "Optional[float]" = None
+        self._ended: "Optional[float]" = None
+        self._kill_at: "Optional[float]" = None
+        self._told: "Set[int]" = set()
+        self._left: "Set[int]" = set()
         self._announced = False
         self.reason = ""
         self.sent_kill = False
@@ -93,7 +93,8 @@ class Stopper(object):
             return False
         processes.send(living, signal.SIGKILL)
         self.sent_kill = True
-        # What SIGKILL cannot end (another user's, or stuck in the kernel) must not hold up the record for ever.
+        # What SIGKILL cannot end (another user's, or stuck in the kernel) must not hold up the record for
+        # ever.
         return not alive and now > self._kill_at + _HOPELESS
 
     def _reset(self) -> None:

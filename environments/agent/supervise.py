@@ -1,6 +1,7 @@
 """The supervisor: starts one run exactly once, keeps its log and its records, and writes how it ended.
 
-It is forked by the spawner, belongs to nobody, and needs nothing of the studio, the agent or the network afterwards.
+It is forked by the spawner, belongs to nobody, and needs nothing of the studio, the agent or the network
+afterwards.
 """
 
 import errno
@@ -25,8 +26,10 @@ if TYPE_CHECKING:
     import socket
     from typing import Any, Dict, List, Optional
 
+_CREATE = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _BEAT = struct.Struct("<Qd")
 _READ = 1 << 20
+_SETPIPE_SZ = 1031
 _RESERVE = 64 * 1024
 _LINGER = 0.002
 _HEARTBEAT = 2.0
@@ -48,7 +51,8 @@ def preload(root: str) -> None:
 
 
 def run(root: str, kind: str, attempt: str, umask: int) -> int:
-    """Supervise an attempt to its end. Leaves quietly, and has done nothing, when somebody else has claimed it."""
+    """Supervise an attempt to its end. Leaves quietly, and has done nothing, when somebody else has claimed
+    it."""
     folder = Layout(root).attempt(kind, attempt)
     os.umask(0o077)
     if not os.path.isdir(folder) or _lock(folder) is None:
@@ -58,7 +62,7 @@ def run(root: str, kind: str, attempt: str, umask: int) -> int:
     except FileExistsError:
         return 0
     processes.harden(subreaper=True)
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGPIPE, signal.SIGXFSZ):
+    for number in starting.IGNORED:
         signal.signal(number, signal.SIG_IGN)  # only the run's own files say when it is to stop
     supervisor = None
     try:
@@ -71,7 +75,8 @@ def run(root: str, kind: str, attempt: str, umask: int) -> int:
         if supervisor is not None:
             processes.send(processes.descendants(os.getpid()), signal.SIGKILL)
         try:
-            files.replace(os.path.join(folder, "supervisor.err"), traceback.format_exc().encode("utf-8", "replace"))
+            complaint = traceback.format_exc().encode("utf-8", "replace")
+            files.replace(os.path.join(folder, "supervisor.err"), complaint)
         except OSError:
             pass
         return 1
@@ -79,7 +84,7 @@ def run(root: str, kind: str, attempt: str, umask: int) -> int:
 
 def _lock(folder: str) -> "Optional[int]":
     """Hold sup.lock for life; None when another supervisor has it, or has claimed the run already."""
-    fd = os.open(os.path.join(folder, "sup.lock"), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    fd = os.open(os.path.join(folder, "sup.lock"), _CREATE, 0o600)
     for _ in range(200):
         if os.path.isdir(os.path.join(folder, "claim")):
             break
@@ -103,26 +108,26 @@ class Supervisor(object):
         spec = files.read_json(self.path("spec.json"))
         if spec is None:
             raise ValueError("spec.json is missing or broken")
-        self.spec = spec  # type: Dict[str, Any]
+        self.spec: "Dict[str, Any]" = spec
         self.reserved = self._reserve()
         limits = spec.get("limits") or {}
         self.seconds = limits.get("seconds")
         self.memory = limits.get("memory_bytes")
-        self.secrets = spec.get("secrets") or {}  # type: Dict[str, str]
+        self.secrets: "Dict[str, str]" = spec.get("secrets") or {}
         self.log = Log(folder, self.secrets.values(), int(limits.get("log_bytes") or 1 << 30))
         self.beats = 0
-        self.beat_fd = os.open(self.path("heartbeat"), os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        self.started_at = None  # type: Optional[float]
+        self.beat_fd = os.open(self.path("heartbeat"), _CREATE, 0o600)
+        self.started_at: "Optional[float]" = None
         self.started = 0.0
         self.ended = 0.0
         self.oom_before = ending.oom_kills()
         self.poller = select.poll()
         self.pipe = -1
-        self.status = None  # type: Optional[int]
+        self.status: "Optional[int]" = None
         self.pid = 0
-        self.listener = None  # type: Optional[socket.socket]
-        self.port = None  # type: Optional[int]
-        self.sampler = None  # type: Optional[Sampler]
+        self.listener: "Optional[socket.socket]" = None
+        self.port: "Optional[int]" = None
+        self.sampler: "Optional[Sampler]" = None
         self.samples_fd = -1
         self.next_beat = self.next_sample = self.next_look = 0.0
         self.last_read = 0.0
@@ -133,7 +138,7 @@ class Supervisor(object):
         """A file of this run."""
         return os.path.join(self.folder, name)
 
-    # -- from start to end ------------------------------------------------------------------------------------------------
+    # -- from start to end
 
     def supervise(self) -> None:
         """Run everything the specification asks for, then write exit.json."""
@@ -145,7 +150,7 @@ class Supervisor(object):
         signal.set_wakeup_fd(self.waker)
         self.wake = wake
         self.poller.register(wake, select.POLLIN)
-        self.job = os.open(self.path("job.lock"), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        self.job = os.open(self.path("job.lock"), _CREATE, 0o600)
         fcntl.flock(self.job, fcntl.LOCK_EX | fcntl.LOCK_NB)
         self._look_for_cancel()
         rejected = None
@@ -173,7 +178,9 @@ class Supervisor(object):
     def _start(self, step: "Dict[str, Any]", last: bool) -> None:
         self.status = None
         own = {
-            "RUNSTEAD_RUN_DIR": self.folder, "RUNSTEAD_TOKEN": str(self.spec["token"]), "TMPDIR": self.path("tmp"),
+            "RUNSTEAD_RUN_DIR": self.folder,
+            "RUNSTEAD_TOKEN": str(self.spec["token"]),
+            "TMPDIR": self.path("tmp"),
             "PYTHONUNBUFFERED": "1",
         }
         if self.spec["kind"] == "run":
@@ -207,7 +214,7 @@ class Supervisor(object):
         os.set_blocking(self.pipe, False)
         for size in (_READ, _READ // 4):
             try:
-                fcntl.fcntl(self.pipe, 1031, size)  # F_SETPIPE_SZ: the script waits for us as rarely as can be
+                fcntl.fcntl(self.pipe, _SETPIPE_SZ, size)  # so that the script hardly ever waits for us
                 break
             except OSError:
                 continue
@@ -254,7 +261,8 @@ class Supervisor(object):
             return False
         self.log.add(data)
         if wait:
-            # A stream of small writes: let some gather, or we would wake for each and take the script's processor.
+            # A stream of small writes: let some gather, or we would wake for each and take the script's
+            # processor.
             now = time.monotonic()
             if len(data) < 65536 and now - self.last_read < 5 * _LINGER:
                 time.sleep(_LINGER)
@@ -284,13 +292,14 @@ class Supervisor(object):
     def _helpers(self) -> "List[int]":
         return list(self.sampler.gpus.helpers) if self.sampler is not None else []
 
-    # -- what happens now and then ----------------------------------------------------------------------------------------
+    # -- what happens now and then
 
     def _tick(self, now: float) -> None:
         if now >= self.next_beat:
             self._beat(now)
             if self.beats == 2:
-                files.sync_folder(self.folder)  # a power cut must not take the claim of a run that has done work
+                # A power cut must not take the claim of a run that has done work.
+                files.sync_folder(self.folder)
         if now >= self.next_look:
             self._look_for_cancel()
         if self.status is None and now >= self.next_sample and self.sampler is not None:
@@ -315,8 +324,7 @@ class Supervisor(object):
             return
         try:
             if self.samples_fd < 0:
-                flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-                self.samples_fd = os.open(self.path("samples.jsonl"), flags, 0o600)
+                self.samples_fd = os.open(self.path("samples.jsonl"), _CREATE | os.O_APPEND, 0o600)
             os.write(self.samples_fd, json.dumps(sample, separators=(",", ":")).encode() + b"\n")
         except OSError:
             pass  # a full disk costs samples, never the run
@@ -337,9 +345,10 @@ class Supervisor(object):
             return
         wish = files.read_json(self.path("cancel")) or {}
         grace = wish.get("grace")
-        self.stopper.ask("canceled", time.monotonic(), float(grace) if isinstance(grace, (int, float)) else None)
+        seconds = float(grace) if isinstance(grace, (int, float)) else None
+        self.stopper.ask("canceled", time.monotonic(), seconds)
 
-    # -- the tracking server ----------------------------------------------------------------------------------------------
+    # -- the tracking server
 
     def _track(self) -> "Dict[str, str]":
         """Listen on loopback; the variables by which an MLflow client finds us, or none."""
@@ -376,16 +385,22 @@ class Supervisor(object):
         if self.listener is None:
             return
         self.poller.unregister(self.listener.fileno())
-        context = TrackingContext(self.folder, self.spec["tracking"], str(self.spec["token"]), self.started_at or time.time())
+        since = self.started_at or time.time()
+        context = TrackingContext(self.folder, self.spec["tracking"], str(self.spec["token"]), since)
         threading.Thread(target=tracking.serve, args=(self.listener, context), daemon=True).start()
         self.listener = None
 
-    # -- records ----------------------------------------------------------------------------------------------------------
+    # -- records
 
     def _say(self, phase: str) -> None:
         state = dict(
-            ending.identity(self.pid), phase=phase, pgid=self.pid, started_at=self.started_at, port=self.port,
-            log_id=self.log.identity, isolation=isolation.used(self.root, self.spec.get("isolate") or []),
+            ending.identity(self.pid),
+            phase=phase,
+            pgid=self.pid,
+            started_at=self.started_at,
+            port=self.port,
+            log_id=self.log.identity,
+            isolation=isolation.used(self.root, self.spec.get("isolate") or []),
         )
         try:
             files.replace_json(self.path("state.json"), state)
@@ -401,7 +416,7 @@ class Supervisor(object):
     def _reserve(self) -> bool:
         fd = -1
         try:
-            fd = os.open(self.path("exit.reserve"), os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            fd = os.open(self.path("exit.reserve"), _CREATE, 0o600)
             if hasattr(os, "posix_fallocate"):
                 os.posix_fallocate(fd, 0, _RESERVE)
             else:
@@ -433,8 +448,12 @@ class Supervisor(object):
             "reason": reason,
             "exit_code": code if code is not None and code >= 0 else None,
             "signal": -code if code is not None and code < 0 else None,
-            "started_at": self.started_at, "ended_at": ended_at,
-            "log": self.log.record(), "killed": self.stopper.left_over, "error": error, "boot_id": processes.boot_id(),
+            "started_at": self.started_at,
+            "ended_at": ended_at,
+            "log": self.log.record(),
+            "killed": self.stopper.left_over,
+            "error": error,
+            "boot_id": processes.boot_id(),
         }
         self._write_exit(record)
 
@@ -448,7 +467,8 @@ class Supervisor(object):
             except OSError as error:
                 if error.errno == errno.ENOENT:
                     raise
-                # Without the record nobody may say that the run ended: give up the reserve, then wait for room.
+                # Without the record nobody may say that the run ended: give up the reserve, then wait for
+                # room.
                 if os.path.lexists(reserve):
                     os.unlink(reserve)
                 else:

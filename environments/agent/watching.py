@@ -13,7 +13,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Dict, List, Optional, Tuple
 
-_STREAMS = (("log", "log"), ("records", "records.jsonl"), ("samples", "samples.jsonl"), ("times", "log.times"))
+_STREAMS = (
+    ("log", "log"),
+    ("records", "records.jsonl"),
+    ("samples", "samples.jsonl"),
+    ("times", "log.times"),
+)
 _MASK = notify.MODIFY | notify.CREATE | notify.MOVED_TO | notify.MOVED_FROM | notify.DELETE
 _GATHER = 0.002
 _LOCKS_EVERY = 1.0
@@ -30,10 +35,10 @@ class Folder(object):
     def __init__(self, path: str) -> None:
         self.path = path
         self.generation = 1
-        self.numbers = []  # type: List[int]
+        self.numbers: "List[int]" = []
         self.wanted_at = 0.0
         self.locked = ["", ""]
-        self.settled = None  # type: Any
+        self.settled: "Any" = None
         """(generation, cursors) at which nothing new was found, so that nobody need look again."""
 
 
@@ -43,14 +48,14 @@ class Watcher(object):
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
         self._changed = threading.Condition()
-        self._folders = {}  # type: Dict[str, Folder]
-        self._by_number = {}  # type: Dict[int, Folder]
+        self._folders: "Dict[str, Folder]" = {}
+        self._by_number: "Dict[int, Folder]" = {}
         self._clock = 0
         self._pokes = 0
         self._waiting = 0
         self._turn = 0
         try:
-            self._inotify = notify.Inotify()  # type: Optional[notify.Inotify]
+            self._inotify: "Optional[notify.Inotify]" = notify.Inotify()
             threading.Thread(target=self._listen, daemon=True).start()
         except OSError:
             self._inotify = None
@@ -103,7 +108,7 @@ class Watcher(object):
                     return True
         return False
 
-    # -- what the kernel says ---------------------------------------------------------------------------------------------
+    # -- what the kernel says
 
     def _folder(self, run: "Dict[str, Any]") -> Folder:
         path = self._layout.attempt(run.get("dir", "runs"), run.get("attempt"))
@@ -162,12 +167,13 @@ class Watcher(object):
                             changed.numbers = [kept for kept in changed.numbers if kept != number]
                 self._changed.notify_all()
 
-    # -- what the files say -----------------------------------------------------------------------------------------------
+    # -- what the files say
 
     def _collect(
         self, wanted: "List[Tuple[Dict[str, Any], Folder]]", limit: int, locks: bool
     ) -> "Tuple[List[Dict[str, Any]], List[bytes]]":
-        reply, body = [], []  # type: List[Dict[str, Any]], List[bytes]
+        reply: "List[Dict[str, Any]]" = []
+        body: "List[bytes]" = []
         self._turn += 1
         start = self._turn % len(wanted) if wanted else 0
         for index, (run, folder) in enumerate(wanted[start:] + wanted[:start]):
@@ -192,7 +198,9 @@ class Watcher(object):
                     break
         return reply, body
 
-    def _look(self, folder: Folder, run: "Dict[str, Any]", room: int, body: "List[bytes]") -> "Optional[Dict[str, Any]]":
+    def _look(
+        self, folder: Folder, run: "Dict[str, Any]", room: int, body: "List[bytes]"
+    ) -> "Optional[Dict[str, Any]]":
         seen = evidence.gather(folder.path)
         folder.locked = [seen["sup"], seen["job"]]
         revision = evidence.revision(seen)
@@ -204,7 +212,7 @@ class Watcher(object):
             lines = name in ("records", "samples")
             data = _read(os.path.join(folder.path, file), int(run.get(name) or 0), room, lines, final)
             if name == "times":
-                data = data[:len(data) // 16 * 16]
+                data = data[: len(data) // 16 * 16]
             if data:
                 parts.append([name, int(run.get(name) or 0), len(data)])
                 body.append(data)
@@ -227,7 +235,8 @@ class Watcher(object):
 
 
 def _read(path: str, offset: int, room: int, lines: bool, final: bool) -> bytes:
-    """Up to `room` bytes from `offset`; for `lines` only whole ones, save an unfinished one of a run that has ended, or one that is
+    """Up to `room` bytes from `offset`; for `lines` only whole ones, save an unfinished one of a run that
+    has ended, or one that is
     too long to be anything sensible, which comes in pieces."""
     try:
         if os.lstat(path).st_size <= offset or not room:

@@ -6,7 +6,8 @@ from typing import BinaryIO, Protocol
 
 
 class TransportError(Exception):
-    """The stream could not be opened. `permanent`: trying again will not help until somebody changes something."""
+    """The stream could not be opened. `permanent`: trying again will not help until somebody changes
+    something."""
 
     def __init__(self, message: str, permanent: bool = False) -> None:
         super().__init__(message)
@@ -22,7 +23,8 @@ class Stream(Protocol):
     """The process's stdin; unbuffered or flushed by `flush()`."""
 
     def close(self) -> None:
-        """End the stream, and with it the agent. A reader blocked in another thread sees its end. May be called twice."""
+        """End the stream, and with it the agent. A reader blocked in another thread sees its end. May be
+        called twice."""
 
     def stderr_tail(self) -> str:
         """The last few kilobytes that the process wrote to stderr, for an error's message."""

@@ -55,7 +55,8 @@ class LocalStream:
 
 
 class LocalTransport:
-    """Starts the process as a child: in a session of its own, so that Ctrl-C in the studio's terminal does not reach it, and with
+    """Starts the process as a child: in a session of its own, so that Ctrl-C in the studio's terminal does
+    not reach it, and with
     only the variables a run may see, so that the studio's own settings never get near a script."""
 
     python = sys.executable
@@ -64,9 +65,15 @@ class LocalTransport:
         """Start `argv` here. Raises TransportError."""
         try:
             process = subprocess.Popen(
-                argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=-1,
-                start_new_session=True, env={name: os.environ[name] for name in _PASSED if name in os.environ},
+                argv,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                bufsize=-1,
+                start_new_session=True,
+                env={name: os.environ[name] for name in _PASSED if name in os.environ},
             )
         except OSError as error:
-            raise TransportError(f"{argv[0]} could not be started: {error.strerror}", permanent=True) from error
+            text = f"{argv[0]} could not be started: {error.strerror}"
+            raise TransportError(text, permanent=True) from error
         return LocalStream(process)
