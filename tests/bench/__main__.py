@@ -1,0 +1,31 @@
+"""``make bench``: what things cost here and now. Prints a table, writes ``bench.json``.
+
+``python -m tests.bench runs logs`` measures only these.
+"""
+
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.bench import lists, logging, runs, snapshots
+from tests.bench.report import Report
+
+PARTS = {"runs": runs.measure, "snapshots": snapshots.measure, "logging": logging.measure, "lists": lists.measure}
+
+
+def main() -> None:
+    wanted = sys.argv[1:] or list(PARTS)
+    unknown = set(wanted) - set(PARTS)
+    if unknown:
+        raise SystemExit(f"unknown: {', '.join(sorted(unknown))}. Choose from: {', '.join(PARTS)}")
+    report = Report()
+    for name in wanted:
+        print(name, flush=True)
+        with tempfile.TemporaryDirectory(prefix="runstead-bench-") as folder:
+            PARTS[name](report, Path(folder))
+    report.print()
+    report.write(Path("bench.json"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,125 @@
+"""A process with the settings of a running studio, told by JSON lines what to do there: ``python -m tests.control``.
+
+The tests' own process has a database of its own; this one opens the database of the studio under test, as the studio's
+own programs do.
+"""
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+import django
+
+os.environ["DJANGO_SETTINGS_MODULE"] = "studio.settings"
+django.setup()
+
+from django.db.models import Sum  # noqa: E402
+from environments.models import ComputeTarget, Environment  # noqa: E402
+from runs import logs  # noqa: E402
+from runs.config import ScriptRunConfig  # noqa: E402
+from runs.models import Artifact, LogStream, MetricSeries, Run  # noqa: E402
+from runs.snapshots import submit_folder  # noqa: E402
+from runs.submission import cancel, submit  # noqa: E402
+from studio.accounts.models import User  # noqa: E402
+from studio.models import Blob  # noqa: E402
+from studio.workspaces.models import Workspace  # noqa: E402
+
+
+def op_submit(folder, script="train.py", arguments=(), count=1, environment="python", **config):
+    workspace = Workspace.objects.get(slug="default")
+    user = User.objects.order_by("pk").first()
+    snapshot, _ = submit_folder(workspace, Path(folder), user)
+    target = ComputeTarget.objects.get(workspace=workspace, name="local")
+    version = Environment.objects.get(name=environment).versions.first()
+    return [
+        submit(
+            workspace=workspace, user=user, experiment="faults", target=target, environment=version, snapshot=snapshot,
+            config=ScriptRunConfig(script=script, arguments=tuple(arguments), **config).validated(),
+        ).pk
+        for _ in range(count)
+    ]  # fmt: skip
+
+
+FIELDS = ("id", "number", "status", "reason", "exit_code", "signal", "error", "attempt", "launched", "log_complete", "final", "cleaned_at",
+          "unreachable_since", "bad_records", "waiting_for")  # fmt: skip
+
+
+def op_runs(ids=None):
+    rows = Run.objects.all() if ids is None else Run.objects.filter(pk__in=ids)
+    return [{name: row[name] for name in FIELDS} for row in rows.order_by("pk").values(*FIELDS)]
+
+
+def op_events(id):
+    return [[e.old, e.new, e.reason, e.detail] for e in Run.objects.get(pk=id).events.all()]
+
+
+def op_log(id, name="log"):
+    """Size, SHA-256 and path of a copy of a run's log as the studio keeps it."""
+    stream = LogStream.objects.filter(run_id=id, name=name).first()
+    if stream is None:
+        return {"size": 0, "sha256": None, "lines": 0}
+    size, digest = logs.digest(stream)
+    return {"size": size, "sha256": digest, "lines": stream.lines, "total": stream.total, "sealed": bool(stream.sealed)}
+
+
+def op_size(id):
+    """Bytes of a run's log that readers of the database can see."""
+    return LogStream.objects.filter(run_id=id, name="log").values_list("size", flat=True).first() or 0
+
+
+def op_snapshot(id):
+    return Run.objects.get(pk=id).snapshot.digest
+
+
+def op_timed_snapshot(folder):
+    workspace = Workspace.objects.get(slug="default")
+    before = stored_bytes()
+    began = time.monotonic()
+    submit_folder(workspace, Path(folder), None)
+    return {"seconds": time.monotonic() - began, "stored": stored_bytes() - before}
+
+
+def stored_bytes():
+    return Blob.objects.aggregate(total=Sum("length"))["total"] or 0
+
+
+def op_text(id, name="log", limit=1_000_000):
+    stream = LogStream.objects.get(run_id=id, name=name)
+    return logs.Reader(stream).read(0, limit).decode("utf-8", "backslashreplace")
+
+
+def op_cancel(id):
+    return cancel(Run.objects.get(pk=id), None)
+
+
+def op_artifacts(id):
+    return [[a.path, a.size, a.digest, a.skipped] for a in Artifact.objects.filter(run_id=id)]
+
+
+def op_metrics(id):
+    return {s.name: [s.count, s.last] for s in MetricSeries.objects.filter(run_id=id, system=False)}
+
+
+def op_uid(id):
+    return Run.objects.get(pk=id).uid
+
+
+def op_slots(count):
+    return ComputeTarget.objects.filter(name="local").update(slots=count)
+
+
+def main():
+    print(json.dumps({"ready": True}), flush=True)
+    for line in sys.stdin:
+        request = json.loads(line)
+        try:
+            answer = {"result": globals()["op_" + request.pop("op")](**request)}
+        except Exception as error:  # the other side raises it again
+            answer = {"error": f"{type(error).__name__}: {error}"}
+        print(json.dumps(answer, default=str), flush=True)
+
+
+if __name__ == "__main__":
+    main()

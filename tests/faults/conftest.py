@@ -1,0 +1,65 @@
+import os
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.faults.oracle import Oracle
+from tests.live import Studio
+
+
+@pytest.fixture(scope="module")
+def studio(tmp_path_factory):
+    live = Studio(tmp_path_factory.mktemp("studio") / "data").start()
+    live.control("slots", count=4)
+    yield live
+    assert live.stop() == 0, live.output.read_text()[-3000:]
+    assert survivors(live.data_dir) == [], "processes of this studio outlived it"
+
+
+@pytest.fixture
+def oracle(tmp_path):
+    return Oracle(tmp_path)
+
+
+def survivors(data_dir: Path) -> list[str]:
+    """Command lines of processes that belong to runs or services of this data directory."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.pid == os.getpid() or process.status() == psutil.STATUS_ZOMBIE:
+                continue
+            words = [*process.cmdline(), process.cwd(), process.environ().get("RUNSTEAD_RUN_DIR", "")]
+        except psutil.Error:
+            continue
+        if any(str(data_dir) in word for word in words):
+            found.append(" ".join(process.cmdline()))
+    return found
+
+
+class Invariants:
+    """What holds after any fault: one start, the right end, byte-exact log, the artifact, nothing left behind."""
+
+    def __init__(self, studio: Studio, oracle: Oracle) -> None:
+        self.studio, self.oracle = studio, oracle
+
+    def check(self, ids, *, lines=20, status="Completed", reason="exited", starts=1, whole=True) -> None:
+        for row in self.studio.control("runs", ids=ids):
+            pk, uid = row["id"], self.studio.control("uid", id=row["id"])
+            assert (row["status"], row["reason"]) == (status, reason), row
+            assert self.oracle.count("start", uid) == starts, f"run {pk} was started {self.oracle.count('start', uid)} times"
+            events = [new for _, new, _, _ in self.studio.control("events", id=pk) if new]
+            assert len(events) == len(set(events)), f"a state was entered twice: {events}"
+            assert sum(new in {"Completed", "Failed", "Canceled"} for new in events) == 1, events
+            if whole:
+                kept = self.studio.control("log", id=pk)
+                assert (kept["size"], kept["sha256"]) == Oracle.log(uid, lines), f"run {pk}: the log differs"
+                assert row["log_complete"] is True
+                assert self.studio.control("metrics", id=pk)["number"] == [lines, lines - 1]
+                names = [path for path, *_ in self.studio.control("artifacts", id=pk)]
+                assert names == ["outputs/result.txt"]
+
+
+@pytest.fixture
+def invariants(studio, oracle):
+    return Invariants(studio, oracle)

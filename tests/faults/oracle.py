@@ -1,0 +1,57 @@
+"""The script under test writes down itself that it was started and what it printed; this module reads that."""
+
+import hashlib
+from pathlib import Path
+
+SCRIPT = '''\
+"""Prints numbered lines, leaves one output, and notes each start in a file of its own."""
+import argparse, os, signal, sys, time
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--oracle")
+parser.add_argument("--lines", type=int, default=20)
+parser.add_argument("--every", type=float, default=0.02)
+parser.add_argument("--code", type=int, default=0)
+parser.add_argument("--signal", type=int, default=0)
+options = parser.parse_args()
+
+run = os.environ["AZUREML_RUN_ID"]
+with open(options.oracle, "a") as file:
+    file.write("start %s %d\\n" % (run, os.getpid()))
+from runstead import Run
+context = Run.get_context()
+for number in range(options.lines):
+    print("%s line %06d %s" % (run, number, "x" * (number % 50)))
+    context.log("number", number)
+    time.sleep(options.every)
+with open("outputs/result.txt", "w") as file:
+    file.write("result of %s\\n" % run)
+with open(options.oracle, "a") as file:
+    file.write("end %s %d\\n" % (run, os.getpid()))
+sys.stdout.flush()
+if options.signal:
+    os.kill(os.getpid(), options.signal)
+    time.sleep(60)
+sys.exit(options.code)
+'''
+
+
+class Oracle:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / "project"
+        self.folder.mkdir()
+        (self.folder / "train.py").write_text(SCRIPT)
+        self.path = folder / "oracle.txt"
+        self.path.touch()
+
+    def arguments(self, **options) -> list[str]:
+        return ["--oracle", str(self.path), *[part for k, v in options.items() for part in (f"--{k}", str(v))]]
+
+    def count(self, word: str, uid: str) -> int:
+        return sum(1 for line in self.path.read_text().splitlines() if line.split()[:2] == [word, uid])
+
+    @staticmethod
+    def log(uid: str, lines: int) -> tuple[int, str]:
+        """Size and SHA-256 of what a run of this id prints."""
+        text = "".join(f"{uid} line {n:06d} {'x' * (n % 50)}\n" for n in range(lines)).encode()
+        return len(text), hashlib.sha256(text).hexdigest()
