@@ -19,7 +19,7 @@ check: $(VENV)/.dev node_modules/.ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
-	$(BIN)/vermin -q --no-tips -t=3.6- --violations environments/agent --exclude-regex 'pack\.py$$' --eval-annotations
+	$(BIN)/vermin -q --no-tips -t=3.6- --violations environments/agent environments/builders/on_target.py --exclude-regex 'pack\.py$$' --eval-annotations
 	$(BIN)/mypy studio environments runs manage.py
 	$(BIN)/djlint --check --lint --quiet templates
 	$(BIN)/python manage.py check --fail-level WARNING

@@ -1,23 +1,20 @@
 """What is submitted: script, arguments, and how to run them.
 
-The names are those of the article's ``ScriptRunConfig`` and ``RunConfiguration``. Whoever builds one validates it here, so
-that a page, the API and a YAML file answer the same to the same mistake.
+The names are those of the article's ``ScriptRunConfig`` and ``RunConfiguration``. Whoever builds one
+validates it here, so that a page, the API and a YAML file answer the same to the same mistake.
 """
 
-import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
+from environments.variables import check_variables
+
 FRAMEWORKS = ("python", "command")
 MAX_ARGUMENT_BYTES = 100_000  # of one argument; the kernel takes 131,072 with its terminating NUL
 MAX_ARGUMENTS_BYTES = 1_000_000
 MAX_SECONDS = 365 * 24 * 3600
-# Set by the studio, or able to change which program runs before the script does.
-RESERVED_VARIABLES = frozenset({"PATH", "PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "LD_PRELOAD", "LD_LIBRARY_PATH", "LD_AUDIT", "IFS"})  # fmt: skip
-RESERVED_PREFIXES = ("RUNSTEAD_", "AZUREML_", "MLFLOW_TRACKING_", "DYLD_")
-VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
 
 class ConfigError(ValueError):
@@ -53,7 +50,8 @@ class ScriptRunConfig:
         return cls(**{**data, "arguments": tuple(data["arguments"]), "command": tuple(data["command"])})
 
     def validated(self, files: "Sequence[str] | set[str] | None" = None) -> Self:
-        """Return self, or raise ConfigError naming every wrong field. ``files``: the paths of the snapshot."""
+        """Return self, or raise ConfigError naming every wrong field. ``files``: the paths of the
+        snapshot."""
         errors: dict[str, str] = {}
         if self.framework not in FRAMEWORKS:
             errors["framework"] = f"{self.framework!r} is not known. Use one of: {', '.join(FRAMEWORKS)}."
@@ -105,20 +103,4 @@ def check_arguments(name: str, values: Sequence[str]) -> dict[str, str]:
             return {name: f"Argument {position} has {size:,} bytes; the limit is {MAX_ARGUMENT_BYTES:,}. Put it in a file."}
     if total > MAX_ARGUMENTS_BYTES:
         return {name: f"All arguments together have {total:,} bytes; the limit is {MAX_ARGUMENTS_BYTES:,}. Put them in a file."}
-    return {}
-
-
-def check_variables(variables: Mapping[str, str], secrets: Mapping[str, str]) -> dict[str, str]:
-    for name in [*variables, *secrets]:
-        if not VARIABLE.match(name):
-            return {"variables": f"{name!r} is not a variable's name. Use letters, digits and '_', not beginning with a digit."}
-        if name in RESERVED_VARIABLES or name.startswith(RESERVED_PREFIXES):
-            return {"variables": f"{name} is set by the studio. Choose another name."}
-        if name in variables and name in secrets:
-            return {"variables": f"{name} is given twice, as a value and as a secret. Keep one."}
-    for name, value in variables.items():
-        if "\0" in value:
-            return {"variables": f"The value of {name} holds a NUL. Remove it."}
-        if len(value.encode("utf-8", "surrogateescape")) > MAX_ARGUMENT_BYTES:
-            return {"variables": f"The value of {name} is longer than {MAX_ARGUMENT_BYTES:,} bytes. Put it in a file."}
     return {}

@@ -9,6 +9,7 @@ from django.conf import settings
 
 from environments.host import Host, HostError
 from environments.models import Build
+from environments.target import hidden_paths
 from runs import snapshots
 from runs.command import argv, variables
 from runs.config import ScriptRunConfig
@@ -42,16 +43,17 @@ def lay_out(run: Run, build: Build, host: Host, inrun: str, *, compress: bool) -
     assert run.snapshot is not None
     spec = make_spec(run, build, host.root, inrun)
     try:
-        host.prepare(run.attempt, spec, manifest=run.snapshot.digest, dir="runs")
+        host.prepare("runs", run.attempt, spec, run.snapshot.digest)
     except HostError as error:
         if error.code != "blobs_missing":
             raise
         ship(run.snapshot, host, compress=compress)
-        host.prepare(run.attempt, spec, manifest=run.snapshot.digest, dir="runs")
+        host.prepare("runs", run.attempt, spec, run.snapshot.digest)
 
 
 def make_spec(run: Run, build: Build, root: str, inrun: str) -> dict[str, Any]:
-    """The run's ``spec.json``, see docs/run-directory.md. ``inrun``: digest of the in-run package on the target."""
+    """The run's ``spec.json``, see docs/run-directory.md. ``inrun``: digest of the in-run package on the
+    target."""
     assert run.environment is not None and run.target is not None
     config = ScriptRunConfig.from_json(run.config)
     own = {**run.environment.definition.get("variables", {}), **variables(run, config)}
@@ -81,8 +83,3 @@ def make_spec(run: Run, build: Build, root: str, inrun: str) -> dict[str, Any]:
         },
         "isolate": hidden_paths() if run.target.transport == "local" else [],
     }
-
-
-def hidden_paths() -> list[str]:
-    """What a local run has no business with: rows, keys, blobs, the doorbell; all of the data directory but its own part."""
-    return [str(path) for path in settings.DATA_DIR.iterdir() if path != settings.LOCAL_ROOT]

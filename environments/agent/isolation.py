@@ -219,4 +219,6 @@ def confinement(root: str, folder: str, hidden: "List[str]") -> "Optional[Callab
     own = [os.path.join(folder, name) for name in _OWN_FILES]
     own += [os.path.join(root, "cache")]
     shared = [folder, os.path.join(root, "lib"), os.path.join(root, "envs")]
-    return lambda: confine([os.path.join(root, "runs")] + list(hidden), own, shared)
+    if os.path.basename(os.path.dirname(folder)) == "builds":
+        own.append(shared.pop())  # only a build may write environments
+    return lambda: confine([root, *hidden], own, shared)

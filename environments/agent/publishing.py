@@ -1,8 +1,6 @@
-"""Finished environments below `envs/`: made known by a rename, kept track of by a small file inside."""
+"""Finished environments below `envs/`: each has a small file inside, written last by its build."""
 
-import errno
 import os
-import time
 
 from . import files
 
@@ -11,26 +9,6 @@ if TYPE_CHECKING:
     from typing import Any, Dict, List
 
 MARK = ".runstead.json"
-
-
-def publish(root: str, spec: "Dict[str, Any]") -> None:
-    """Rename a build's result to its place; one that is there already wins. Raises OSError."""
-    source, target = str(spec["publish"]["from"]), str(spec["publish"]["to"])
-    envs = os.path.join(root, "envs")
-    if os.path.dirname(os.path.normpath(target)) != envs:
-        raise OSError(errno.EINVAL, "publish.to must be a folder directly below %s" % envs, target)
-    mark = os.path.join(source, MARK)
-    known = files.read_json(mark) or {}
-    known.setdefault("key", os.path.basename(target))
-    known.setdefault("attempt", spec["attempt"])
-    known.setdefault("built_at", time.time())
-    known.setdefault("size", size_of(source))
-    files.replace_json(mark, known)
-    try:
-        os.rename(source, target)
-    except OSError as error:
-        if not os.path.exists(os.path.join(target, MARK)):
-            raise error
 
 
 def size_of(folder: str) -> int:
@@ -65,7 +43,7 @@ def mark_used(root: str, program: bytes) -> None:
 
 
 def listing(root: str) -> "List[Dict[str, Any]]":
-    """Every ready environment: key, size in bytes, time of its last use."""
+    """Every ready environment whose interpreter is there: key, size in bytes, time of its last use."""
     envs, found = os.path.join(root, "envs"), []
     for key in sorted(os.listdir(envs)) if os.path.isdir(envs) else []:
         mark = os.path.join(envs, key, MARK)
@@ -73,7 +51,10 @@ def listing(root: str) -> "List[Dict[str, Any]]":
             used_at = os.stat(mark).st_mtime
         except OSError:
             continue
-        size = (files.read_json(mark) or {}).get("size")
+        known = files.read_json(mark) or {}
+        if not os.access(str(known.get("python")), os.X_OK):
+            continue  # its interpreter was taken away
+        size = known.get("size")
         found.append(
             {
                 "key": key,

@@ -1,0 +1,226 @@
+"""Find or make an environment on a target. One row per target and key: however many runs wait, one builds.
+
+A build goes Waiting → Building → Ready or Failed. Its work is an attempt's directory on the target under the same
+supervisor as a run's, so it survives the studio; its exit record is the only proof that it ended.
+"""
+
+import os
+import re
+import secrets
+import shutil
+import sys
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from django.db import transaction
+from django.db.models import Q
+from django.utils import timezone
+
+from environments.builders import BUILDERS, Place
+from environments.definition import Definition
+from environments.models import Build, BuildStatus, ComputeTarget, EnvironmentVersion
+from environments.target import hidden_paths, root_of
+from studio.queues import ring
+
+if TYPE_CHECKING:
+    from environments.host import Host
+
+# A builder that was killed is replaced this often before people are asked to look.
+MAX_ATTEMPTS = 3
+BUILD_SECONDS = 2 * 3600
+BUILD_LOG_BYTES = 64 * 1024**2
+# Of the studio's own variables, those that say how packages are fetched. They go to the local target only: another machine
+# has its own network and its own settings.
+PASSED = re.compile(r"(UV|PIP)_|(?i:https?|no|all)_proxy$|SSL_CERT_(FILE|DIR)$|REQUESTS_CA_BUNDLE$|CURL_CA_BUNDLE$")
+NOT_PASSED = re.compile(
+    r"UV_(CACHE_DIR|PROJECT|PYTHON|SYSTEM|BREAK|RUN_|TOOL_)|PIP_(TARGET|PREFIX|USER|ROOT|REQUIRE_VIRTUALENV|CACHE_DIR)"
+)
+_ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+_FIRST_ERROR = re.compile(r"^\s*(?:error:|ERROR:|×|E:)\s*(?P<text>.+)$")
+_CAUSE = re.compile(r"^\s*(?:cause:|Caused by:|╰─▶|├─▶|│)\s*(?P<text>.*)$")
+
+
+def ensure(target: ComputeTarget, version: EnvironmentVersion) -> Build:
+    """The build of this version on this target, made if there is none. Safe from any number of threads."""
+    build, _ = Build.objects.get_or_create(target=target, key=version.key, defaults={"version": version})
+    return build
+
+
+def used(build: Build) -> None:
+    """Note that a run starts in it."""
+    Build.objects.filter(pk=build.pk).update(used_at=timezone.now())
+
+
+def retry(build: Build) -> bool:
+    """Have a failed build tried again; False when it has not failed (any more)."""
+    fields = {
+        "status": BuildStatus.WAITING,
+        "attempt": "",
+        "attempts": 0,
+        "error": "",
+        "started_at": None,
+        "ended_at": None,
+    }
+    return _swap(build, Q(status=BuildStatus.FAILED), fields)
+
+
+def new_attempt(build: Build) -> bool:
+    """Save the id of the next attempt, before anything is sent. Returns whether there is a new one.
+
+    A build that is being made keeps its attempt: what was perhaps sent is sent again under the same id, and its claim lets it
+    start once.
+    """
+    fields = {
+        "status": BuildStatus.BUILDING, "attempt": secrets.token_hex(16), "attempts": build.attempts + 1,
+        "started_at": timezone.now(), "ended_at": None, "error": "",
+    }  # fmt: skip
+    return _swap(build, Q(status=BuildStatus.WAITING), fields)
+
+
+def begin(build: Build, host: "Host", target: ComputeTarget) -> None:
+    """Start the build's attempt on the target; may be repeated. Raises what ``host`` raises."""
+    if build.status == BuildStatus.BUILDING:
+        host.prepare("builds", build.attempt, spec(build, target, root_of(target)), None)
+        host.launch([("builds", build.attempt)])
+
+
+def spec(build: Build, target: ComputeTarget, root: str) -> dict[str, Any]:
+    """``spec.json`` of the build's attempt. ``root``: the target's root folder."""
+    assert build.version is not None, "a build is begun only for a version that asks for it"
+    local = target.transport == "local"
+    tools = dict(target.facts.get("tools") or {})
+    if local and (uv := own_uv()):
+        tools["uv"] = uv
+    place = Place(
+        root=root,
+        key=build.key,
+        attempt=build.attempt,
+        tools=tools,
+        avoid=sys.prefix if local and sys.prefix != sys.base_prefix else "",
+    )
+    definition = Definition.from_json(build.version.definition)
+    steps = BUILDERS[definition.builder](definition, place)
+    passed = passed_variables(os.environ) if local else {}
+    # An address with a user's name in it is a secret: masked in the log, and removed from the file once the build has started.
+    private = {name: value for name, value in passed.items() if "@" in value}
+    return {
+        "attempt": build.attempt,
+        "kind": "build",
+        "steps": steps,
+        "env": {name: value for name, value in passed.items() if name not in private},
+        "secrets": private,
+        "limits": {"log_bytes": BUILD_LOG_BYTES, "seconds": BUILD_SECONDS, "memory_bytes": None},
+        "grace": 5,
+        "token": secrets.token_hex(16),
+        "sample_seconds": 10,
+        "isolate": hidden_paths() if local else [],
+    }
+
+
+def finish(build: Build, record: Mapping[str, Any] | None, log_tail: bytes = b"") -> BuildStatus:
+    """Apply the end of the build's attempt; return the build's status. No network: call it inside the transaction of the lease.
+
+    ``record``: the exit record, or None when the builder is proven gone without one; ``log_tail``: the end of the build's log,
+    for the line that says what went wrong. An attempt that the row no longer names changes nothing.
+    """
+    now = timezone.now()
+    fields: dict[str, Any]
+    if record is None:
+        fields = {"status": BuildStatus.WAITING, "attempt": "", "started_at": None}
+        if build.attempts >= MAX_ATTEMPTS:
+            error = f"The builder was killed {build.attempts} times. Look at the target's memory and log, then retry."
+            fields = {"status": BuildStatus.FAILED, "ended_at": now, "error": error}
+    else:
+        result = record.get("result") or {}
+        fields = {"ended_at": datetime.fromtimestamp(float(record["ended_at"]), UTC) if record.get("ended_at") else now}
+        if record.get("reason") == "exited" and result.get("python"):
+            fields |= {
+                "status": BuildStatus.READY, "python": str(result["python"]), "lock": str(result.get("lock", "")),
+                "size": int(result.get("size") or 0), "error": "",
+            }  # fmt: skip
+        else:
+            fields |= {"status": BuildStatus.FAILED, "error": reason_text(record, log_tail)}
+    _swap(build, Q(status=BuildStatus.BUILDING, attempt=build.attempt), fields)
+    return BuildStatus(build.status)
+
+
+def _swap(build: Build, expected: Q, fields: dict[str, Any]) -> bool:
+    """Compare and set, on the row and on the object; the bell rings after the commit. False: the object shows what is true now."""
+    with transaction.atomic():
+        if not Build.objects.filter(expected, pk=build.pk).update(**fields):
+            build.refresh_from_db()
+            return False
+        ring(build.target_id)
+    for name, value in fields.items():
+        setattr(build, name, value)
+    return True
+
+
+def verify(target: ComputeTarget, present: Iterable[Mapping[str, Any]]) -> int:
+    """Compare with what is on the target (``envs`` of the agent): a ready build that is gone is to be made again.
+
+    Returns how many are. Costs one request per connection, not one per run.
+    """
+    keys = {str(item["key"]) for item in present}
+    gone = Build.objects.filter(target=target, status=BuildStatus.READY).exclude(key__in=keys)
+    return gone.update(status=BuildStatus.WAITING, attempt="", attempts=0, python="", started_at=None, ended_at=None)
+
+
+def own_uv() -> str:
+    """Path of the uv that came with the studio; empty where there is none for this platform."""
+    try:
+        import uv  # noqa: PLC0415 only needed for builds
+
+        return str(uv.find_uv_bin())
+    except (ImportError, FileNotFoundError):
+        return shutil.which("uv") or ""
+
+
+def passed_variables(variables: Mapping[str, str]) -> dict[str, str]:
+    """Those that say how packages are fetched."""
+    return {name: value for name, value in variables.items() if PASSED.match(name) and not NOT_PASSED.match(name)}
+
+
+def reason_text(record: Mapping[str, Any], log_tail: bytes) -> str:
+    """Why a build failed, in one line of at most 1,000 characters."""
+    reason = record.get("reason")
+    error = record.get("error") or {}
+    if reason == "launch_rejected":
+        return f"The build could not be started: {error.get('message', 'no reason given')}"[:1000]
+    fixed = {
+        "disk_full": "The disk of the target is full. Free some space, then retry.",
+        "out_of_memory": "The build ran out of memory. Free some on the target, then retry.",
+        "timed_out": f"The build took longer than {BUILD_SECONDS // 3600} hours.",
+        "canceled": "The build was canceled.",
+    }.get(str(reason))
+    if fixed:
+        return fixed
+    line = first_error(log_tail)
+    if line:
+        return line
+    if error.get("type"):
+        return f"{error['type']}: {error.get('message', '')}"[:1000]
+    if record.get("signal"):
+        return f"The build was ended by signal {record['signal']}."
+    return f"The build ended with exit code {record.get('exit_code')} and no message. See its log."
+
+
+def first_error(log: bytes) -> str:
+    """The first line of an installer's error with its causes, in one line; empty when there is none."""
+    lines = _ANSI.sub("", log.decode("utf-8", "replace")).splitlines()
+    for place, line in enumerate(lines):
+        if not (match := _FIRST_ERROR.match(line)):
+            continue
+        parts = [match["text"].strip()]
+        for following in lines[place + 1 :]:
+            cause = _CAUSE.match(following)
+            # uv folds long messages with deeper indentation; pip and others begin anew at the margin.
+            if cause or (parts[1:] and following.startswith("    ") and following.strip()):
+                parts.append(cause["text"].strip() if cause else following.strip())
+            else:
+                break
+        head, *causes = parts
+        text = f"{head.rstrip(':')}: {' '.join(causes)}" if causes else head
+        return re.sub(r"\s+", " ", text)[:1000]
+    return ""

@@ -1,0 +1,189 @@
+"""A compute target reached: its stream opened, its health noted, what must stay hidden there."""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.utils import timezone
+
+from environments.host import Host, HostError, HostLost
+from environments.models import ComputeTarget
+from environments.transports.base import Transport, TransportError
+from environments.transports.local import LocalTransport
+
+# How a target is reached. A new way is a file in transports/ and a line here.
+TRANSPORTS: dict[str, Callable[[Mapping[str, Any]], Transport]] = {"local": lambda options: LocalTransport()}
+
+LEAST_FREE = 10**9
+
+# What each tier of isolation means to people: a title and a sentence.
+ISOLATION = {
+    "landlock": (
+        "Kernel sandbox",
+        "Runs are kept by Landlock from the studio's files and from each other's: they reach their own folder, the machine's "
+        "programs and the network. They have the user of the studio otherwise.",
+    ),
+    "process": (
+        "Process only",
+        "Runs are processes of the studio's user, with an environment of their own and nothing more between them and its files. "
+        "Let only people submit who may read all that this user may read, or use another target.",
+    ),
+}
+
+
+def root_of(target: ComputeTarget) -> str:
+    """The folder on the target below which everything of the studio lies."""
+    return str(target.options.get("root") or settings.LOCAL_ROOT)
+
+
+def hidden_paths() -> list[str]:
+    """What a run on the studio's own machine has no business with: all of the data directory but the target's part."""
+    return [str(path) for path in Path(settings.DATA_DIR).iterdir() if path != settings.LOCAL_ROOT]
+
+
+def _transport(target: ComputeTarget) -> Transport:
+    make = TRANSPORTS.get(target.transport)
+    if make is None:
+        raise TransportError(
+            f"transport: {target.transport!r} is not known. Use one of: {', '.join(TRANSPORTS)}.",
+            permanent=True,
+        )
+    return make(target.options)
+
+
+@contextmanager
+def open_target(target: ComputeTarget) -> Iterator[Host]:
+    """A connection to the target's agent, closed at the end. Raises TransportError when there is none to be had."""
+    with Host(_transport(target), root_of(target)) as host:
+        yield host
+
+
+# -- health --------------------------------------------------------------------------------------------------------------
+
+
+def note_reached(target: ComputeTarget) -> None:
+    """The target answers."""
+    now = timezone.now()
+    ComputeTarget.objects.filter(pk=target.pk).update(last_seen_at=now, unreachable_since=None, last_error="")
+    target.last_seen_at, target.unreachable_since, target.last_error = now, None, ""
+
+
+def note_probe(target: ComputeTarget, host: Host) -> dict[str, Any]:
+    """Ask what kind of machine it is, and keep the answer."""
+    facts = host.probe()
+    facts.pop("id", None)
+    facts.pop("ok", None)
+    ComputeTarget.objects.filter(pk=target.pk).update(facts=facts)
+    target.facts = facts
+    note_reached(target)
+    return facts
+
+
+def note_unreachable(target_id: int, error: str) -> None:
+    """It does not answer. Since when is kept from the first time on."""
+    rows = ComputeTarget.objects.filter(pk=target_id)
+    rows.filter(unreachable_since=None).update(unreachable_since=timezone.now())
+    rows.update(last_error=error[:2000])
+
+
+@dataclass(frozen=True)
+class Health:
+    tone: str
+    """``ok``, ``warn`` or ``idle``: the words of the style sheet."""
+    words: str
+    since: datetime | None
+    """The moment that the words speak of; pages show how long ago it was."""
+
+
+def health(target: ComputeTarget) -> Health:
+    """Computed, not stored: only facts are rows."""
+    if target.unreachable_since is not None:
+        return Health("warn", "Not reachable", target.unreachable_since)
+    if target.last_seen_at is None:
+        return Health("idle", "Not seen yet", None)
+    return Health("ok", "Online" if target.enabled else "Draining", target.last_seen_at)
+
+
+# -- connection test -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class TestStep:
+    title: str
+    ok: bool
+    detail: str
+    milliseconds: float
+    fix: str = ""
+
+
+class _Stop(Exception):
+    pass
+
+
+def examine(target: ComputeTarget) -> list[TestStep]:
+    """The connection test: each step timed, the first that fails is the last and names its fix. Keeps what it finds."""
+    steps: list[TestStep] = []
+
+    def step(title: str, act: "Callable[[], tuple[Any, str]]", fix: str) -> Any:
+        begun = time.perf_counter()
+        try:
+            value, detail = act()
+        except (TransportError, HostError, HostLost, OSError, TimeoutError) as error:
+            steps.append(TestStep(title, False, str(error), (time.perf_counter() - begun) * 1000, fix))
+            note_unreachable(target.pk, str(error))
+            raise _Stop from error
+        steps.append(TestStep(title, True, detail, (time.perf_counter() - begun) * 1000))
+        return value
+
+    with contextlib.suppress(_Stop), contextlib.ExitStack() as stack:
+
+        def connect() -> tuple[Host, str]:
+            host = stack.enter_context(Host(_transport(target), root_of(target)))
+            return host, f"{target.transport}, root {root_of(target)}"
+
+        def python() -> tuple[Any, str]:
+            hello = host.hello()
+            return hello, f"Python {hello['python']} on {hello['host']} as {hello['user']}"
+
+        def hardware() -> tuple[Any, str]:
+            facts = note_probe(target, host)
+            gpus = len(facts.get("gpus") or [])
+            return (
+                facts,
+                f"{facts['cpus']} CPUs, {facts['memory'] / 1e9:.1f} GB memory, {gpus or 'no'} GPU{'' if gpus == 1 else 's'}",
+            )
+
+        def disk() -> tuple[Any, str]:
+            free = facts["disk"]["free"]
+            if free < LEAST_FREE:
+                raise OSError(f"{free / 1e9:.1f} GB free on the disk of {root_of(target)}")
+            return free, f"{free / 1e9:.1f} GB free of {facts['disk']['total'] / 1e9:.1f} GB"
+
+        def software() -> tuple[Any, str]:
+            present = [name for name, path in sorted((facts.get("tools") or {}).items()) if path]
+            return present, ", ".join(present) or "no further tools"
+
+        def apart() -> tuple[Any, str]:
+            tier = facts.get("isolation") or {}
+            return (
+                tier,
+                f"{ISOLATION.get(str(tier.get('tier')), ISOLATION['process'])[0]}: {tier.get('detail', '')}",
+            )
+
+        host = step(
+            "Connect and start the agent",
+            connect,
+            "Check that the root folder can be written and that Python 3 is there.",
+        )
+        step("Python", python, "Install Python 3.6 or newer on the target.")
+        facts = step("Processors, memory, GPUs", hardware, "Look at the target's own logs.")
+        step("Disk", disk, f"Free at least {LEAST_FREE // 10**9} GB on the target.")
+        step("Tools", software, "")
+        step("Isolation", apart, "")
+    return steps

@@ -1,0 +1,29 @@
+"""Names of variables that a run may set, one rule for run configurations and environments."""
+
+import re
+from collections.abc import Mapping
+
+MAX_VALUE_BYTES = 100_000  # the kernel takes 131,072 for one string, with its name and terminating NUL
+# Set by the studio, or able to change which program runs before the script does.
+RESERVED_VARIABLES = frozenset({"PATH", "PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "LD_PRELOAD", "LD_LIBRARY_PATH", "LD_AUDIT", "IFS"})  # fmt: skip
+RESERVED_PREFIXES = ("RUNSTEAD_", "AZUREML_", "MLFLOW_TRACKING_", "DYLD_")
+VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+
+
+def check_variables(variables: Mapping[str, str], secrets: Mapping[str, str]) -> dict[str, str]:
+    """What is wrong with them as ``{"variables": message}``; empty when nothing is."""
+    for name in [*variables, *secrets]:
+        if not VARIABLE.match(name):
+            return {
+                "variables": f"{name!r} is not a variable's name. Use letters, digits and '_', not beginning with a digit."
+            }
+        if name in RESERVED_VARIABLES or name.startswith(RESERVED_PREFIXES):
+            return {"variables": f"{name} is set by the studio. Choose another name."}
+        if name in variables and name in secrets:
+            return {"variables": f"{name} is given twice, as a value and as a secret. Keep one."}
+    for name, value in variables.items():
+        if "\0" in value:
+            return {"variables": f"The value of {name} holds a NUL. Remove it."}
+        if len(value.encode("utf-8", "surrogateescape")) > MAX_VALUE_BYTES:
+            return {"variables": f"The value of {name} is longer than {MAX_VALUE_BYTES:,} bytes. Put it in a file."}
+    return {}
