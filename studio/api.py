@@ -1,0 +1,77 @@
+"""The REST API, below ``/api/v1/``. Every operation names who may call it; a test walks all of them."""
+
+import logging
+import secrets
+
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpRequest, HttpResponse
+from django.urls import URLPattern
+from ninja import NinjaAPI
+from ninja.errors import HttpError, ValidationError
+
+from runs.api import router as runs
+from runs.snapshot_api import router as snapshots
+from studio.rest import Member, Problem, not_found
+
+log = logging.getLogger("runstead.api")
+api = NinjaAPI(title="Runstead", version="1", urls_namespace="api", docs_url=None)
+api.add_router("/{slug}/snapshots", snapshots)
+api.add_router("/{slug}/runs", runs)
+
+
+@api.exception_handler(Problem)
+def on_problem(request: HttpRequest, error: Problem) -> HttpResponse:
+    return error.response()
+
+
+@api.exception_handler(ValidationError)
+def on_invalid(request: HttpRequest, error: ValidationError) -> HttpResponse:
+    """Name the fields by the words of whoever sent them: ``environment``, not ``body.data.environment``."""
+    errors = []
+    for item in error.errors:
+        where = [str(part) for part in item["loc"] if part not in {"body", "query", "path", "header", "data"}]
+        errors.append({"field": ".".join(where), "rule": f"{item['msg']}.", "fix": "Send it as documented."})
+    return Problem(422, "; ".join(f"{e['field']}: {e['rule']}" for e in errors), errors).response()
+
+
+@api.exception_handler(HttpError)
+def on_http(request: HttpRequest, error: HttpError) -> HttpResponse:
+    return Problem.of(error.status_code, "body", f"{error}.", "Send JSON as documented.").response()
+
+
+@api.exception_handler(Http404)
+def on_missing(request: HttpRequest, error: Http404) -> HttpResponse:
+    return not_found("object").response()
+
+
+@api.exception_handler(PermissionDenied)
+def on_denied(request: HttpRequest, error: PermissionDenied) -> HttpResponse:
+    return Problem.of(403, "", str(error) or "This is not yours to do.", "Ask an owner.").response()
+
+
+@api.exception_handler(Exception)
+def on_failure(request: HttpRequest, error: Exception) -> HttpResponse:
+    """An error of ours: told with an id that is in the log, and nothing else."""
+    incident = secrets.token_hex(5)
+    log.exception("API %s %s failed, incident %s", request.method, request.path, incident, exc_info=error)
+    detail = f"The studio made an error. Its id is {incident}; an administrator finds it in the log."
+    return Problem(500, detail, id=incident).response()
+
+
+def policies() -> dict[str, dict[str, str]]:
+    """Address pattern → method → the lowest role that may call it. Raises when an operation has no policy."""
+    found: dict[str, dict[str, str]] = {}
+    for prefix, router in (("/{slug}/snapshots", snapshots), ("/{slug}/runs", runs)):
+        for path, view in router.path_operations.items():
+            for operation in view.operations:
+                roles = [call.role for call in operation.auth_callbacks if isinstance(call, Member)]
+                if len(roles) != 1 or len(operation.auth_callbacks) != 1:
+                    raise AssertionError(f"{operation.methods} {prefix}{path} does not say who may call it")
+                found.setdefault(f"{prefix}{path}", {}).update(dict.fromkeys(operation.methods, roles[0]))
+    return found
+
+
+# The site's own test of policies looks at the views: each carries the lowest role of its methods.
+for _pattern in api.urls[0]:
+    if isinstance(_pattern, URLPattern):
+        _pattern.callback.policy = "public"  # type: ignore[attr-defined]

@@ -1,0 +1,174 @@
+"""What every part of the REST API shares: who may call, how a refusal reads, how a body is read.
+
+Errors are ``application/problem+json``. ``errors`` lists what was wrong: each with the field (or the path of
+a file), the rule, and the fix.
+"""
+
+import zlib
+from collections.abc import Iterator, Mapping
+from http import HTTPStatus
+from typing import Any
+
+from django.conf import settings
+from django.core.cache import cache
+from django.http import HttpRequest, JsonResponse, UnreadablePostError
+from django.middleware.csrf import CsrfViewMiddleware
+from django.utils import timezone
+from ninja.security.base import AuthBase
+
+from studio.accounts.models import Token, User
+from studio.workspaces.access import MemberRequest, adopt, membership_of
+from studio.workspaces.models import Role
+
+BLOCK = 256 * 1024
+BAD_TOKENS = 60
+BAD_TOKENS_SECONDS = 60
+USED_SECONDS = 60
+GZIP = 31  # zlib's code for the gzip container
+
+
+class Problem(Exception):
+    """A refusal. ``errors`` are dicts with ``field``, ``rule`` and ``fix``."""
+
+    def __init__(self, status: int, detail: str, errors: "list[dict[str, str]] | None" = None, **extra: Any) -> None:
+        self.status = status
+        self.detail = detail
+        self.errors = errors or []
+        self.extra = extra
+        super().__init__(detail)
+
+    @classmethod
+    def of(cls, status: int, field: str, rule: str, fix: str, **extra: Any) -> "Problem":
+        """A refusal with one reason."""
+        detail = f"{field}: {rule} {fix}" if field else f"{rule} {fix}"
+        return cls(status, detail, [{"field": field, "rule": rule, "fix": fix}], **extra)
+
+    def response(self) -> JsonResponse:
+        body = {
+            "type": "about:blank",
+            "title": HTTPStatus(self.status).phrase,
+            "status": self.status,
+            "detail": self.detail,
+            "errors": self.errors,
+            **self.extra,
+        }
+        headers = {"WWW-Authenticate": "Bearer"} if self.status == HTTPStatus.UNAUTHORIZED else {}
+        return JsonResponse(body, status=self.status, content_type="application/problem+json", headers=headers)
+
+
+class Member(AuthBase):
+    """Lets members of at least a role call an operation; the address names the workspace as ``slug``.
+
+    A person comes with the session's cookie, and then with the CSRF token; a program with ``Authorization:
+    Bearer``. This runs before anything of the request is parsed, so a foreign workspace answers 404 whatever
+    was sent.
+    """
+
+    openapi_type = "http"
+    openapi_scheme = "bearer"
+
+    def __init__(self, role: Role) -> None:
+        self.role = role
+        super().__init__()
+
+    def __call__(self, request: HttpRequest) -> User:
+        token = bearer(request)
+        user = token.user if token else session_user(request)
+        slug = str(request.resolver_match.kwargs["slug"]) if request.resolver_match else ""
+        membership = membership_of(user, slug) if token is None or token.workspace.slug == slug else None
+        if membership is None:
+            raise not_found("workspace")
+        if not membership.allows(self.role):
+            raise Problem.of(
+                403, "", f"This needs the role {self.role.label.lower()}; yours is {membership.role}.", "Ask an owner."
+            )
+        request.user = user
+        adopt(request, membership)
+        return user
+
+
+def bearer(request: HttpRequest) -> Token | None:
+    """The token that a program came with; None when there is none. Raises Problem for a bad one."""
+    kind, _, secret = request.headers.get("Authorization", "").partition(" ")
+    if kind.lower() != "bearer":
+        return None
+    key = f"bad-tokens:{request.META.get('REMOTE_ADDR', '')}"
+    if cache.get(key, 0) >= BAD_TOKENS:
+        raise Problem.of(429, "Authorization", "Too many wrong tokens came from here.", "Wait a minute.")
+    token = Token.find(secret.strip())
+    if token is None:
+        cache.add(key, 0, BAD_TOKENS_SECONDS)
+        cache.incr(key)
+        raise Problem.of(401, "Authorization", "The token is not valid.", "Make a new one in Settings, Tokens.")
+    now = timezone.now()
+    if token.last_used_at is None or (now - token.last_used_at).total_seconds() > USED_SECONDS:
+        Token.objects.filter(pk=token.pk).update(last_used_at=now)
+    return token
+
+
+def session_user(request: HttpRequest) -> User:
+    """The signed-in person. Raises Problem when nobody is, or without the CSRF token."""
+    if not request.user.is_authenticated:
+        raise Problem.of(401, "Authorization", "Nobody is signed in.", "Send 'Authorization: Bearer <token>'.")
+    if request.method not in {"GET", "HEAD", "OPTIONS"} and not _has_csrf_token(request):
+        raise Problem.of(403, "X-CSRFToken", "The CSRF token is missing or wrong.", "Reload the page.")
+    return request.user
+
+
+def _has_csrf_token(request: HttpRequest) -> bool:
+    # Django would look for the token in a posted form first and read the whole body for it.
+    if request.content_type in {"multipart/form-data", "application/x-www-form-urlencoded"}:
+        raise Problem.of(415, "Content-Type", "Forms are not taken here.", "Send JSON, or bytes as documented.")
+    check = CsrfViewMiddleware(lambda _: JsonResponse({}))
+    request.csrf_processing_done = False  # type: ignore[attr-defined]  # the middleware passed this view by
+    check.process_request(request)
+    return check.process_view(request, _unused, (), {}) is None
+
+
+def _unused(request: HttpRequest) -> JsonResponse:
+    """Stands for a view that is not exempt from the check."""
+    return JsonResponse({})
+
+
+def not_found(what: str) -> Problem:
+    return Problem.of(404, what, f"There is no such {what}.", "Check the address.")
+
+
+def refused(errors: Mapping[str, str]) -> Problem:
+    """422 from messages per field, as forms and configurations give them."""
+    listed = [{"field": name, "rule": message, "fix": ""} for name, message in errors.items()]
+    return Problem(422, "; ".join(f"{name}: {message}" for name, message in errors.items()), listed)
+
+
+def blocks(request: HttpRequest) -> Iterator[bytes]:
+    """The body as it comes, never more than a block in memory. Raises Problem when the connection is cut."""
+    try:
+        while block := request.read(BLOCK):
+            yield block
+    except (UnreadablePostError, OSError) as error:
+        raise Problem.of(400, "body", "The connection was cut.", "Send what is missing again.") from error
+
+
+def read_body(request: HttpRequest, limit: int) -> bytes:
+    """The whole body, unpacked when it is gzip. Raises Problem 413 over ``limit`` bytes, however small it was
+    packed."""
+    encoding = request.headers.get("Content-Encoding", "identity")
+    if encoding not in {"identity", "gzip"}:
+        raise Problem.of(415, "Content-Encoding", f"{encoding!r} is not known.", "Use gzip or none.")
+    unpack = zlib.decompressobj(GZIP) if encoding == "gzip" else None
+    body = bytearray()
+    try:
+        for block in blocks(request):
+            body += unpack.decompress(block, limit + 1 - len(body)) if unpack else block
+            if len(body) > limit:
+                raise Problem.of(413, "body", f"It has more than {limit:,} bytes.", "Send less.")
+    except zlib.error as error:
+        raise Problem.of(400, "body", f"It is no gzip ({error}).", "Pack it again.") from None
+    if unpack and not unpack.eof:
+        raise Problem.of(400, "body", "The gzip ends early.", "Send it again.")
+    return bytes(body)
+
+
+def page_url(request: MemberRequest, path: str) -> str:
+    """The address of a page of this studio, as a program may show it."""
+    return f"{settings.PUBLIC_URL}/{request.workspace.slug}/{path}"
