@@ -1,0 +1,257 @@
+"""What the head of a run's page says: phases with their times, progress, why it failed and what to try.
+
+Computed from rows alone, so that the page, the fragment that it polls and the tests say the same.
+"""
+
+import signal as signals
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.utils import timezone
+
+from runs.models import MetricSeries, Run, RunEvent
+from runs.status import EndReason, RunStatus
+from studio.templatetags.studio import duration
+
+S = RunStatus
+FAST_SECONDS = 2
+SLOW_SECONDS = 5
+SLOW_AFTER = timedelta(minutes=10)
+# How scripts name their progress, and the parameters that say where it ends.
+TOTALS = {
+    "epoch": ("epochs", "num_epochs", "n_epochs", "max_epochs", "total_epochs", "num_train_epochs"),
+    "step": ("steps", "num_steps", "n_steps", "max_steps", "total_steps", "iterations", "max_iter"),
+}
+WAITING = frozenset({S.NOT_STARTED, S.QUEUED})
+WORDS: dict[str, str] = {
+    S.NOT_STARTED: "Queued",
+    S.PREPARING: "Preparing",
+    S.FINALIZING: "Uploading outputs",
+    S.CANCEL_REQUESTED: "Canceling",
+}
+TRY = {
+    EndReason.EXIT_CODE: "Read the end of the log, correct the script, and run again.",
+    EndReason.SIGNAL: "The studio did not send it. Look in the log for a crash of a native library, and at who else uses the machine.",
+    EndReason.TIMED_OUT: "Raise the time limit under Compute, or save checkpoints to outputs/ and go on from the last one.",
+    EndReason.OUT_OF_MEMORY: "Use smaller batches, raise the memory limit, or choose a target with more memory.",
+    EndReason.DISK_FULL: "Free space on the target, or write less to outputs/.",
+    EndReason.ENVIRONMENT_FAILED: "Read the build log, correct the environment, and run again.",
+    EndReason.LAUNCH_REJECTED: "Check the script, the command and the environment's interpreter.",
+    EndReason.TARGET_REBOOTED: "What it had written up to then is kept. Run again.",
+    EndReason.SUPERVISOR_LOST: "What it had written up to then is kept. Somebody or something killed the run's processes; run again.",
+    EndReason.STUDIO_ERROR: "This is the studio's mistake, not the script's. Run again, and tell an administrator the run's id.",
+}
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a script says that it is."""
+
+    unit: str
+    done: float
+    total: float
+
+    @property
+    def percent(self) -> int:
+        return round(100 * min(1.0, max(0.0, self.done / self.total)))
+
+    @property
+    def text(self) -> str:
+        return f"{self.unit} {self.done:,.0f} of {self.total:,.0f}"
+
+
+@dataclass(frozen=True)
+class Phase:
+    name: str
+    state: str
+    """``done2``, ``now`` or ``todo``, as the style sheet names them."""
+    seconds: float | None = None
+    progress: Progress | None = None
+    left: float | None = None
+    """Seconds until the end, when that can be told."""
+
+
+@dataclass(frozen=True)
+class Banner:
+    kind: str
+    title: str
+    text: str
+    advice: str = ""
+    links: tuple[tuple[str, str], ...] = ()
+    """(address, label)"""
+
+
+@dataclass(frozen=True)
+class Header:
+    run: Run
+    base: str
+    word: str
+    title: str
+    phases: tuple[Phase, ...]
+    banners: tuple[Banner, ...]
+    every: int
+    """Seconds between polls; 0: the run has ended, nothing is polled."""
+    can_cancel: bool
+    grace: int
+
+
+def header(run: Run) -> Header:
+    """Everything the head of the run's page shows. At most three queries."""
+    now = timezone.now()
+    base = f"/{run.workspace.slug}/runs/{run.number}"
+    progress = progress_of(run) if run.status == S.RUNNING else None
+    phases = tuple(phases_of(run, now, progress))
+    word = WORDS.get(run.status, run.status)
+    state = f"{word} {progress.percent} %" if progress else word
+    slow = now - run.created_at > SLOW_AFTER
+    return Header(
+        run=run,
+        base=base,
+        word=word,
+        title=f"{state} · {run.name} · #{run.number}",
+        phases=phases,
+        banners=tuple(banners_of(run, now, base)),
+        every=0 if run.is_final else SLOW_SECONDS if slow else FAST_SECONDS,
+        can_cancel=not run.is_final and run.status not in {S.CANCEL_REQUESTED, S.FINALIZING},
+        grace=int((run.config or {}).get("grace_seconds", 10)),
+    )
+
+
+def progress_of(run: Run) -> Progress | None:
+    """From a metric named ``epoch`` or ``step`` and a parameter or metric that says its total."""
+    names = set(TOTALS) | {name for totals in TOTALS.values() for name in totals}
+    values = {
+        series.name: series.last
+        for series in MetricSeries.objects.filter(run=run, name__in=names)
+        if series.last is not None
+    }
+    if not values.keys() & TOTALS.keys():
+        return None
+    totals = {p.name: p.number for p in run.parameters.filter(name__in=names) if p.number is not None}
+    totals = {name.replace("-", "_"): number for name, number in totals.items()} | values
+    for unit, candidates in TOTALS.items():
+        if unit not in values:
+            continue
+        for name in candidates:
+            if (total := totals.get(name)) and total >= 1 and 0 <= values[unit] <= total:
+                return Progress(unit, values[unit], total)
+    return None
+
+
+def phases_of(run: Run, now: datetime, progress: Progress | None) -> list[Phase]:
+    """Queued (all waiting together), Prepared, Running, Upload outputs."""
+    began = (
+        RunEvent.objects.filter(run=run, new=S.PREPARING).order_by("pk").values_list("at", flat=True).first()
+    )
+    ended = run.ended_at or now
+    status = S(run.status)
+    if run.cancel_requested_at is not None and not run.is_final:
+        status = S.RUNNING if run.started_at else S.QUEUED if run.prepared_at or not began else S.PREPARING
+    # Waiting happens twice: until somebody takes the run, and until a slot is free.
+    prepared = run.prepared_at or (ended if began else None)
+    waited = (began or ended) - run.created_at
+    if run.prepared_at is not None:
+        waited += max((run.started_at or ended) - run.prepared_at, timedelta())
+    phases = [
+        Phase("Queued", state_of(status in WAITING, run.is_final or bool(began)), waited.total_seconds()),
+        Phase(
+            "Preparing" if status == S.PREPARING else "Prepared",
+            state_of(status == S.PREPARING, run.prepared_at is not None),
+            (prepared - began).total_seconds() if began and prepared else None,
+        ),
+    ]
+    ran = ((run.finalizing_at or ended) - run.started_at).total_seconds() if run.started_at else None
+    left = None
+    if progress and ran is not None and progress.done > 0 and ran >= 10:
+        left = ran * (progress.total - progress.done) / progress.done
+    running = status == S.RUNNING
+    phases.append(
+        Phase("Running", state_of(running, run.started_at is not None), ran, progress if running else None, left)
+    )
+    uploaded = (ended - run.finalizing_at).total_seconds() if run.finalizing_at else None
+    phases.append(
+        Phase(
+            "Upload outputs",
+            state_of(status == S.FINALIZING, run.is_final and run.finalizing_at is not None),
+            uploaded,
+        )
+    )
+    return phases
+
+
+def state_of(now: bool, done: bool) -> str:
+    return "now" if now else "done2" if done else "todo"
+
+
+def banners_of(run: Run, now: datetime, base: str) -> list[Banner]:
+    found: list[Banner] = []
+    if run.unreachable_since is not None and not run.is_final:
+        found.append(
+            Banner(
+                "warn",
+                f"{run.target} has not answered for {duration((now - run.unreachable_since).total_seconds())}",
+                "The run goes on there if the machine does. Its state, log and metrics catch up when it answers again.",
+            )
+        )
+    failed = run.status == S.FAILED or (run.is_final and run.reason == EndReason.TIMED_OUT)
+    if failed:
+        found.append(failure(run, base))
+    if run.log_complete is False:
+        found.append(
+            Banner(
+                "warn",
+                "The log here is not the whole log of the target",
+                "Its size or checksum differs from what the target recorded at the end. The run itself is not affected.",
+            )
+        )
+    return found
+
+
+def failure(run: Run, base: str) -> Banner:
+    """What broke, where, and what to try."""
+    reason = EndReason(run.reason) if run.reason else EndReason.STUDIO_ERROR
+    error: dict[str, Any] = run.error or {}
+    kind, message = str(error.get("type") or ""), str(error.get("message") or "")
+    last_line = f"{kind}: {message}" if kind and message else kind or message
+    cause = str(reason.label)
+    if reason is EndReason.EXIT_CODE and last_line:
+        cause, last_line = last_line, ""
+    if reason is EndReason.SIGNAL and run.signal:
+        cause = f"The script was ended by {signal_name(run.signal)}"
+    if reason is EndReason.TIMED_OUT and (limit := (run.config or {}).get("max_run_duration_seconds")):
+        cause = f"The time limit of {duration(limit)} was reached"
+    since = run.started_at or run.created_at
+    verb = "Canceled" if run.status == S.CANCELED else "Failed"
+    after = f" after {duration((run.ended_at - since).total_seconds())}" if run.ended_at else ""
+    facts = [last_line, str(error.get("detail") or "")]
+    if run.exit_code is not None:
+        facts.append(f"Exit code {run.exit_code}.")
+    if run.signal:
+        facts.append(f"Signal {run.signal} ({signal_name(run.signal)}).")
+    links: list[tuple[str, str]] = []
+    if reason is EndReason.ENVIRONMENT_FAILED and run.environment is not None:
+        version = run.environment
+        address = f"/{run.workspace.slug}/environments/{version.environment.name}/{version.number}/build-log"
+        links.append((f"{address}?target={run.target.name}" if run.target else address, "Open the build log"))
+    elif isinstance(line := error.get("line"), int) and line > 0:
+        links.append((f"{base}/logs#L{line}", f"Go to line {line:,}"))
+    return Banner(
+        "fail" if run.status == S.FAILED else "warn",
+        f"{verb}{after}: {short(cause)}",
+        " ".join(short(fact, 400) for fact in facts if fact),
+        TRY.get(reason, ""),
+        tuple(links),
+    )
+
+
+def short(text: str, limit: int = 160) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def signal_name(number: int) -> str:
+    try:
+        return signals.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
