@@ -1,8 +1,8 @@
 """The attendant: the one owner of everything that touches a target.
 
-Held by a lease row with a fencing token; one connection; one thread. Long transfers and layouts run beside it in a small
-pool and never in the way of observing. Each turn: load what is to be done (a short read), do it on the target (no
-transaction), apply what came back (a short transaction per run, guarded by the token).
+Held by a lease row with a fencing token; one connection; one thread. Long transfers and layouts run beside it
+in a small pool and never in the way of observing. Each turn: load what is to be done (a short read), do it on
+the target (no transaction), apply what came back (a short transaction per run, guarded by the token).
 """
 
 import contextlib
@@ -23,6 +23,7 @@ from environments import builds, inrun
 from environments.host import Host, HostError, HostLost
 from environments.models import Build, BuildStatus, ComputeTarget, Lease
 from environments.target import note_probe, note_reached, note_unreachable, open_target
+from environments.transports.base import TransportError
 from runs import finishing, preparing
 from runs.applying import LeaseLost, Part, Watched, apply_build, apply_run, end_run, guard, read_evidence
 from runs.config import ScriptRunConfig
@@ -45,7 +46,19 @@ RELAUNCH_SECONDS = 5.0
 MAX_LAUNCHES = 4
 POOL = 4
 
+SURELY_WHOLE = 4096
+"""An answer with fewer bytes of a run than this was not cut at the report's limit."""
+
 Key = tuple[str, int]
+
+
+def all_here(watched: Watched, parts: list[Part]) -> bool:
+    """Whether these parts are the last of an ended run, so that nobody need ask again."""
+    record = watched.evidence.exit
+    if record is None or sum(len(data) for _, _, data in parts) >= SURELY_WHOLE:
+        return False
+    end = max((offset + len(data) for name, offset, data in parts if name == "log"), default=watched.log)
+    return bool(end == (record.get("log") or {}).get("bytes"))
 
 
 class Attendant(threading.Thread):
@@ -64,6 +77,8 @@ class Attendant(threading.Thread):
         self.watched: dict[Key, Watched] = {}
         self.shipped: set[str] = set()
         """Snapshots known to be on the target, so that a hundred runs of one cost no question."""
+        self.begun: set[str] = set()
+        """Attempts of builds whose directory this attendant knows to be laid out."""
         self.postponed: dict[Key, float] = {}
         self.tries: dict[Key, int] = {}
         self.used_at = timezone.now()
@@ -93,7 +108,7 @@ class Attendant(threading.Thread):
                     self.connect()
                     delay = 0.5
                     return
-                except (HostLost, HostError, OSError) as error:
+                except (HostLost, HostError, TransportError, OSError) as error:
                     self.lost(error)
                 except DatabaseError as error:
                     log.warning("target %s: the database is away: %s", self.target_id, error)
@@ -124,7 +139,8 @@ class Attendant(threading.Thread):
             Run.objects.filter(target=target, unreachable_since__isnull=False).update(unreachable_since=None)
             self.host = host
             try:
-                self.start(("probe", self.target_id), lambda: note_probe(target, host))
+                self.start(("probe", self.target_id), lambda: note_probe(target, host.probe()))
+                builds.verify(target, host.envs())
                 self.attend(host)
             finally:
                 self.host = None
@@ -140,7 +156,7 @@ class Attendant(threading.Thread):
 
     def send_inrun(self, host: Host) -> str:
         digest, data = inrun.sdk_zip()
-        host.put_lib(digest, data)
+        host.lib(digest, lambda: data)
         return digest
 
     def settle(self) -> None:
@@ -164,7 +180,8 @@ class Attendant(threading.Thread):
             if entries:
                 draining = any(w.verdict and w.verdict.kind in {Kind.ENDED, Kind.LOST} for w in self.watched.values())
                 timeout = 0.0 if self.woken.is_set() or draining else POLL_SECONDS
-                self.report(host, *host.watch(entries, timeout=timeout, limit=REPORT_BYTES))
+                found, _ = host.watch(entries, timeout=timeout, limit=REPORT_BYTES, woken=self.woken.is_set)
+                self.report(host, found)
             elif self.work or self.busy:
                 self.woken.wait(RELOAD_SECONDS)
             else:
@@ -176,7 +193,8 @@ class Attendant(threading.Thread):
     # What is to be done.
 
     def load(self) -> None:
-        """Read the active runs of the target: all that are launched, and as many waiting ones as may matter now."""
+        """Read the active runs of the target: all that are launched, and as many waiting ones as may matter
+        now."""
         self.loaded_at = time.monotonic()
         self.target.refresh_from_db(fields=["slots", "enabled"])
         related = ("workspace", "experiment", "environment__environment", "build", "parent", "target", "snapshot", "created_by")
@@ -218,7 +236,7 @@ class Attendant(threading.Thread):
                 continue
             watched = self.watch_run(run)
             if not watched.cancel_sent:
-                host.cancel(run.attempt, ScriptRunConfig.from_json(run.config).grace_seconds, dir="runs")
+                host.cancel("runs", run.attempt, ScriptRunConfig.from_json(run.config).grace_seconds)
                 watched.cancel_sent = True
 
     def take(self) -> None:
@@ -244,7 +262,8 @@ class Attendant(threading.Thread):
                 self.start(key, lambda run=run: finishing.finish(run, host, target_id=self.target_id, token=self.token))
 
     def environment(self, run: Run, host: Host) -> Build | None:
-        """The ready build that the run needs, or None while it is not ready (or the run has failed for it)."""
+        """The ready build that the run needs, or None while it is not ready (or the run has failed for
+        it)."""
         assert run.environment is not None
         build = run.build
         if build is None:
@@ -269,6 +288,9 @@ class Attendant(threading.Thread):
             builds.retry(build)  # it failed for an earlier run: a new one deserves a new try
         if build.status == BuildStatus.WAITING:
             self.start(key, lambda: self.begin_build(build, host))
+        elif build.status == BuildStatus.BUILDING and build.attempt not in self.begun:
+            # Of another attendant, who may have gone before anything was sent. Sent again it starts once.
+            self.start(key, lambda: self.begin_build(build, host))
         elif build.status == BuildStatus.BUILDING:
             self.watch_build(build)
         note = f"Building the environment {run.environment}"
@@ -280,9 +302,10 @@ class Attendant(threading.Thread):
     def begin_build(self, build: Build, host: Host) -> None:
         with transaction.atomic():
             guard(self.target_id, self.token)
-            builds.new_attempt(build)
-        LogStream.objects.filter(build=build).delete()
+            if builds.new_attempt(build):
+                LogStream.objects.filter(build=build).delete()
         builds.begin(build, host, self.target)
+        self.begun.add(build.attempt)
 
     def prepare(self, run: Run, build: Build, host: Host) -> None:
         assert run.snapshot is not None
@@ -296,7 +319,8 @@ class Attendant(threading.Thread):
             run.move_to(RunStatus.QUEUED, waiting_for="")
 
     def launch(self, host: Host) -> None:
-        """Start queued runs while slots are free. That a launch may have been sent is written before it is."""
+        """Start queued runs while slots are free. That a launch may have been sent is written before it
+        is."""
         taken = sum(1 for run in self.work if run.launched and run.final is None)
         free = self.target.slots - taken if self.target.enabled else 0
         ready = [run for run in self.work if run.status == RunStatus.QUEUED and not run.launched]
@@ -319,20 +343,16 @@ class Attendant(threading.Thread):
 
     # What came back.
 
-    def report(self, host: Host, found: list[dict[str, Any]], body: bytes) -> None:
+    def report(self, host: Host, found: list[dict[str, Any]]) -> None:
         by_attempt = {w.attempt: (key, w) for key, w in self.watched.items()}
-        offset = 0
         again: list[Watched] = []
         for item in found:
-            parts: list[Part] = []
-            for name, start, length in item["parts"]:
-                parts.append((name, start, body[offset : offset + length]))
-                offset += length
+            parts: list[Part] = item["parts"]
             if item["attempt"] not in by_attempt:
                 continue
             key, watched = by_attempt[item["attempt"]]
             read_evidence(watched, item["evidence"])
-            watched.quiet = not parts
+            watched.quiet = not parts or all_here(watched, parts)
             try:
                 self.digest(host, key, watched, parts, again)
                 watched.seen, watched.errors = item["rev"], 0
@@ -363,21 +383,23 @@ class Attendant(threading.Thread):
         if kind is Kind.NOT_CLAIMED:
             self.unclaimed(host, watched, again)
         elif kind is Kind.LOST:
-            # Proven by one look. Look again after ending what is left: the record may have been written in between.
-            host.kill(watched.attempt, dir=watched.dir)
-            verdict = read_evidence(watched, host.inspect([(watched.dir, watched.attempt)])[watched.attempt])
+            # Proven by one look. Look again after ending what is left: the record may have been written in
+            # between.
+            host.kill(watched.dir, watched.attempt)
+            verdict = read_evidence(watched, host.inspect([watched.attempt])[watched.attempt])
             if verdict.kind is Kind.LOST:
                 self.ended(host, key, watched)
         elif kind is Kind.ENDED:
             self.ended(host, key, watched)
 
     def unclaimed(self, host: Host, watched: Watched, again: list[Watched]) -> None:
-        """The start was asked for and nobody has claimed it. Asking again is safe: the claim lets one start only."""
+        """The start was asked for and nobody has claimed it. Asking again is safe: the claim lets one start
+        only."""
         if time.monotonic() - watched.launched_at < RELAUNCH_SECONDS:
             return
         if watched.launches < MAX_LAUNCHES:
             again.append(watched)
-        elif host.void(watched.attempt, dir=watched.dir):
+        elif host.void(watched.dir, watched.attempt):
             # The studio took the claim itself: now it is certain that nothing will start.
             log.error("attempt %s: %s launches, no start", watched.attempt, watched.launches)
 
@@ -388,7 +410,7 @@ class Attendant(threading.Thread):
             build = Build.objects.get(pk=watched.row_id)
             with transaction.atomic():
                 guard(self.target_id, self.token)
-                builds.finish(build, watched.evidence.exit, self.build_log(build), facts=host.build_facts(build.key))
+                builds.finish(build, watched.evidence.exit, self.build_log(build))
         del self.watched[key]
         self.woken.set()
 
@@ -412,7 +434,8 @@ class Attendant(threading.Thread):
         self.busy[key] = self.pool.submit(guarded)
 
     def reap(self) -> None:
-        """See how the pool's work ended. What failed for a reason of ours is tried again, then fails the run."""
+        """See how the pool's work ended. What failed for a reason of ours is tried again, then fails the
+        run."""
         for key, future in list(self.busy.items()):
             if not future.done():
                 continue

@@ -5,6 +5,7 @@ listen. When Redis is away nothing is lost: the rows say what is to be done, and
 """
 
 import logging
+import time
 from functools import lru_cache
 
 from django.conf import settings
@@ -20,6 +21,9 @@ BELL = "runstead:bell"
 ATTEND = "runs.tasks.attend"
 # At most one waiting `attend` per this many seconds: a hundred submits at once need one listener, not a hundred.
 ATTEND_EVERY = 1
+# After it did not answer, pages do not wait for it again until then; the reconciler covers meanwhile.
+AWAY_SECONDS = 5.0
+_away_until = 0.0
 
 
 @lru_cache(maxsize=1)
@@ -39,10 +43,15 @@ def ring(target_id: int) -> None:
 
 
 def ring_now(target_id: int) -> None:
+    """Wake at once; say so and go on when the queue server does not answer."""
+    global _away_until
+    if time.monotonic() < _away_until:
+        return
     try:
         if not redis().publish(BELL, str(target_id)) and redis().set("runstead:attend", "1", nx=True, ex=ATTEND_EVERY):
             queue().enqueue(ATTEND, result_ttl=0, failure_ttl=0)
     except RedisError as error:
+        _away_until = time.monotonic() + AWAY_SECONDS
         log.warning("the queue is away (%s); the reconciler will ring for target %s", error, target_id)
 
 
