@@ -23,7 +23,7 @@ with mlflow.start_run() as run:
     mlflow.delete_tag("gone")
     mlflow.set_tag("mlflow.note.content", "a note")
 seen = mlflow.get_run(run.info.run_id)
-print(json.dumps({"id": run.info.run_id, "experiment": run.info.experiment_id, 
+print(json.dumps({"id": run.info.run_id, "experiment": run.info.experiment_id,
     "metrics": repr(seen.data.metrics),
     "params": seen.data.params, "tags": seen.data.tags, "status": seen.info.status,
     "user": seen.info.user_id}))
@@ -78,7 +78,7 @@ inner = [f.path for f in client.list_artifacts(run_id, "t/inner")]
 back = pathlib.Path(mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path="big.bin")).read_bytes()
 text = mlflow.artifacts.load_text(mlflow.get_artifact_uri("texts/hello.txt"))
 folder = pathlib.Path(mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path="t"))
-print(json.dumps({"listed": listed, "inner": inner, 
+print(json.dumps({"listed": listed, "inner": inner,
     "same": back == pathlib.Path("big.bin").read_bytes(), "text": text,
     "folder": sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())}))
 """)

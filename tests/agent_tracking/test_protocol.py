@@ -14,6 +14,7 @@ from environments.agent.tracking.records import Records
 from tests.agent_tracking.conftest import RUN_ID, TOKEN, Server
 
 AUTHORIZED = f"Authorization: Bearer {TOKEN}"
+LOG_METRIC = "POST /api/2.0/mlflow/runs/log-metric HTTP/1.1"
 FILES = f"/api/2.0/mlflow-artifacts/artifacts/{RUN_ID}/artifacts"
 
 
