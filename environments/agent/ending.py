@@ -64,8 +64,9 @@ def oom_kills() -> int:
     total = 0
     try:
         with open("/proc/vmstat", "rb") as file:
-            match = re.search(rb"^oom_kill (\d+)$", file.read(), re.MULTILINE)
-            total += int(match.group(1)) if match else 0
+            text = file.read()
+            place = text.find(b"\noom_kill ")
+            total += int(text[place + 10 : text.index(b"\n", place + 1)]) if place >= 0 else 0
     except OSError:
         pass
     try:
