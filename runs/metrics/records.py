@@ -1,0 +1,286 @@
+"""Lines of ``records.jsonl`` and ``samples.jsonl``, read and checked. No database here.
+
+The lines come from a script that may write anything. Whatever is no record is counted, never raised.
+"""
+
+import json
+import math
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+MAX_NAME = 250
+MAX_LINE = 4 * 1024 * 1024
+"""Longer lines are no records: a chart or table of that size belongs into a file below outputs/."""
+MAX_TAG = 5000
+MAX_PARAMETER = 100_000
+MAX_NOTE = 100_000
+MAX_RUN_NAME = 255
+MAX_PATH = 1024
+MAX_PROPERTY = 10_000
+"""Characters of a property's value as JSON."""
+MAX_DEPTH = 32
+STEP_LOW, STEP_HIGH = -(2**63), 2**63 - 1
+TIME_LIMIT = 4e9
+SPECIAL = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+UNSTORABLE = {code: "\ufffd" for code in (0, *range(0xD800, 0xE000))}
+"""What no database takes as text: NUL and halves of surrogate pairs."""
+
+
+@dataclass(slots=True)
+class Column:
+    """New points of one series in the order of arrival. A step of None: to be numbered."""
+
+    steps: list[int | None] = field(default_factory=list)
+    times: list[float] = field(default_factory=list)
+    values: list[float] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Value:
+    name: str
+    kind: str
+    data: Any
+    at: float
+
+
+@dataclass(slots=True)
+class Batch:
+    """What a piece of a records file says, folded as far as it can be without knowing what came before."""
+
+    points: dict[str, Column] = field(default_factory=dict)
+    values: list[Value] = field(default_factory=list)
+    parameters: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, tuple[str | None] | None] = field(default_factory=dict)
+    """Name → (value,), or None for a tag that was taken away."""
+    properties: list[tuple[str, Any]] = field(default_factory=list)
+    name: str | None = None
+    note: str | None = None
+    bad: int = 0
+
+
+class Bad(Exception):
+    """This line is no record."""
+
+
+def read_records(data: bytes) -> Batch:
+    batch = Batch()
+    columns = batch.points
+    now = time.time()
+    loads = json.loads
+    for line in data.split(b"\n"):
+        if not line or line.isspace():
+            continue
+        try:
+            if len(line) > MAX_LINE:
+                raise Bad
+            record = loads(line)
+            if type(record) is not dict:
+                raise Bad
+            at = record.get("t")
+            # A comparison with NaN is false, so it takes the studio's clock as well.
+            if not ((type(at) is float or type(at) is int) and 0 <= at < TIME_LIMIT):
+                at = now
+            kind = record.get("op")
+            if kind is None:
+                name, value, step = record.get("k"), record.get("v"), record.get("s")
+                if type(value) is not float:
+                    value = number(value)
+                if step is not None and (type(step) is not int or not STEP_LOW <= step <= STEP_HIGH):
+                    step = whole(step)
+                # A name that already has a column was checked before.
+                column = columns.get(name) if type(name) is str else None
+                if column is None:
+                    column = columns.setdefault(named(name), Column())
+                column.steps.append(step)
+                column.times.append(at)
+                column.values.append(value)
+            elif kind == "batch":
+                read_batch(batch, record, at)
+            else:
+                read_other(batch, kind, record, at)
+        except (Bad, ValueError, RecursionError):
+            batch.bad += 1
+    return batch
+
+
+def read_batch(batch: Batch, record: dict[str, Any], at: float) -> None:
+    """The good points of the line are kept; a bad one among them makes the line count as bad."""
+    items, step = record.get("m"), record.get("s")
+    if type(items) is not dict:
+        raise Bad
+    if step is not None:
+        step = whole(step)
+    spoiled = False
+    for name, value in items.items():
+        try:
+            found = number(value)
+            column = batch.points.get(name) or batch.points.setdefault(named(name), Column())
+        except Bad:
+            spoiled = True
+            continue
+        column.steps.append(step)
+        column.times.append(at)
+        column.values.append(found)
+    if spoiled:
+        raise Bad
+
+
+def read_other(batch: Batch, kind: Any, record: dict[str, Any], at: float) -> None:
+    name, value = record.get("k"), record.get("v")
+    if kind == "param":
+        batch.parameters[named(name)] = text(value, MAX_PARAMETER)
+    elif kind == "tag":
+        batch.tags[named(name)] = (None if value is None else text(value, MAX_TAG),)
+    elif kind == "untag":
+        batch.tags[named(name)] = None
+    elif kind == "property":
+        value = clean(value)
+        if len(json.dumps(value)) > MAX_PROPERTY:
+            raise Bad
+        batch.properties.append((named(name), value))
+    elif kind == "name":
+        shown = " ".join(text(value, MAX_RUN_NAME).split())
+        if not shown:
+            raise Bad
+        batch.name = shown
+    elif kind == "note":
+        batch.note = text(value, MAX_NOTE)
+    elif kind == "artifact":
+        path_of(record.get("path"))  # collected with the outputs at the end
+    elif kind == "image":
+        batch.values.append(Value(named(name), "image", {"path": path_of(record.get("path"))}, at))
+    elif kind in SHAPES:
+        if not SHAPES[kind](value):
+            raise Bad
+        batch.values.append(Value(named(name), kind, clean(value), at))
+    else:
+        raise Bad
+
+
+def is_scalar(value: Any) -> bool:
+    return value is None or isinstance(value, (str, bool, int, float))
+
+
+def is_list(value: Any) -> bool:
+    return isinstance(value, list) and all(map(is_scalar, value))
+
+
+def is_row(value: Any) -> bool:
+    return isinstance(value, dict) and bool(value) and all(map(is_scalar, value.values()))
+
+
+def is_table(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and bool(value)
+        and all(is_list(column) for column in value.values())
+        and len({len(column) for column in value.values()}) == 1
+    )
+
+
+def is_schema(value: Any) -> bool:
+    return isinstance(value, dict) and isinstance(value.get("schema_type"), str) and "data" in value
+
+
+SHAPES = {"value": is_scalar, "list": is_list, "row": is_row, "table": is_table, "schema": is_schema}
+
+
+def number(value: Any) -> float:
+    if type(value) is float:
+        return value
+    if type(value) is int:
+        try:
+            return float(value)
+        except OverflowError:
+            raise Bad from None
+    found = SPECIAL.get(value) if type(value) is str else None
+    if found is None:
+        raise Bad
+    return found
+
+
+def whole(step: Any) -> int:
+    if type(step) is float and step.is_integer():
+        step = int(step)
+    if type(step) is not int or not STEP_LOW <= step <= STEP_HIGH:
+        raise Bad
+    return step
+
+
+def named(name: Any) -> str:
+    if type(name) is not str or not 0 < len(name) <= MAX_NAME or name.isspace():
+        raise Bad
+    if name.translate(UNSTORABLE) != name:
+        raise Bad
+    return name
+
+
+def text(value: Any, limit: int) -> str:
+    """Text that a database takes. Numbers and truth values become the text that JSON has for them; longer text is cut."""
+    if type(value) is not str:
+        if not is_scalar(value) or value is None:
+            raise Bad
+        value = json.dumps(value)
+    return value[:limit].translate(UNSTORABLE)
+
+
+def path_of(value: Any) -> str:
+    if type(value) is not str or not 0 < len(value) <= MAX_PATH or value.translate(UNSTORABLE) != value:
+        raise Bad
+    if value.startswith("/") or "\\" in value or any(part in {"", ".", ".."} for part in value.split("/")):
+        raise Bad
+    return value
+
+
+def clean(value: Any, depth: int = MAX_DEPTH) -> Any:
+    """A JSON value without what a database's JSON refuses: NaN and infinities become their names."""
+    if not depth:
+        raise Bad
+    if isinstance(value, str):
+        return value.translate(UNSTORABLE)
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, list):
+        return [clean(item, depth - 1) for item in value]
+    if isinstance(value, dict):
+        return {key.translate(UNSTORABLE): clean(item, depth - 1) for key, item in value.items()}
+    return value
+
+
+def read_samples(data: bytes) -> Batch:
+    """Resource samples as series ``system/…``: CPU in percent of one core, memory in bytes, GPU use in percent."""
+    batch = Batch()
+    for line in data.split(b"\n"):
+        if not line or line.isspace():
+            continue
+        try:
+            sample = json.loads(line)
+            if type(sample) is not dict:
+                raise Bad
+            at = number(sample.get("t"))
+            if not 0 <= at < TIME_LIMIT:
+                raise Bad
+            _sample(batch, "system/cpu", sample.get("cpu"), at)
+            _sample(batch, "system/memory", sample.get("rss"), at)
+            _sample(batch, "system/read", sample.get("read"), at)
+            _sample(batch, "system/write", sample.get("write"), at)
+            gpus = sample.get("gpus")
+            for gpu in gpus if type(gpus) is list else []:
+                if type(gpu) is not dict or type(gpu.get("i")) is not int or not 0 <= gpu["i"] < 1024:
+                    raise Bad
+                _sample(batch, f"system/gpu/{gpu['i']}", gpu.get("util"), at)
+                _sample(batch, f"system/gpu-memory/{gpu['i']}", gpu.get("mem"), at)
+        except (Bad, ValueError, RecursionError):
+            batch.bad += 1
+    return batch
+
+
+def _sample(batch: Batch, name: str, value: Any, at: float) -> None:
+    if value is None:
+        return
+    found = number(value)
+    column = batch.points.setdefault(name, Column())
+    column.steps.append(None)
+    column.times.append(at)
+    column.values.append(found)
