@@ -103,9 +103,15 @@ def ago(moment: "datetime | None") -> "SafeString | str":
         '<time datetime="{}" title="{}"{}>{}</time>',
         moment.astimezone(timezone.get_default_timezone()).isoformat(timespec="seconds"),
         f"{local:%Y-%m-%d %H:%M:%S} {local:%Z}",
-        format_html(" data-ago") if near else "",
+        SafeString(" data-ago") if near else "",
         shown,
     )
+
+
+@register.filter
+def ago_text(moment: datetime) -> str:
+    """The words of ``ago`` without the element, for an attribute."""
+    return relative((timezone.now() - moment).total_seconds())
 
 
 @register.filter

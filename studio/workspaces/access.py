@@ -12,10 +12,11 @@ from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import PermissionDenied
 from django.db.models import Model, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
+from django.shortcuts import redirect
 from django_htmx.middleware import HtmxDetails
 
 from studio.accounts.models import Token, User
-from studio.workspaces.models import Membership, Role, Workspace
+from studio.workspaces.models import FormerSlug, Membership, Role, Workspace
 
 P = ParamSpec("P")
 M = TypeVar("M", bound=Model)
@@ -75,7 +76,10 @@ def member(role: Role) -> Callable[[MemberView[P]], Callable[..., HttpResponseBa
                 return to_sign_in(request)
             membership = membership_of(request.user, slug)
             if membership is None:
-                raise Http404("No such page.")
+                moved = moved_to(request, slug)
+                if moved is None:
+                    raise Http404("No such page.")
+                return redirect(moved)
             if not membership.allows(role):
                 raise PermissionDenied(f"This needs the role {role.label.lower()}; yours is {membership.role}.")
             adopt(request, membership)
@@ -89,6 +93,14 @@ def member(role: Role) -> Callable[[MemberView[P]], Callable[..., HttpResponseBa
 
 def membership_of(user: User, slug: str) -> Membership | None:
     return Membership.objects.select_related("workspace").filter(user=user, workspace__slug=slug).first()
+
+
+def moved_to(request: HttpRequest, slug: str) -> str | None:
+    """Where a member's page is now, when its address has the workspace's former slug."""
+    if request.method not in {"GET", "HEAD"} or not request.path.startswith(f"/{slug}/"):
+        return None
+    former = FormerSlug.objects.filter(slug=slug, workspace__memberships__user=request.user).select_related("workspace").first()
+    return f"/{former.workspace.slug}{request.get_full_path().removeprefix(f'/{slug}')}" if former else None
 
 
 def membership_of_token(token: Token) -> Membership | None:

@@ -45,10 +45,28 @@ class Workspace(models.Model):
     def __str__(self) -> str:
         return self.slug
 
+    def rename(self, slug: str) -> None:
+        """Take another address; the old one leads here until another workspace takes it. The caller saves."""
+        old = Workspace.objects.values_list("slug", flat=True).get(pk=self.pk)
+        FormerSlug.objects.filter(slug=slug).delete()
+        if old != slug:
+            FormerSlug.objects.update_or_create(slug=old, defaults={"workspace": self})
+        self.slug = slug
+
     def next_number(self) -> int:
         """Take the next run number. Call inside the transaction that makes the run."""
         Workspace.objects.filter(pk=self.pk).update(last_number=models.F("last_number") + 1)
         return Workspace.objects.values_list("last_number", flat=True).get(pk=self.pk)
+
+
+class FormerSlug(models.Model):
+    """An address that a workspace had before it was renamed: pages of its members still find it."""
+
+    slug = models.CharField(max_length=40, unique=True)
+    workspace = models.ForeignKey(Workspace, models.CASCADE, related_name="former_slugs")
+
+    def __str__(self) -> str:
+        return f"{self.slug} → {self.workspace_id}"
 
 
 class Membership(models.Model):

@@ -17,7 +17,7 @@ from studio.accounts.models import Token, User
 from studio.workspaces import members as rules
 from studio.workspaces.access import MemberRequest, fetch, member, signed_in
 from studio.workspaces.forms import MemberForm, RoleForm, SecretForm, TokenForm, WorkspaceForm, save_secret
-from studio.workspaces.models import Membership, Role, Secret, Workspace
+from studio.workspaces.models import FormerSlug, Membership, Role, Secret
 
 FORM = ["GET", "HEAD", "POST"]
 
@@ -38,6 +38,7 @@ def create(request: HttpRequest) -> HttpResponseBase:
     if request.method == "POST" and form.is_valid():
         with transaction.atomic():
             workspace = form.save()
+            FormerSlug.objects.filter(slug=workspace.slug).delete()
             assert isinstance(request.user, User)
             Membership.objects.create(workspace=workspace, user=request.user, role=Role.OWNER)
         return redirect(f"/{workspace.slug}/")
@@ -51,7 +52,9 @@ def general(request: MemberRequest) -> HttpResponseBase:
     if request.method == "POST":
         need(request, Role.OWNER)
         if form.is_valid():
-            workspace = form.save()
+            with transaction.atomic():
+                request.workspace.rename(form.cleaned_data["slug"])
+                workspace = form.save()
             messages.success(request, "Saved.")
             return redirect("workspaces:general", workspace.slug)
         # A refused form has already changed the object that the shell shows.
