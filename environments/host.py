@@ -47,6 +47,7 @@ class Host:
     """
 
     def __init__(self, transport: Transport, root: str) -> None:
+        self.root = root
         self._waiting: dict[int, Future[tuple[Reply, bytes]]] = {}
         self._ids = count(1)
         self._sending = threading.Lock()
@@ -260,19 +261,27 @@ class Host:
         return dict(self.call("inspect", attempts=list(attempts))[0]["runs"])
 
     def watch(
-        self, runs: Sequence[Mapping[str, Any]], timeout: float = 25, limit: int = 1 << 20
+        self,
+        runs: Sequence[Mapping[str, Any]],
+        timeout: float = 25,
+        limit: int = 1 << 20,
+        woken: Callable[[], bool] = lambda: False,
     ) -> tuple[list[Reply], bool]:
         """Wait until anything differs from the cursors in `runs`: (changed runs, whether poked).
 
-        Each changed run has attempt, evidence, rev and parts: a list of (name, offset, bytes).
+        Each changed run has attempt, evidence, rev and parts: a list of (name, offset, bytes). `woken` is asked once the
+        request is on its way: who sets it before that need not know whether a poke would have met a waiting watch.
         """
         fields: dict[str, Any] = {"runs": [dict(run) for run in runs], "timeout": timeout, "limit": limit}
-        reply, body = self.result(self.submit("watch", **fields), timeout + 30, "watch")
+        future = self.submit("watch", **fields)
+        if woken():
+            self.poke()
+        reply, body = self.result(future, timeout + 30, "watch")
         return list(_with_bytes(reply["runs"], body)), bool(reply["poked"])
 
     def poke(self) -> None:
-        """End every waiting `watch` at once."""
-        self.call("poke")
+        """End every waiting `watch` at once. Does not wait for the answer."""
+        self.submit("poke")
 
     def cancel(self, kind: str, attempt: str, grace: float) -> None:
         """Ask the supervisor to end the run: TERM, then KILL after `grace` seconds."""
@@ -281,6 +290,10 @@ class Host:
     def kill(self, kind: str, attempt: str) -> int:
         """End every process of a run whose supervisor is gone; how many there were."""
         return int(self.call("kill", dir=kind, attempt=attempt)[0]["killed"])
+
+    def void(self, kind: str, attempt: str) -> bool:
+        """Take the claim of an attempt that nobody has started, so that nobody can; False when somebody was first."""
+        return bool(self.call("void", dir=kind, attempt=attempt)[0]["voided"])
 
     def outputs(self, attempt: str, known: Mapping[str, tuple[int, float, str]] | None = None) -> Reply:
         """{"files", "skipped"}; what is in `known` (path → size, mtime, sha256) with the same size and time

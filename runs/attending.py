@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from django.db import Error as DatabaseError
@@ -139,7 +140,7 @@ class Attendant(threading.Thread):
             Run.objects.filter(target=target, unreachable_since__isnull=False).update(unreachable_since=None)
             self.host = host
             try:
-                self.start(("probe", self.target_id), lambda: note_probe(target, host.probe()))
+                self.employ(("probe", self.target_id), lambda: note_probe(target, host.probe()))
                 builds.verify(target, host.envs())
                 self.attend(host)
             finally:
@@ -256,10 +257,10 @@ class Attendant(threading.Thread):
             if run.status == RunStatus.PREPARING:
                 build = self.environment(run, host)
                 if build is not None:
-                    self.start(key, lambda run=run, build=build: self.prepare(run, build, host))
+                    self.employ(key, partial(self.prepare, run, build, host))
             elif run.status == RunStatus.FINALIZING:
                 self.watched.pop(key, None)
-                self.start(key, lambda run=run: finishing.finish(run, host, target_id=self.target_id, token=self.token))
+                self.employ(key, partial(finishing.finish, run, host, target_id=self.target_id, token=self.token))
 
     def environment(self, run: Run, host: Host) -> Build | None:
         """The ready build that the run needs, or None while it is not ready (or the run has failed for
@@ -287,10 +288,10 @@ class Attendant(threading.Thread):
                 return None
             builds.retry(build)  # it failed for an earlier run: a new one deserves a new try
         if build.status == BuildStatus.WAITING:
-            self.start(key, lambda: self.begin_build(build, host))
+            self.employ(key, lambda: self.begin_build(build, host))
         elif build.status == BuildStatus.BUILDING and build.attempt not in self.begun:
             # Of another attendant, who may have gone before anything was sent. Sent again it starts once.
-            self.start(key, lambda: self.begin_build(build, host))
+            self.employ(key, lambda: self.begin_build(build, host))
         elif build.status == BuildStatus.BUILDING:
             self.watch_build(build)
         note = f"Building the environment {run.environment}"
@@ -424,7 +425,7 @@ class Attendant(threading.Thread):
 
     # The pool.
 
-    def start(self, key: Key, job: Callable[[], None]) -> None:
+    def employ(self, key: Key, job: Callable[[], object]) -> None:
         def guarded() -> None:
             try:
                 job()

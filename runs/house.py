@@ -1,7 +1,8 @@
 """The process that holds attendants: an RQ worker runs it; one process attends many targets, a thread each.
 
-It listens to the bell, takes free leases of targets that have work, and renews them. It leaves when nothing has been to do
-for a while, or when its worker is told to stop. Any number of houses may exist: the leases decide.
+It listens to the bell, takes free leases of targets that have work, and renews them. It leaves when nothing
+has been to do for a while, or when its worker is told to stop. Any number of houses may exist: the leases
+decide.
 """
 
 import contextlib
@@ -99,7 +100,8 @@ class House:
     def listen(self) -> None:
         """Hear the bell. It may go away and come back; the sweep of the main loop covers for it meanwhile."""
         while not self.stopping:
-            with contextlib.suppress(RedisError, OSError), redis().pubsub(ignore_subscribe_messages=True) as sub:
+            bell = redis().pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
+            with contextlib.suppress(RedisError, OSError), bell as sub:
                 sub.subscribe(BELL)
                 while not self.stopping:
                     message = sub.get_message(timeout=1.0)

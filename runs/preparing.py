@@ -24,7 +24,8 @@ STREAMED = 4 * 1024**2
 def ship(snapshot: Snapshot, host: Host, *, compress: bool) -> None:
     """Send those contents of a snapshot that the target lacks."""
     store = BlobStore(snapshot.workspace_id)
-    wanted = {snapshot.digest: store.size(snapshot.digest), **snapshots.contents(snapshot)}
+    manifest = snapshots.manifest_of(snapshot)
+    wanted = {snapshot.digest: len(manifest.data), **{entry.digest: entry.size for entry in manifest.files}}
     missing = host.missing_blobs(list(wanted))
     host.put_blobs(_contents(store, {digest: wanted[digest] for digest in missing}), compress=compress)
 

@@ -67,7 +67,7 @@ ALLOWED_HOSTS = listed("ALLOWED_HOSTS") or ["localhost", "127.0.0.1", "[::1]", H
 if HOST in {"0.0.0.0", "::"} and not listed("ALLOWED_HOSTS"):  # noqa: S104 compared, not bound
     import socket
 
-    ALLOWED_HOSTS += [socket.gethostname(), socket.getfqdn(), *{i[4][0] for i in socket.getaddrinfo(socket.gethostname(), None)}]
+    ALLOWED_HOSTS += [socket.gethostname(), socket.getfqdn(), *{str(found[4][0]) for found in socket.getaddrinfo(socket.gethostname(), None)}]
 CSRF_TRUSTED_ORIGINS = listed("TRUSTED_ORIGINS")
 SECURE = PUBLIC_URL.startswith("https://")
 

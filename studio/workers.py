@@ -18,7 +18,7 @@ class StudioWorker(Worker):
         if horse:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(horse, signal.SIGTERM)
-        super().request_stop(signum, frame)
+        super().request_stop(signum, frame)  # type: ignore[no-untyped-call]
 
     def fork_work_horse(self, job: Job, queue: Queue) -> None:
         """Fork as usual; the child must not hold the parent's connection to the database."""

@@ -12,8 +12,7 @@ from runs.models import LogStream, MetricSeries, Run
 from runs.snapshots import submit_folder
 from runs.status import RunStatus
 from runs.submission import submit
-from studio.accounts.models import User
-from studio.workspaces.models import Workspace
+from studio.setup import first_start
 
 FOLDER = "examples/digits"
 
@@ -34,8 +33,8 @@ class Command(BaseCommand):
             self.console.print(f"  {series.name} {series.last:.4g}")
 
     def submit(self) -> Run:
-        workspace = Workspace.objects.get(slug="default")
-        user = User.objects.filter(memberships__workspace=workspace, is_active=True).order_by("pk").first()
+        made = first_start()
+        workspace, user = made.workspace, made.owner
         snapshot, _ = submit_folder(workspace, settings.BASE_DIR / FOLDER, user)
         environment = Environment.objects.get(workspace=None, name="scikit-learn")
         return submit(
