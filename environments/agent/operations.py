@@ -176,6 +176,23 @@ class Operations(object):
             time.sleep(0.01)
         return {"killed": len(killed)}, []
 
+    def op_void(self, header: "Dict[str, Any]", body: bytes) -> "Reply":
+        folder = self._existing(header)
+        try:
+            os.mkdir(os.path.join(folder, "claim"), 0o700)
+        except OSError:
+            if not os.path.isdir(os.path.join(folder, "claim")):
+                raise
+            return {"voided": False}, []
+        message = "the supervisor could not be started on the target"
+        record = {
+            "reason": "launch_rejected", "exit_code": None, "signal": None, "started_at": None, "ended_at": time.time(),
+            "log": {"bytes": 0, "sha256": hashlib.sha256(b"").hexdigest(), "total": 0, "lost": 0}, "killed": 0,
+            "error": {"type": "NotStarted", "message": message, "line": None}, "boot_id": processes.boot_id(),
+        }
+        files.replace_json(os.path.join(folder, "exit.json"), record, durable=True)
+        return {"voided": True}, []
+
     def op_outputs(self, header: "Dict[str, Any]", body: bytes) -> "Reply":
         return dict(outputs.listing(self._layout.find(header.get("attempt")), header.get("known") or {})), []
 
