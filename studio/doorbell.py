@@ -27,7 +27,7 @@ def command() -> Sequence[str]:
     private_dir(socket.parent)
     return [
         program(), "--port", "0", "--unixsocket", str(socket), "--unixsocketperm", "700", "--save", "", "--appendonly", "no",
-        "--dir", str(socket.parent), "--loglevel", "warning", "--daemonize", "no", "--maxmemory-policy", "noeviction",
+        "--dir", str(socket.parent), "--loglevel", "warning", "--logfile", str(socket.parent / "server.log"), "--daemonize", "no", "--maxmemory-policy", "noeviction",
     ]  # fmt: skip
 
 

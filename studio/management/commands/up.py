@@ -8,6 +8,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -42,11 +43,11 @@ class Command(BaseCommand):
             port_is_free(settings.HOST, settings.PORT)
             self.console.print("[bold]Runstead[/bold]")
             self.step("Data directory", str(settings.DATA_DIR))
-            call_command("check", fail_level="ERROR", stdout=open(os.devnull, "w"))  # noqa: SIM115 PTH123
+            call_command("check", fail_level="ERROR", stdout=StringIO())
             call_command("migrate", verbosity=0, interactive=False)
             self.step("Database", connection.vendor)
             self.collect_static()
-            first = call_command("first_start")
+            first = call_command("first_start", stdout=StringIO())
             group = ProcessGroup(self.line)
             try:
                 self.serve(group, began)
@@ -80,7 +81,7 @@ class Command(BaseCommand):
                 [
                     sys.executable, "-m", "granian", "--interface", "wsgi", "--host", settings.HOST, "--port", str(settings.PORT),
                     "--workers", str(settings.WEB_WORKERS), "--blocking-threads", "8", "--respawn-failed-workers",
-                    "--workers-graceful-timeout", "5", "--no-ws", "--log-level", "warning", "studio.wsgi:application",
+                    "--workers-kill-timeout", "5", "--no-ws", "--log-level", "warning", "studio.wsgi:application",
                 ],
                 {"PYTHONPATH": str(settings.BASE_DIR)},
             )
@@ -90,7 +91,7 @@ class Command(BaseCommand):
         self.step("Web", f"ready after {time.monotonic() - began:.1f} s")
         self.console.print()
         self.console.print(f"  Open  [bold]{settings.PUBLIC_URL}/[/bold]")
-        link = str(call_command("sign_in_link", "--if-needed"))
+        link = str(call_command("sign_in_link", "--if-needed", stdout=StringIO()))
         connections.close_all()
         if link:
             self.console.print(f"  Sign in once with this link, then choose a password:\n        [bold]{link}[/bold]")
@@ -169,7 +170,7 @@ def web_answers() -> bool:
     host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(settings.HOST, settings.HOST)  # noqa: S104 compared, not bound
     url = f"http://{host}:{settings.PORT}/healthz?{secrets.token_hex(2)}"
     try:
-        with urllib.request.urlopen(url, timeout=2) as answer:  # noqa: S310 our own address
+        with urllib.request.urlopen(url, timeout=2) as answer:
             return bool(answer.status == 200)
     except (urllib.error.URLError, OSError):
         return False

@@ -14,11 +14,11 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         hide_from_neighbours()
-        import runs.tasks  # noqa: F401, PLC0415 loaded once here, so that a forked job starts at once
-
         # A worker blocks on the queue longer than a page may wait for it: a connection of its own.
         from django.conf import settings  # noqa: PLC0415
         from redis import Redis  # noqa: PLC0415
+
+        import runs.tasks  # noqa: F401, PLC0415 loaded once here, so that a forked job starts at once
 
         connection = Redis.from_url(settings.REDIS_URL)
         try:
