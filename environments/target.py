@@ -74,11 +74,9 @@ def note_reached(target: ComputeTarget) -> None:
     target.last_seen_at, target.unreachable_since, target.last_error = now, None, ""
 
 
-def note_probe(target: ComputeTarget, host: Host) -> dict[str, Any]:
-    """Ask what kind of machine it is, and keep the answer."""
-    facts = host.probe()
-    facts.pop("id", None)
-    facts.pop("ok", None)
+def note_probe(target: ComputeTarget, found: Mapping[str, Any]) -> dict[str, Any]:
+    """Keep what the agent's ``probe`` found out about the machine; return it."""
+    facts = {name: value for name, value in found.items() if name not in {"id", "ok"}}
     ComputeTarget.objects.filter(pk=target.pk).update(facts=facts)
     target.facts = facts
     note_reached(target)
@@ -152,7 +150,7 @@ def examine(target: ComputeTarget) -> list[TestStep]:
             return hello, f"Python {hello['python']} on {hello['host']} as {hello['user']}"
 
         def hardware() -> tuple[Any, str]:
-            facts = note_probe(target, host)
+            facts = note_probe(target, host.probe())
             gpus = len(facts.get("gpus") or [])
             return (
                 facts,
