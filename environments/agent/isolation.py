@@ -217,8 +217,7 @@ def confinement(root: str, folder: str, hidden: "List[str]") -> "Optional[Callab
     if used(root, hidden) != "landlock":
         return None
     own = [os.path.join(folder, name) for name in _OWN_FILES]
-    own += [os.path.join(root, "cache")]
     shared = [folder, os.path.join(root, "lib"), os.path.join(root, "envs")]
     if os.path.basename(os.path.dirname(folder)) == "builds":
-        own.append(shared.pop())  # only a build may write environments
+        own += [shared.pop(), os.path.join(root, "cache")]  # what later runs will execute, only builds may write
     return lambda: confine([root, *hidden], own, shared)
