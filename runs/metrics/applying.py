@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from django.db.models import F
 from django.utils import timezone
 
-from runs.metrics.packing import Columns, append, pieces, summarize, update_many
+from runs.metrics.packing import Columns, append, summarize, update_many
 from runs.metrics.records import Batch, Column, Value, read_records, read_samples
 from runs.models import MetricSeries, MetricValue, Run, RunParameter, RunTag
 from runs.submission import as_number
@@ -17,7 +17,7 @@ MAX_VALUES = 100_000
 MAX_TAGS = 1_000
 MAX_PARAMETERS = 10_000
 MAX_PROPERTIES = 1_000
-SUMMARY = ("count", "last", "low", "high", "low_step", "high_step", "last_step", "not_numbers", "updated_at")
+SUMMARY = ("count", "last", "low", "high", "low_step", "high_step", "last_step", "not_numbers", "ordered", "updated_at")
 
 
 def apply_records(run: Run, data: bytes) -> None:

@@ -9,9 +9,11 @@ import sys
 from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from operator import le
+from typing import Any, cast
 
 from django.db import connections, router
-from django.db.models import Model
+from django.db.models import Field, Model
 
 from runs.models import MetricChunk, MetricSeries
 
@@ -89,7 +91,7 @@ def append(new: Iterable[tuple[MetricSeries, Columns]]) -> None:
         for pk, steps, times, values in MetricChunk.objects.filter(pk__in=pks).values_list("pk", *BLOBS)
     }
     made: list[MetricChunk] = []
-    changed: list[tuple[object, ...]] = []
+    changed: list[tuple[Any, ...]] = []
     gone: list[int] = []
     for series, columns, rewritten in plans:
         whole = Columns.empty()
@@ -138,14 +140,14 @@ def pieces(ids: Sequence[int], size: int = 500) -> Iterable[Sequence[int]]:
     return (ids[first : first + size] for first in range(0, len(ids), size))
 
 
-def update_many(model: type[Model], fields: Sequence[str], rows: Sequence[tuple[object, ...]]) -> None:
+def update_many(model: type[Model], fields: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
     """Set ``fields`` of many rows; each tuple holds their values and, last, the row's id."""
     if not rows:
         return
     connection = connections[router.db_for_write(model)]
     quote = connection.ops.quote_name
-    columns = [model._meta.get_field(name) for name in fields]
-    assignments = ", ".join(f"{quote(column.column)} = %s" for column in columns)
+    columns = [cast("Field[Any, Any]", model._meta.get_field(name)) for name in fields]
+    assignments = ", ".join(f"{quote(str(column.column))} = %s" for column in columns)
     sql = f"UPDATE {quote(model._meta.db_table)} SET {assignments} WHERE {quote('id')} = %s"  # noqa: S608 names of our own
     with connection.cursor() as cursor:
         cursor.executemany(
@@ -162,6 +164,9 @@ def summarize(series: MetricSeries, columns: Columns) -> None:
     values, steps = columns.values, columns.steps
     if not values:
         return
+    before = series.last_step if series.count else None
+    if series.ordered:
+        series.ordered = (before is None or before <= steps[0]) and all(map(le, steps, steps[1:]))
     series.count += len(values)
     series.last_step = steps[-1]
     series.last = values[-1] if math.isfinite(values[-1]) else None

@@ -52,13 +52,13 @@ def buckets(
     ``x`` is sorted: steps, or unix times. ``y`` holds None where a value is not a finite number, so that a line breaks
     there. Each bucket gives its lowest and its highest point in their order, and a None if it held one.
     """
-    columns = _between(_sorted(read(series)), low_step, high_step)
+    columns = _between(_in_order(series, read(series)), low_step, high_step)
     return sample(columns, limit, x) | {"next": series.count}
 
 
 def since(series: MetricSeries, first: int, x: Literal["step", "time"] = "step", limit: int = LIMIT) -> dict[str, Any]:
     """As ``buckets``, for the points that came after the first ``first`` ones."""
-    return sample(_sorted(read(series, first, series.count)), limit, x) | {"next": series.count}
+    return sample(_in_order(series, read(series, first, series.count)), limit, x) | {"next": series.count}
 
 
 def sample(columns: Columns, limit: int, x: Literal["step", "time"]) -> dict[str, Any]:
@@ -94,11 +94,11 @@ def _extremes(part: "array[float]") -> list[int]:
     return sorted(picked if gap is None else picked | {gap})
 
 
-def _sorted(columns: Columns) -> Columns:
+def _in_order(series: MetricSeries, columns: Columns) -> Columns:
     """By step. Most series are already; a resumed run may have gone back."""
-    steps = columns.steps
-    if all(map(int.__le__, steps, steps[1:])):
+    if series.ordered:
         return columns
+    steps = columns.steps
     order = sorted(range(len(steps)), key=steps.__getitem__)
     return Columns(
         array("q", [steps[i] for i in order]),

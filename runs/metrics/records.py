@@ -23,7 +23,7 @@ MAX_DEPTH = 32
 STEP_LOW, STEP_HIGH = -(2**63), 2**63 - 1
 TIME_LIMIT = 4e9
 SPECIAL = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
-UNSTORABLE = {code: "\ufffd" for code in (0, *range(0xD800, 0xE000))}
+UNSTORABLE = dict.fromkeys((0, *range(55296, 57344)), "�")
 """What no database takes as text: NUL and halves of surrogate pairs."""
 
 
@@ -222,7 +222,7 @@ def text(value: Any, limit: int) -> str:
         if not is_scalar(value) or value is None:
             raise Bad
         value = json.dumps(value)
-    return value[:limit].translate(UNSTORABLE)
+    return str(value)[:limit].translate(UNSTORABLE)
 
 
 def path_of(value: Any) -> str:

@@ -23,6 +23,8 @@ class MetricSeries(models.Model):
     low_step = models.BigIntegerField(null=True)
     high_step = models.BigIntegerField(null=True)
     last_step = models.BigIntegerField(null=True)
+    ordered = models.BooleanField(default=True)
+    """No step is lower than the one before: charts need not sort."""
     not_numbers = models.PositiveIntegerField(default=0)
     """Points that are NaN or infinite."""
     updated_at = models.DateTimeField(default=timezone.now)
@@ -42,7 +44,7 @@ class MetricChunk(models.Model):
 
     series = models.ForeignKey(MetricSeries, models.CASCADE, related_name="chunks")
     position = models.BigIntegerField()
-    """Index of its first point in the series."""
+    """Index of its first point in the series. A block of CAPACITY points is one row, or two while it grows."""
     count = models.IntegerField()
     steps = models.BinaryField()
     """``count`` × i64."""
