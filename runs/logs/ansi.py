@@ -4,9 +4,7 @@ import re
 
 # CSI; OSC and the other string sequences, where they end on the same line; other escapes of two or three bytes. What is cut off
 # loses its begin only: text must not disappear because a terminal would still wait for its end.
-ESCAPE = re.compile(
-    rb"\x1b(?:\[[0-?]*[ -/]*[@-~]?|[\]PX^_][^\x07\x1b\r\n]*(?:\x07|\x1b\\)|[ -/]+[0-~]?|[0-~]?)"
-)
+ESCAPE = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*[@-~]?|[\]PX^_][^\x07\x1b\r\n]*(?:\x07|\x1b\\)|[ -/]+[0-~]?|[0-~]?)")
 _SHOWN = re.compile(rb"[^\x00-\x20\x7f]")
 
 

@@ -99,17 +99,13 @@ class Live:
             return self.at_offset(0)
         # A line of 1 GB is a thousand chunks with the same first_line: sort offsets, not rows with their data.
         found = (
-            self._rows.filter(first_line__lt=breaks)
-            .order_by("-first_line", "-offset")
-            .values_list("offset", flat=True)
+            self._rows.filter(first_line__lt=breaks).order_by("-first_line", "-offset").values_list("offset", flat=True)
         )
         offset = found.first()
         return None if offset is None else self._frame(offset)
 
     def at_offset(self, offset: int) -> Frame | None:
-        found = (
-            self._rows.filter(offset__lte=offset).order_by("-offset").values_list("offset", flat=True).first()
-        )
+        found = self._rows.filter(offset__lte=offset).order_by("-offset").values_list("offset", flat=True).first()
         frame = None if found is None else self._frame(found)
         return frame if frame is not None and offset < frame.end else None
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from runs.logs.ansi import is_blank
-from runs.logs.frames import CHUNK, Frame, Live, LogLost, Sealed, Source
+from runs.logs.frames import Frame, Live, LogLost, Sealed, Source
 from runs.models import LogChunk, LogStream
 from studio.blobs import BlobStore
 
@@ -51,18 +51,15 @@ class Reader:
 
     def read(self, offset: int, limit: int) -> bytes:
         """At most ``limit`` bytes from ``offset``; fewer only at the end."""
-        end = min(offset + limit, self.size)
-        pieces = []
-        for frame in self.frames(offset):
-            pieces.append(frame.data[max(offset - frame.offset, 0) : end - frame.offset])
-            if frame.end >= end:
-                break
-        return b"".join(pieces)
+        return b"".join(self.iter(offset, limit))
 
-    def iter(self) -> Iterator[bytes]:
-        """The whole log in pieces, for a download."""
-        for frame in self.frames():
-            yield frame.data
+    def iter(self, offset: int = 0, count: int | None = None) -> Iterator[bytes]:
+        """``count`` bytes from ``offset`` on (all of the log) in pieces, for a download."""
+        end = self.size if count is None else min(offset + count, self.size)
+        for frame in self.frames(offset):
+            yield frame.data[max(offset - frame.offset, 0) : end - frame.offset]
+            if frame.end >= end:
+                return
 
     def frames(self, offset: int = 0) -> Iterator[Frame]:
         """The frames from the one that holds ``offset`` on. Raises LogLost where one is missing."""
@@ -92,9 +89,7 @@ class Reader:
         if frame is None:
             raise LogLost(f"The log has {self.size:,} bytes, but those from {offset:,} on are missing.")
         if frame.end > self.size:
-            return Frame(
-                frame.offset, frame.first_line, frame.data[: self.size - frame.offset], frame.packed_times
-            )
+            return Frame(frame.offset, frame.first_line, frame.data[: self.size - frame.offset], frame.packed_times)
         return frame
 
     def _open(self) -> Source:
@@ -163,9 +158,7 @@ class Reader:
         """The newest time of a frame before ``offset`` that has any: a frame may lie between two entries."""
         if not self.stream.sealed:
             earlier = (
-                LogChunk.objects.filter(stream=self.stream, offset__lt=offset)
-                .exclude(times=b"")
-                .order_by("-offset")
+                LogChunk.objects.filter(stream=self.stream, offset__lt=offset).exclude(times=b"").order_by("-offset")
             )
             row = earlier.values_list("times", flat=True).first()
             found = Frame(0, 0, b"", bytes(row)).times[1] if row else []

@@ -9,7 +9,7 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
-from runs.logs.frames import CHUNK, ENTRY, Frame, Live, compress, frame_of, sealed_piece
+from runs.logs.frames import CHUNK, ENTRY, Frame, compress, frame_of, sealed_piece
 from runs.logs.problems import Counter, count
 from runs.logs.reader import Reader
 from runs.models import LogChunk, LogStream
