@@ -60,7 +60,7 @@ class NewRun(Schema):
 
 
 @router.post("", auth=Member(Role.CONTRIBUTOR), response={200: dict[str, Any]})
-def submitted(request: HttpRequest, slug: str, data: NewRun) -> dict[str, Any]:
+def submitted(request: HttpRequest, data: NewRun) -> dict[str, Any]:
     """Submit a run. With the header ``Idempotency-Key`` a repeated request answers the run of the first."""
     workspace: Workspace = request.workspace  # type: ignore[attr-defined]
     try:
@@ -87,7 +87,6 @@ def submitted(request: HttpRequest, slug: str, data: NewRun) -> dict[str, Any]:
 @router.get("", auth=Member(Role.READER))
 def listed(
     request: HttpRequest,
-    slug: str,
     *,
     before: int | None = None,
     limit: int = PAGE,
@@ -111,13 +110,13 @@ def listed(
 
 
 @router.get("/{int:number}", auth=Member(Role.READER))
-def shown(request: HttpRequest, slug: str, number: int) -> dict[str, Any]:
+def shown(request: HttpRequest, number: int) -> dict[str, Any]:
     return described(request, find_run(request, number))
 
 
 @router.get("/{int:number}/log", auth=Member(Role.READER))
 def log(
-    request: HttpRequest, slug: str, number: int, *, offset: int = 0, limit: int = LOG_PIECE, name: str = "log"
+    request: HttpRequest, number: int, *, offset: int = 0, limit: int = LOG_PIECE, name: str = "log"
 ) -> HttpResponse:
     """Bytes of a log as the script wrote them. ``Runstead-Log-Size`` is what is held now,
     ``Runstead-Run-Status`` the status."""
@@ -145,7 +144,7 @@ def log(
 
 
 @router.post("/{int:number}/cancel", auth=Member(Role.CONTRIBUTOR))
-def canceled(request: HttpRequest, slug: str, number: int) -> dict[str, Any]:
+def canceled(request: HttpRequest, number: int) -> dict[str, Any]:
     """Ask for the end of a run. A run that has ended is answered as it is, with ``canceling`` false."""
     run = find_run(request, number)
     canceling = cancel(run, request.user)  # type: ignore[arg-type]
@@ -195,7 +194,7 @@ def find_snapshot(workspace: Workspace, digest: str) -> Snapshot:
 
 def short(field: str, text: str, limit: int) -> str:
     if len(text) > limit or not text.isprintable():
-        raise ConfigError({field: f"Use up to {limit} characters without line breaks."})
+        raise ConfigError({field: f"It is no single line of up to {limit} characters. Shorten it."})
     return text
 
 
@@ -204,7 +203,7 @@ def idempotency_key(request: HttpRequest) -> str | None:
     if key is None:
         return None
     if not 1 <= len(key) <= 64 or not key.isprintable():
-        raise ConfigError({"Idempotency-Key": "Use 1 to 64 printable characters, for example a UUID."})
+        raise ConfigError({"Idempotency-Key": "The key is not printable text of up to 64 characters. Use a UUID."})
     return key
 
 

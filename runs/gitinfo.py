@@ -15,8 +15,8 @@ FACTS = ("repository_uri", "branch", "commit", "dirty")
 MLFLOW = {"repository_uri": "repoURL", "branch": "branch", "commit": "commit"}
 MAX_FACT = 2000
 GIT = ("git", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "-c", "protocol.allow=never")
-HTTP_USER = re.compile(r"^([a-z][a-z0-9+.-]*://)[^/@]*@", re.IGNORECASE)
-SSH_USER = re.compile(r"^(ssh://[^/@:]*):[^/@]*@", re.IGNORECASE)
+HTTP_USER = re.compile(r"^([a-z][a-z0-9+.-]*://)[^/]*@", re.IGNORECASE)
+SSH_USER = re.compile(r"^(ssh://[^/@:]*):[^/]*@", re.IGNORECASE)
 
 
 def gitinfo(folder: str | os.PathLike[str]) -> dict[str, str]:
@@ -66,10 +66,17 @@ def read(folder: str | os.PathLike[str]) -> dict[str, str]:
     address = _remote(folder, branch or "")
     if address:
         facts["repository_uri"] = address
-    changes = _git(folder, "status", "--porcelain", "--untracked-files=normal", "--", ".")
+    changes = _git(folder, *_no_filters(folder), "status", "--porcelain", "--", ".")
     if changes is not None:
         facts["dirty"] = str(bool(changes))
     return facts
+
+
+def _no_filters(folder: str | os.PathLike[str]) -> list[str]:
+    """Options that empty the filters of the repository's own configuration; those of the person's are theirs
+    to run."""
+    names = _git(folder, "config", "--local", "--name-only", "--get-regexp", r"^filter\..*\.(clean|process)$")
+    return [option for name in (names or "").splitlines() for option in ("-c", f"{name}=")]
 
 
 def _remote(folder: str | os.PathLike[str], branch: str) -> str | None:

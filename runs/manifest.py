@@ -248,11 +248,11 @@ class Names:
         head, _, tail = path.rpartition("/")
         # Most files share their folder with the one before: only the last part is new.
         if head in self.known and tail:
+            if not head and DRIVE.match(tail):
+                raise _drive(path)
             check_parts(path, (tail,))
             if len(path) > MAX_PATH // 4 and len(path.encode()) > MAX_PATH:
                 raise _too_long(path)
-            if not head and DRIVE.match(tail):
-                raise _drive(path)
         else:
             check_name(path)
             self._enter(head)

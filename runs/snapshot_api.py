@@ -50,7 +50,7 @@ class NewSnapshot(Schema):
 
 
 @router.post("/missing", auth=Member(Role.CONTRIBUTOR), response=Wanted)
-def missing(request: HttpRequest, slug: str) -> dict[str, Any]:
+def missing(request: HttpRequest) -> dict[str, Any]:
     """Take a manifest, and answer which contents it names are not here. Files up to ``small`` bytes go many
     in one body."""
     workspace = request.workspace  # type: ignore[attr-defined]
@@ -79,7 +79,7 @@ def missing(request: HttpRequest, slug: str) -> dict[str, Any]:
 
 
 @router.put("/blobs", auth=Member(Role.CONTRIBUTOR))
-def put_blobs(request: HttpRequest, slug: str) -> dict[str, int]:
+def put_blobs(request: HttpRequest) -> dict[str, int]:
     """Store many small contents: ``digest(32) flags(u8) length(u64, big endian) data``, one after the
     other."""
     try:
@@ -89,7 +89,7 @@ def put_blobs(request: HttpRequest, slug: str) -> dict[str, int]:
 
 
 @router.put("/blobs/{digest}", auth=Member(Role.CONTRIBUTOR))
-def put_blob(request: HttpRequest, slug: str, digest: str, offset: int, size: int) -> dict[str, int]:
+def put_blob(request: HttpRequest, digest: str, offset: int, size: int) -> dict[str, int]:
     """Add a piece of one content at ``offset``; ``size`` is that of the whole. Answers how many bytes are
     here now."""
     if not DIGEST.match(digest):
@@ -108,7 +108,7 @@ def put_blob(request: HttpRequest, slug: str, digest: str, offset: int, size: in
 
 
 @router.post("", auth=Member(Role.CONTRIBUTOR), response={200: dict[str, Any]})
-def create(request: HttpRequest, slug: str, data: NewSnapshot) -> dict[str, Any]:
+def create(request: HttpRequest, data: NewSnapshot) -> dict[str, Any]:
     """Record the snapshot whose manifest and contents are here; the same one again gives the first."""
     workspace = request.workspace  # type: ignore[attr-defined]
     store = BlobStore(workspace.pk)
@@ -126,7 +126,7 @@ def create(request: HttpRequest, slug: str, data: NewSnapshot) -> dict[str, Any]
 
 
 @router.get("", auth=Member(Role.READER))
-def listed(request: HttpRequest, slug: str, before: int | None = None) -> dict[str, Any]:
+def listed(request: HttpRequest, before: int | None = None) -> dict[str, Any]:
     """The newest first, 50 at a time; ``next`` is the ``before`` of the page that follows."""
     rows = Snapshot.objects.filter(workspace=request.workspace).order_by("-pk")  # type: ignore[attr-defined]
     if before is not None:
@@ -139,7 +139,7 @@ def listed(request: HttpRequest, slug: str, before: int | None = None) -> dict[s
 
 
 @router.get("/{digest}", auth=Member(Role.READER))
-def shown(request: HttpRequest, slug: str, digest: str) -> dict[str, Any]:
+def shown(request: HttpRequest, digest: str) -> dict[str, Any]:
     """One snapshot and its files: path, mode, size, digest."""
     row = find(request, digest)
     manifest = snapshots.manifest_of(row)
@@ -147,7 +147,7 @@ def shown(request: HttpRequest, slug: str, digest: str) -> dict[str, Any]:
 
 
 @router.get("/{digest}/files/{path:path}", auth=Member(Role.READER))
-def download(request: HttpRequest, slug: str, digest: str, path: str) -> FileResponse:
+def download(request: HttpRequest, digest: str, path: str) -> FileResponse:
     """One file as it was, always as a download: a user's file is never a page of the studio."""
     row = find(request, digest)
     try:

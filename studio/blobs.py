@@ -50,9 +50,7 @@ class PartOffset(BlobError):
 
     def __init__(self, have: int, offset: int) -> None:
         self.have = have
-        super().__init__(
-            f"offset: {have:,} bytes are here, so the next piece begins there, not at {offset:,}."
-        )
+        super().__init__(f"offset: {have:,} bytes are here, so the next piece begins there, not at {offset:,}.")
 
 
 class _Measured(File):  # type: ignore[type-arg]
@@ -112,14 +110,10 @@ class BlobStore:
     def _rows(self, digests: Iterable[str], *columns: str) -> Iterator[tuple[Any, ...]]:
         # One parameter for all digests: a thousand placeholders at a time take Django three times as long.
         listed = RawSQL(UNNEST[connection.vendor], [json.dumps(list(digests))])  # noqa: S611 fixed text
-        yield from Blob.objects.filter(workspace_id=self.workspace_id, digest__in=listed).values_list(
-            *columns
-        )
+        yield from Blob.objects.filter(workspace_id=self.workspace_id, digest__in=listed).values_list(*columns)
 
     def _row(self, digest: str) -> Blob:
-        row = (
-            Blob.objects.select_related("pack").filter(workspace_id=self.workspace_id, digest=digest).first()
-        )
+        row = Blob.objects.select_related("pack").filter(workspace_id=self.workspace_id, digest=digest).first()
         if row is None:
             raise BlobMissing(digest)
         return row
@@ -190,9 +184,7 @@ class BlobStore:
         new = 0
 
         def flush() -> int:
-            stored = self._record(
-                default_storage.save(_object_name(), ContentFile(bytes(pack))), len(pack), rows
-            )
+            stored = self._record(default_storage.save(_object_name(), ContentFile(bytes(pack))), len(pack), rows)
             rows.clear()
             pack.clear()
             return stored
@@ -280,8 +272,6 @@ class BlobStore:
         The last piece verifies and stores it. Raises PartOffset when the piece leaves a gap, BlobError when
         there are too many bytes or the whole has another digest; the pieces are dropped then.
         """
-        if digest in (stored := self.sizes([digest])):
-            return stored[digest]
         path = self._part(digest)
         if offset == 0:
             _sweep(path.parent)
@@ -290,6 +280,10 @@ class BlobStore:
             if not path.exists() or not os.path.samestat(path.stat(), os.fstat(file.fileno())):
                 # Whoever held the lock before finished or dropped this file.
                 return self.part(digest, offset, size, data)
+            stored = self.sizes([digest])
+            if stored:
+                path.unlink()
+                return stored[digest]
             have = file.seek(0, os.SEEK_END)
             if offset > have:
                 raise PartOffset(have, offset)

@@ -17,7 +17,7 @@ from django.utils import timezone
 from ninja.security.base import AuthBase
 
 from studio.accounts.models import Token, User
-from studio.workspaces.access import MemberRequest, adopt, membership_of
+from studio.workspaces.access import MemberRequest, adopt, membership_of, membership_of_token
 from studio.workspaces.models import Role
 
 BLOCK = 256 * 1024
@@ -75,7 +75,10 @@ class Member(AuthBase):
         token = bearer(request)
         user = token.user if token else session_user(request)
         slug = str(request.resolver_match.kwargs["slug"]) if request.resolver_match else ""
-        membership = membership_of(user, slug) if token is None or token.workspace.slug == slug else None
+        if token is None:
+            membership = membership_of(user, slug)
+        else:
+            membership = membership_of_token(token) if token.workspace.slug == slug else None
         if membership is None:
             raise not_found("workspace")
         if not membership.allows(self.role):
@@ -135,8 +138,11 @@ def not_found(what: str) -> Problem:
 
 
 def refused(errors: Mapping[str, str]) -> Problem:
-    """422 from messages per field, as forms and configurations give them."""
-    listed = [{"field": name, "rule": message, "fix": ""} for name, message in errors.items()]
+    """422 from messages per field, as forms and configurations give them: the rule, then how to mend it."""
+    listed = []
+    for name, message in errors.items():
+        rule, stop, fix = message.partition(". ")
+        listed.append({"field": name, "rule": rule + stop.strip(), "fix": fix})
     return Problem(422, "; ".join(f"{name}: {message}" for name, message in errors.items()), listed)
 
 
