@@ -1,23 +1,29 @@
-"""The `runstead` package that scripts import inside runs, packed for targets."""
+"""The `runstead` package as a run finds it: the part that logs, packed for the target's `lib/<sha256>/`."""
 
 import hashlib
 import io
 import zipfile
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
-SOURCE = Path(__file__).resolve().parent.parent / "sdk" / "src"
-_EPOCH = (1980, 1, 1, 0, 0, 0)
+SOURCE = Path(__file__).resolve().parent.parent / "sdk" / "src" / "runstead"
+MODULES = ("__init__", "errors", "files", "images", "offline", "reading", "records", "run", "scalars", "schemas")
+"""What works without the client: the standard library alone, loaded in milliseconds."""
 
 
-@lru_cache(maxsize=1)
+@cache
 def sdk_zip() -> tuple[str, bytes]:
-    """(SHA-256, zip) of the package; the same bytes for the same sources."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for path in sorted(SOURCE.rglob("*")):
-            if path.is_file() and (path.suffix == ".py" or path.name == "py.typed"):
-                name = zipfile.ZipInfo(path.relative_to(SOURCE).as_posix(), _EPOCH)
-                archive.writestr(name, path.read_bytes(), zipfile.ZIP_DEFLATED)
-    data = buffer.getvalue()
-    return hashlib.sha256(data).hexdigest(), data
+    """(SHA-256 in hex, zip) with `runstead/<module>.py` inside.
+
+    Stored, not compressed: the same sources give the same bytes whichever zlib a machine has.
+    """
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w", zipfile.ZIP_STORED) as archive:
+        for name in MODULES:
+            entry = zipfile.ZipInfo(f"runstead/{name}.py", (1980, 1, 1, 0, 0, 0))
+            entry.create_system = 3
+            entry.external_attr = 0o100644 << 16
+            entry.compress_type = zipfile.ZIP_STORED
+            archive.writestr(entry, (SOURCE / f"{name}.py").read_bytes())
+    packed = data.getvalue()
+    return hashlib.sha256(packed).hexdigest(), packed

@@ -43,6 +43,8 @@ def check_text(value: object, field: str) -> str:
         raise invalid(field, value, "a text is needed.")
     if len(value) > MAX_TEXT:
         raise invalid(field, value, "at most %d characters; log a longer text as an artifact." % MAX_TEXT)
+    if any(0xD800 <= ord(letter) < 0xE000 for letter in value):
+        raise invalid(field, value, "the text is no Unicode: it holds half of a surrogate pair.")
     return value
 
 

@@ -1,0 +1,46 @@
+"""Outside a run: prints what would be logged, and keeps nothing but what `get_…` needs."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+
+from .run import Run
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+class OfflineRun(Run):
+    """The same calls and the same checks as in a run; the records go to a folder that lives as long as the
+    process.
+    """
+
+    def __init__(self) -> None:
+        # Kept so that reading back works as in a run; removed when the process ends.
+        self._folder = tempfile.TemporaryDirectory(prefix="runstead-offline-")
+        super().__init__(self._folder.name)
+
+    @property
+    def id(self) -> str:
+        return "OfflineRun"
+
+    def _line(self, line: str) -> None:
+        super()._line(line)
+        self._say(json.loads(line))
+
+    def _put(self, **record: Any) -> None:
+        super()._put(**record)
+        self._say(record)
+
+    def _say(self, record: Any) -> None:
+        kind, name = record.get("op", "metric"), record.get("k", "")
+        value = record.get("v", record.get("path", ""))
+        step = " (step %d)" % record["s"] if "s" in record else ""
+        shown = (
+            ""
+            if kind == "untag"
+            else "%s%s" % ("" if not name else " = ", value if isinstance(value, str) else json.dumps(value))
+        )
+        print("[not in a run] %s %s%s%s" % (kind, name, shown, step), flush=True)

@@ -1,0 +1,83 @@
+"""What a run has written so far, read back from its file."""
+
+from __future__ import annotations
+
+import os
+
+from . import records
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Dict, List, Optional
+
+SPECIAL = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
+
+
+def _value(value: Any) -> Any:
+    return SPECIAL.get(value, value) if isinstance(value, str) else value
+
+
+class State:
+    """The records of one run, folded."""
+
+    def __init__(self, run_dir: str) -> None:
+        self._run_dir = run_dir
+        self.name = ""
+        self.note = ""
+        self.tags: Dict[str, Optional[str]] = {}
+        self.properties: Dict[str, str] = {}
+        self._values: Dict[str, List[Any]] = {}
+        self._tables: Dict[str, Dict[str, List[Any]]] = {}
+        for record in records.read(run_dir):
+            try:
+                self._fold(record)
+            except (KeyError, TypeError, AttributeError):
+                continue  # written by something else, and no record
+
+    def _fold(self, record: Dict[str, Any]) -> None:
+        kind, key, value = record.get("op"), record.get("k"), record.get("v")
+        if kind is None:
+            self._values.setdefault(key, []).append(_value(value))  # type: ignore[arg-type]
+        elif kind == "batch":
+            for name, point in record["m"].items():
+                self._values.setdefault(name, []).append(_value(point))
+        elif kind in ("value", "schema"):
+            self._values.setdefault(key, []).append(value)  # type: ignore[arg-type]
+        elif kind == "list":
+            self._values.setdefault(key, []).extend(_value(item) for item in value)  # type: ignore[arg-type, union-attr]
+        elif kind in ("row", "table"):
+            table = self._tables.setdefault(key, {})  # type: ignore[arg-type]
+            for column, cells in value.items():  # type: ignore[union-attr]
+                table.setdefault(column, []).extend(_value(cell) for cell in (cells if kind == "table" else [cells]))
+        elif kind == "image":
+            self._values.setdefault(key, []).append(record["path"])  # type: ignore[arg-type]
+        elif kind == "tag":
+            self.tags[key] = value  # type: ignore[index]
+        elif kind == "untag":
+            self.tags.pop(key, None)  # type: ignore[arg-type]
+        elif kind == "property":
+            self.properties.setdefault(key, value)  # type: ignore[arg-type]
+        elif kind == "name":
+            self.name = value or ""
+        elif kind == "note":
+            self.note = value or ""
+
+    def metrics(self) -> Dict[str, Any]:
+        """Name → value; several values as a list, a table as a dict of columns (of single values while it has
+        one row).
+        """
+        found: Dict[str, Any] = {
+            name: values[0] if len(values) == 1 else values for name, values in self._values.items()
+        }
+        for name, table in self._tables.items():
+            single = all(len(cells) == 1 for cells in table.values())
+            found[name] = {column: cells[0] if single else cells for column, cells in table.items()}
+        return found
+
+    def files(self) -> List[str]:
+        """Names of the files below `artifacts/`."""
+        base = os.path.join(self._run_dir, "artifacts")
+        found = []
+        for folder, _, names in os.walk(base):
+            found += [os.path.relpath(os.path.join(folder, name), base).replace(os.sep, "/") for name in names]
+        return sorted(found)
