@@ -10,15 +10,25 @@ from studio.capacity import Capacity, capacity_of
 from studio.workspaces.models import Workspace
 
 
+def last_workspace(request: HttpRequest) -> Workspace | None:
+    user = getattr(request, "user", None)
+    if user is None or not user.is_authenticated:
+        return None
+    mine = Workspace.objects.filter(memberships__user=user).order_by("pk")
+    last = request.session.get("workspace")
+    return (mine.filter(slug=last).first() if last else None) or mine.first()
+
+
 class Shell:
     """``shell`` in templates: the workspace of the page, those of the person, and how busy the targets are."""
 
     def __init__(self, request: HttpRequest) -> None:
         self.request = request
 
-    @property
+    @cached_property
     def workspace(self) -> Workspace | None:
-        return getattr(self.request, "workspace", None)
+        """The page's own; on a page of no workspace, as the account, the one that the person was in last."""
+        return getattr(self.request, "workspace", None) or last_workspace(self.request)
 
     @cached_property
     def workspaces(self) -> "QuerySet[Workspace] | list[Workspace]":

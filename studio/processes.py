@@ -14,8 +14,8 @@ from typing import IO
 from studio.hardening import die_with_parent
 
 STOP_SECONDS = 15.0
-MAX_DELAY = 15.0
-STEADY_SECONDS = 20.0
+MAX_DELAY = 5.0
+STEADY_SECONDS = 3.0
 """After this long a process counts as well again, and its next restart is immediate."""
 
 Printer = Callable[[str, str], None]

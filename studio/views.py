@@ -5,18 +5,17 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_safe
 
+from studio.context import last_workspace
 from studio.jump import find
 from studio.workspaces.access import MemberRequest, member, public, signed_in, to_sign_in
-from studio.workspaces.models import Role, Workspace
+from studio.workspaces.models import Role
 
 
 @require_safe
 @signed_in
 def front(request: HttpRequest) -> HttpResponseBase:
     """To the workspace the person was in last, else to any of theirs, else to making one."""
-    mine = Workspace.objects.filter(memberships__user=request.user).order_by("pk")
-    last = request.session.get("workspace")
-    workspace = (mine.filter(slug=last).first() if last else None) or mine.first()
+    workspace = last_workspace(request)
     return redirect(f"/{workspace.slug}/" if workspace else "workspaces:create")
 
 

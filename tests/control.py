@@ -16,7 +16,8 @@ os.environ["DJANGO_SETTINGS_MODULE"] = "studio.settings"
 django.setup()
 
 from django.db.models import Sum  # noqa: E402
-from environments.models import ComputeTarget, Environment  # noqa: E402
+from django.utils import timezone  # noqa: E402
+from environments.models import ComputeTarget, Environment, Lease  # noqa: E402
 from runs import logs  # noqa: E402
 from runs.config import ScriptRunConfig  # noqa: E402
 from runs.models import Artifact, LogStream, MetricSeries, Run  # noqa: E402
@@ -104,6 +105,10 @@ def op_metrics(id):
 
 def op_uid(id):
     return Run.objects.get(pk=id).uid
+
+
+def op_attended():
+    return Lease.live(timezone.now()).exists()
 
 
 def op_slots(count):

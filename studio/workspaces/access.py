@@ -83,6 +83,8 @@ def member(role: Role) -> Callable[[MemberView[P]], Callable[..., HttpResponseBa
             if not membership.allows(role):
                 raise PermissionDenied(f"This needs the role {role.label.lower()}; yours is {membership.role}.")
             adopt(request, membership)
+            if request.session.get("workspace") != slug and not request.headers.get("HX-Request"):
+                request.session["workspace"] = slug  # where "/" leads next time
             return view(request, *args, **kwargs)
 
         guarded.policy = role  # type: ignore[attr-defined]

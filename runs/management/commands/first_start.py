@@ -15,6 +15,7 @@ CLIENT_FILE = "local-client.json"
 
 class Command(BaseCommand):
     help = "Make what every studio has: a workspace, an owner, the local target, the curated environments. May be repeated."
+    requires_system_checks = []  # `up` has run them; loading every page would cost a second
 
     def handle(self, *args: Any, **options: Any) -> str:
         made = prepare_studio()

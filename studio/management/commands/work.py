@@ -11,6 +11,7 @@ from studio.workers import StudioWorker
 
 class Command(BaseCommand):
     help = "Run one worker: it attends compute targets and does the studio's background work."
+    requires_system_checks = []  # `up` has run them; loading every page would cost a second
 
     def handle(self, *args: Any, **options: Any) -> None:
         hide_from_neighbours()
