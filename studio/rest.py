@@ -82,9 +82,10 @@ class Member(AuthBase):
         if membership is None:
             raise not_found("workspace")
         if not membership.allows(self.role):
-            raise Problem.of(
-                403, "", f"This needs the role {self.role.label.lower()}; yours is {membership.role}.", "Ask an owner."
-            )
+            rule = f"This needs the role {self.role.label.lower()}; yours is {membership.role}."
+            raise Problem.of(403, "", rule, "Ask an owner.")
+        if token is None:
+            check_csrf(request)
         request.user = user
         adopt(request, membership)
         return user
@@ -110,22 +111,24 @@ def bearer(request: HttpRequest) -> Token | None:
 
 
 def session_user(request: HttpRequest) -> User:
-    """The signed-in person. Raises Problem when nobody is, or without the CSRF token."""
+    """The signed-in person. Raises Problem when nobody is."""
     if not request.user.is_authenticated:
         raise Problem.of(401, "Authorization", "Nobody is signed in.", "Send 'Authorization: Bearer <token>'.")
-    if request.method not in {"GET", "HEAD", "OPTIONS"} and not _has_csrf_token(request):
-        raise Problem.of(403, "X-CSRFToken", "The CSRF token is missing or wrong.", "Reload the page.")
     return request.user
 
 
-def _has_csrf_token(request: HttpRequest) -> bool:
+def check_csrf(request: HttpRequest) -> None:
+    """Raises Problem when a request of a session would change something and lacks the CSRF token."""
+    if request.method in {"GET", "HEAD", "OPTIONS"}:
+        return
     # Django would look for the token in a posted form first and read the whole body for it.
     if request.content_type in {"multipart/form-data", "application/x-www-form-urlencoded"}:
         raise Problem.of(415, "Content-Type", "Forms are not taken here.", "Send JSON, or bytes as documented.")
     check = CsrfViewMiddleware(lambda _: JsonResponse({}))
     request.csrf_processing_done = False  # type: ignore[attr-defined]  # the middleware passed this view by
     check.process_request(request)
-    return check.process_view(request, _unused, (), {}) is None
+    if check.process_view(request, _unused, (), {}) is not None:
+        raise Problem.of(403, "X-CSRFToken", "The CSRF token is missing or wrong.", "Reload the page.")
 
 
 def _unused(request: HttpRequest) -> JsonResponse:

@@ -364,7 +364,7 @@ def test_a_bad_submit_names_the_field_and_the_rule(contributor_client, wanted, c
     answer = submit(contributor_client, {**wanted, **change})
     assert answer.status_code == 422, answer.content
     (error,) = answer.json()["errors"]
-    assert error["field"] == field and rule in error["rule"]
+    assert error["field"] == field and rule in f"{error['rule']} {error['fix']}"
     assert not Run.objects.exists()
 
 
