@@ -23,6 +23,9 @@ _REFER, _TRUNCATE, _IOCTL = 1 << 13, 1 << 14, 1 << 15
 _ON_FILES = _EXECUTE | _WRITE | _READ_FILE | _TRUNCATE | _IOCTL
 _SCOPE_SIGNALS = 2
 _NO_NEW_PRIVS = 38
+_CAPBSET_DROP = 24
+# DAC_READ_SEARCH opens files by handle, SYS_MODULE changes the kernel, SYS_ADMIN and PERFMON read any process's memory.
+_DROPPED = (2, 16, 21, 38)
 _OWN_FILES = ("code", "artifacts", "tmp", "records.jsonl")
 
 _tiers: "Dict[str, Dict[str, str]]" = {}
@@ -121,6 +124,9 @@ def confine(hidden: "List[str]", writable: "List[str]", readable: "List[str]") -
         allow(path, rights)
     for path in readable:
         allow(path, _EXECUTE | _READ_FILE | _READ_DIR)
+    if os.getuid() == 0:
+        for capability in _DROPPED:
+            libc.prctl(_CAPBSET_DROP, capability, 0, 0, 0)  # takes effect at exec
     if libc.prctl(_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "no_new_privs")
     if libc.syscall(_RESTRICT, ctypes.c_int(ruleset), ctypes.c_uint(0)) < 0:

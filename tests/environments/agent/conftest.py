@@ -136,4 +136,4 @@ class Follower:
             changed, _ = self.step(0.5, limit)
             if not changed and self.evidence and self.evidence["exit"] and self.evidence["sup"] == "free":
                 return self.evidence["exit"]
-        raise AssertionError("the run did not end")
+        raise AssertionError(f"the run did not end: {self.evidence} {self.cursor}")
