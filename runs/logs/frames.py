@@ -39,7 +39,7 @@ def decompress(frame: bytes) -> bytes:
 def read_times(packed: bytes) -> Times:
     """Entries of 16 bytes (offset u64, unix time f64) as two lists."""
     view = memoryview(packed)[: len(packed) // 16 * 16]
-    return view.cast("Q")[::2].tolist(), view.cast("d")[1::2].tolist()
+    return list(view.cast("Q")[::2]), list(view.cast("d")[1::2])
 
 
 @dataclass(frozen=True)

@@ -83,8 +83,7 @@ class Reader:
         if frame is None and not self.stream.sealed:
             # The log may have been sealed, or its last chunk rewritten, between two looks.
             self.stream.refresh_from_db(fields=["sealed", "index"])
-            if self.stream.sealed:
-                self._source = None
+            self._source = None
             frame = look(self._open())
         if frame is None:
             raise LogLost(f"The log has {self.size:,} bytes, but those from {offset:,} on are missing.")

@@ -132,5 +132,3 @@ def _time(unix: float | None) -> str:
 
 def _offer(number: int, text: str) -> str:
     return f' <button type="button" class="folded" data-line="{number}">{text}</button>'
-
-

@@ -60,12 +60,6 @@ def append(stream: LogStream, offset: int, data: bytes, times: bytes = b"") -> i
         else:
             last = None
     chunks = list(_chunks(stream, start, first_line, data, times))
-    if last is not None:
-        chunks[0].pk = last.pk
-        chunks[0].save()
-        LogChunk.objects.bulk_create(chunks[1:])
-    else:
-        LogChunk.objects.bulk_create(chunks)
     # Lines count as errors and warnings once they are complete; the last one of a log when it is sealed.
     whole = fresh.rfind(b"\n") + 1
     found = count(carry + fresh[:whole]) if whole else (0, 0)
@@ -79,6 +73,10 @@ def append(stream: LogStream, offset: int, data: bytes, times: bytes = b"") -> i
     }
     if not LogStream.objects.filter(pk=stream.pk, size=size, sealed="").update(**values):
         raise LogGap(size, offset)
+    if last is not None:
+        chunks[0].pk = last.pk
+        chunks[0].save(force_update=True)
+    LogChunk.objects.bulk_create(chunks[0 if last is None else 1 :])
     for name, value in values.items():
         setattr(stream, name, value)
     return stream.size
@@ -141,7 +139,7 @@ def seal(stream: LogStream, store: BlobStore) -> None:
         errors, warnings = counter.finish()
         file.seek(0)
         name = digest.hexdigest()
-        store.put_file(file, name, position)  # type: ignore[arg-type]
+        store.put_file(file, name, position)
     values = {"sealed": name, "index": bytes(index), "errors": errors, "warnings": warnings}
     with transaction.atomic():
         if not LogStream.objects.filter(pk=stream.pk, size=stream.size, sealed="").update(**values):
