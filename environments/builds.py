@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 # A builder that was killed is replaced this often before people are asked to look.
 MAX_ATTEMPTS = 3
 BUILD_SECONDS = 2 * 3600
+GONE = "It is no longer on the target. The next run that needs it has it built again."
 BUILD_LOG_BYTES = 64 * 1024**2
 # Of the studio's own variables, those that say how packages are fetched. They go to the local target only: another machine
 # has its own network and its own settings.
@@ -158,13 +159,14 @@ def _swap(build: Build, expected: Q, fields: dict[str, Any]) -> bool:
 
 
 def verify(target: ComputeTarget, present: Iterable[Mapping[str, Any]]) -> int:
-    """Compare with what is on the target (``envs`` of the agent): a ready build that is gone is to be made again.
+    """Compare with what is on the target (``envs`` of the agent): a ready build that is gone is one no more.
 
-    Returns how many are. Costs one request per connection, not one per run.
+    The next run that needs it has it made again (it has failed, at no time). Returns how many are gone. Costs one request per
+    connection, not one per run.
     """
     keys = {str(item["key"]) for item in present}
     gone = Build.objects.filter(target=target, status=BuildStatus.READY).exclude(key__in=keys)
-    return gone.update(status=BuildStatus.WAITING, attempt="", attempts=0, python="", started_at=None, ended_at=None)
+    return gone.update(status=BuildStatus.FAILED, error=GONE, python="", ended_at=None)
 
 
 def own_uv() -> str:

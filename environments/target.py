@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from environments.transports.local import LocalTransport
 TRANSPORTS: dict[str, Callable[[Mapping[str, Any]], Transport]] = {"local": lambda options: LocalTransport()}
 
 LEAST_FREE = 10**9
+FRESH = timedelta(minutes=2)
 
 # What each tier of isolation means to people: a title and a sentence.
 ISOLATION = {
@@ -95,17 +96,28 @@ class Health:
     tone: str
     """``ok``, ``warn`` or ``idle``: the words of the style sheet."""
     words: str
-    since: datetime | None
-    """The moment that the words speak of; pages show how long ago it was."""
+    verb: str = ""
+    since: datetime | None = None
+    """The moment of which ``verb`` speaks: ``seen`` 4 s ago, ``since`` 2 h ago."""
 
 
 def health(target: ComputeTarget) -> Health:
     """Computed, not stored: only facts are rows."""
     if target.unreachable_since is not None:
-        return Health("warn", "Not reachable", target.unreachable_since)
+        return Health(
+            "warn",
+            "Not reachable",
+            "last seen" if target.last_seen_at else "since",
+            target.last_seen_at or target.unreachable_since,
+        )
     if target.last_seen_at is None:
-        return Health("idle", "Not seen yet", None)
-    return Health("ok", "Online" if target.enabled else "Draining", target.last_seen_at)
+        return Health("idle", "Not seen yet")
+    if not target.enabled:
+        return Health("idle", "Draining", "seen", target.last_seen_at)
+    if timezone.now() - target.last_seen_at > FRESH:
+        # Nobody keeps a connection to a target that has nothing to do. That is no fault, and no proof of health either.
+        return Health("idle", "Idle", "last seen", target.last_seen_at)
+    return Health("ok", "Online", "seen", target.last_seen_at)
 
 
 # -- connection test -------------------------------------------------------------------------------------------------------

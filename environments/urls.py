@@ -1,6 +1,26 @@
 """Addresses of compute targets and environments, below a workspace's slug."""
 
-from django.urls import URLPattern, URLResolver
+from django.urls import URLPattern, URLResolver, path
+
+from environments.views import compute, software
 
 app_name = "environments"
-urlpatterns: list[URLPattern | URLResolver] = []
+urlpatterns: list[URLPattern | URLResolver] = [
+    path("environments", software.listing, name="list"),
+    path("environments/new", software.create, name="create"),
+    path("environments/check", software.check, name="check"),
+    path("environments/builds/<int:pk>/retry", software.retry, name="retry"),
+    path("environments/<str:name>", software.newest, name="newest"),
+    path("environments/<str:name>/new", software.new_version, name="new-version"),
+    path("environments/<str:name>/archive", software.archive, name="archive"),
+    path("environments/<str:name>/<int:number>", software.version, name="version"),
+    path("environments/<str:name>/<int:number>/builds", software.version_builds, name="version-builds"),
+    path("environments/<str:name>/<int:number>/build", software.build, name="build"),
+    path("compute", compute.listing, name="compute"),
+    path("compute/rows", compute.rows, name="compute-rows"),
+    path("compute/<str:name>", compute.detail, name="target"),
+    path("compute/<str:name>/live", compute.live, name="target-live"),
+    path("compute/<str:name>/test", compute.test, name="target-test"),
+    path("compute/<str:name>/drain", compute.drain, name="target-drain"),
+    path("compute/<str:name>/slots", compute.slots, name="target-slots"),
+]

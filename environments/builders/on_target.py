@@ -220,7 +220,7 @@ def base_python(version: str, avoid: str) -> "Tuple[str, str, str]":
 
 def _there_is(avoid: str) -> str:
     names = ["python3"] + ["python3.%d" % minor for minor in range(6, 21)]
-    found = {}
+    found: "Dict[str, str]" = {}
     for version, own, _ in candidates(names, avoid):
         found.setdefault(version, own)
     if not found:

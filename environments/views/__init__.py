@@ -1,0 +1,1 @@
+"""Pages about where runs execute. What they say of runs comes through the relations ``runs`` of the rows."""
