@@ -16,6 +16,8 @@ from studio.accounts.models import User
 from studio.queues import ring
 from studio.workspaces.models import Workspace, name_rule
 
+DEFAULT_ENVIRONMENT = "python"
+
 
 def submit(
     *,
@@ -35,7 +37,8 @@ def submit(
     priority: int = 0,
     request_id: str | None = None,
 ) -> Run:
-    """Write the run (NotStarted) and ring for its target. The same ``request_id`` again returns the first run.
+    """Write the run (NotStarted) and ring for its target. The same ``request_id`` again returns the first
+    run.
 
     Raises ConfigError with a message per field when something does not fit together.
     """
@@ -43,6 +46,8 @@ def submit(
         first = Run.objects.filter(workspace=workspace, request_id=request_id).first()
         if first is not None:
             return first
+    if environment is None:
+        environment = default_environment()
     check(workspace, experiment, target, environment, snapshot, config)
     try:
         with transaction.atomic():
@@ -89,11 +94,19 @@ def submit(
     return run
 
 
+def default_environment() -> EnvironmentVersion:
+    """What a run gets that names none: the Python that is on the target."""
+    version = EnvironmentVersion.objects.filter(environment__workspace=None, environment__name=DEFAULT_ENVIRONMENT).first()
+    if version is None:
+        raise ConfigError({"environment": f"Name one: the default environment {DEFAULT_ENVIRONMENT} was removed."})
+    return version
+
+
 def check(
     workspace: Workspace,
     experiment: str,
     target: ComputeTarget,
-    environment: EnvironmentVersion | None,
+    environment: EnvironmentVersion,
     snapshot: Snapshot,
     config: ScriptRunConfig,
 ) -> None:
@@ -105,7 +118,7 @@ def check(
     for label, owner in (("target", target.workspace_id), ("snapshot", snapshot.workspace_id)):
         if owner != workspace.pk:
             errors[label] = f"There is no such {label} in this workspace."
-    if environment is not None and environment.environment.workspace_id not in {None, workspace.pk}:
+    if environment.environment.workspace_id not in {None, workspace.pk}:
         errors["environment"] = "There is no such environment in this workspace."
     known = set(workspace.secrets.filter(name__in=config.secrets.values()).values_list("name", flat=True))
     for variable, secret in config.secrets.items():
@@ -116,7 +129,8 @@ def check(
 
 
 def parameters(arguments: tuple[str, ...]) -> dict[str, str]:
-    """The parameters that arguments spell out: ``--lr 0.1``, ``--lr=0.1``, ``--flag`` (its value is ``true``)."""
+    """The parameters that arguments spell out: ``--lr 0.1``, ``--lr=0.1``, ``--flag`` (its value is
+    ``true``)."""
     found: dict[str, str] = {}
     pending: str | None = None
     for argument in arguments:

@@ -12,6 +12,7 @@ TRIVIAL = "import time\nprint(repr(time.time()), flush=True)\n"
 TICKER = "import time\nfor _ in range(100):\n    print(repr(time.time()), flush=True)\n    time.sleep(0.03)\n"
 LONG = "import sys\nline = 'x' * 99 + '\\n'\nfor _ in range(1000):\n    sys.stdout.write(line * 1000)\n"
 REPEAT = 25
+REQUEST = {"experiment": "bench", "target": "local", "environment": "python", "script": "train.py"}
 
 
 class Api:
@@ -23,7 +24,7 @@ class Api:
         known = json.loads((studio.data_dir / "local-client.json").read_text())
         self.headers = {"Authorization": f"Bearer {known['token']}", "Content-Type": "application/json"}
         self.connection = http.client.HTTPConnection("127.0.0.1", studio.port)
-        self.base = f"/api/v1/workspaces/{known['workspace']}"
+        self.base = f"/api/v1/{known['workspace']}"
 
     def __call__(self, method: str, path: str, body: object = None) -> tuple[int, bytes]:
         data = None if body is None else json.dumps(body)
@@ -60,7 +61,7 @@ def one_by_one(report: Report, studio: Studio, api: Api, folder: Path) -> None:
     before = cpu_seconds(studio.up.pid)
     for _ in range(REPEAT):
         began = time.time()
-        status, body = api("POST", "/runs", {"experiment": "bench", "target": "local", "environment": "python", "snapshot": snapshot, "script": "train.py"})
+        status, body = api("POST", "/runs", {**REQUEST, "snapshot": snapshot})
         assert status in {200, 201}, body
         number = json.loads(body)["number"]
         text = until(lambda: api("GET", f"/runs/{number}/log?offset=0")[1], 20, every=0.002)  # noqa: B023
