@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from runs.logs.ansi import is_blank
 from runs.logs.frames import Frame, Live, LogLost, Sealed, Source
-from runs.models import LogChunk, LogStream
+from runs.models import LogStream
 from studio.blobs import BlobStore
 
 
@@ -128,14 +128,13 @@ class Reader:
         offset = self.offset_of(first)
         made: list[Line] = []
         line = _Partial(max_chars * 4)
-        clock = _Clock(self)
         for frame in self.frames(offset):
             position = max(offset - frame.offset, 0)
             while len(made) < count:
                 stop = frame.data.find(b"\n", position)
                 if line.offset is None:
                     line.offset = frame.offset + position
-                    line.time = clock.at(frame, line.offset)
+                    line.time = _time_at(frame, line.offset)
                 line.add(frame.data, position, len(frame.data) if stop < 0 else stop)
                 if stop < 0:
                     break
@@ -153,36 +152,12 @@ class Reader:
         """The last ``count`` lines."""
         return self.lines(self.count - count + 1, count, max_chars)
 
-    def times_before(self, offset: int) -> float | None:
-        """The newest time of a frame before ``offset`` that has any: a frame may lie between two entries."""
-        if not self.stream.sealed:
-            earlier = (
-                LogChunk.objects.filter(stream=self.stream, offset__lt=offset).exclude(times=b"").order_by("-offset")
-            )
-            row = earlier.values_list("times", flat=True).first()
-            found = Frame(0, 0, b"", bytes(row)).times[1] if row else []
-            return found[-1] if found else None
-        for frame in self.frames_before(offset):
-            if frame.packed_times:
-                return frame.times[1][-1]
-        return None
 
-
-class _Clock:
-    """When the byte at an offset was written: the entry at or before it."""
-
-    def __init__(self, reader: Reader) -> None:
-        self._reader = reader
-        self._before: dict[int, float | None] = {}
-
-    def at(self, frame: Frame, offset: int) -> float | None:
-        offsets, times = frame.times
-        found = bisect_right(offsets, offset)
-        if found:
-            return times[found - 1]
-        if frame.offset not in self._before:
-            self._before[frame.offset] = self._reader.times_before(frame.offset)
-        return self._before[frame.offset]
+def _time_at(frame: Frame, offset: int) -> float | None:
+    """When the byte at ``offset`` was written: the entry at or before it. Each frame has the one that holds at its begin."""
+    offsets, times = frame.times
+    found = bisect_right(offsets, offset)
+    return times[found - 1] if found else None
 
 
 class _Partial:

@@ -58,6 +58,7 @@ def append(stream: LogStream, offset: int, data: bytes, times: bytes = b"") -> i
             data, times = held.data + data, held.packed_times + times
             start, first_line = last.offset, last.first_line
         else:
+            times = _valid_at(held.packed_times, size) + times
             last = None
     chunks = list(_chunks(stream, start, first_line, data, times))
     # Lines count as errors and warnings once they are complete; the last one of a log when it is sealed.
@@ -83,14 +84,10 @@ def append(stream: LogStream, offset: int, data: bytes, times: bytes = b"") -> i
 
 
 def _chunks(stream: LogStream, start: int, first_line: int, data: bytes, times: bytes) -> Iterator[LogChunk]:
-    """Rows of at most a chunk each. An entry of ``times`` goes where its byte is; the last row takes those ahead."""
+    """Rows of at most a chunk each. The times of each begin with the entry that holds at its first byte."""
     for begin in range(0, len(data), CHUNK):
         piece = data[begin : begin + CHUNK]
         offset = start + begin
-        rest = b""
-        if begin + CHUNK < len(data):
-            cut = _first_from(times, offset + len(piece))
-            times, rest = times[:cut], times[cut:]
         lines = piece.count(b"\n")
         yield LogChunk(
             stream=stream,
@@ -99,14 +96,13 @@ def _chunks(stream: LogStream, start: int, first_line: int, data: bytes, times: 
             first_line=first_line,
             lines=lines,
             data=compress(piece),
-            times=times,
+            times=_valid_at(times, offset),
         )
         first_line += lines
-        times = rest
 
 
-def _first_from(times: bytes, offset: int) -> int:
-    """Where in ``times`` the entries from ``offset`` on begin, in bytes."""
+def _entries_below(times: bytes, offset: int) -> int:
+    """How many entries of ``times`` are of bytes before ``offset``."""
     low, high = 0, len(times) // 16
     while low < high:
         middle = (low + high) // 2
@@ -114,7 +110,12 @@ def _first_from(times: bytes, offset: int) -> int:
             low = middle + 1
         else:
             high = middle
-    return low * 16
+    return low
+
+
+def _valid_at(times: bytes, offset: int) -> bytes:
+    """The entry that holds at ``offset``, and all after it."""
+    return times[max(_entries_below(times, offset + 1) - 1, 0) * 16 :]
 
 
 def seal(stream: LogStream, store: BlobStore) -> None:
@@ -164,12 +165,12 @@ def _regrouped(frames: Iterator[Frame]) -> Iterator[Frame]:
 
 
 def _joined(group: list[Frame]) -> Frame:
-    return Frame(
-        group[0].offset,
-        group[0].first_line,
-        b"".join(frame.data for frame in group),
-        b"".join(frame.packed_times for frame in group),
-    )
+    times = [group[0].packed_times[: _entries_below(group[0].packed_times, group[0].end) * 16]]
+    for frame in group[1:]:
+        # Entries of earlier bytes are in the frame before, those of later ones in the frame behind.
+        packed = frame.packed_times
+        times.append(packed[_entries_below(packed, frame.offset) * 16 : _entries_below(packed, frame.end) * 16])
+    return Frame(group[0].offset, group[0].first_line, b"".join(frame.data for frame in group), b"".join(times))
 
 
 def digest(stream: LogStream) -> tuple[int, str]:
