@@ -25,7 +25,7 @@ class ComputeTargetAdmin(ModelAdmin):  # type: ignore[misc]
     search_fields = ("name",)
     readonly_fields = ("facts", "last_seen_at", "unreachable_since", "last_error", "created_at")
     actions = ("test_all", "drain_all", "resume_all")
-    actions_row = ("test_one", "drain_one", "resume_one")
+    actions_row = ("test_one",)  # a row's action is a GET: only what changes nothing
 
     def get_queryset(self, request: HttpRequest) -> "QuerySet[ComputeTarget]":
         rows: QuerySet[ComputeTarget] = super().get_queryset(request)
@@ -47,33 +47,22 @@ class ComputeTargetAdmin(ModelAdmin):  # type: ignore[misc]
     def on_site(self, target: ComputeTarget) -> SafeString:
         return format_html('<a href="/{}/compute/{}">Open in the studio</a>', target.workspace.slug, target.name)
 
-    @admin.action(description="Test")
+    @admin.action(description="Test", permissions=["change"])
     def test_all(self, request: HttpRequest, rows: "QuerySet[ComputeTarget]") -> None:
         for target in rows:
             self.test(request, target)
 
-    @admin.action(description="Drain")
+    @admin.action(description="Drain", permissions=["change"])
     def drain_all(self, request: HttpRequest, rows: "QuerySet[ComputeTarget]") -> None:
         self.enable(request, rows, False)
 
-    @admin.action(description="Resume")
+    @admin.action(description="Resume", permissions=["change"])
     def resume_all(self, request: HttpRequest, rows: "QuerySet[ComputeTarget]") -> None:
         self.enable(request, rows, True)
 
-    @action(description="Test", url_path="test")  # type: ignore[untyped-decorator]
+    @action(description="Test", url_path="test", permissions=["change"])  # type: ignore[untyped-decorator]
     def test_one(self, request: HttpRequest, object_id: int) -> HttpResponse:
-        return self.on_one(request, object_id, self.test_all)
-
-    @action(description="Drain", url_path="drain")  # type: ignore[untyped-decorator]
-    def drain_one(self, request: HttpRequest, object_id: int) -> HttpResponse:
-        return self.on_one(request, object_id, self.drain_all)
-
-    @action(description="Resume", url_path="resume")  # type: ignore[untyped-decorator]
-    def resume_one(self, request: HttpRequest, object_id: int) -> HttpResponse:
-        return self.on_one(request, object_id, self.resume_all)
-
-    def on_one(self, request: HttpRequest, object_id: int, act: Any) -> HttpResponse:
-        act(request, ComputeTarget.objects.filter(pk=object_id))
+        self.test_all(request, ComputeTarget.objects.filter(pk=object_id))
         return redirect("admin:environments_computetarget_changelist")
 
     def test(self, request: HttpRequest, target: ComputeTarget) -> None:

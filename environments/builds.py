@@ -10,7 +10,7 @@ import secrets
 import shutil
 import sys
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from django.db import transaction
@@ -49,8 +49,21 @@ def ensure(target: ComputeTarget, version: EnvironmentVersion) -> Build:
 
 
 def used(build: Build) -> None:
-    """Note that a run starts in it."""
-    Build.objects.filter(pk=build.pk).update(used_at=timezone.now())
+    """Note that a run is about to start in it; to the minute, so that a hundred runs at once are one write."""
+    now = timezone.now()
+    if build.used_at is None or now - build.used_at > timedelta(minutes=1):
+        Build.objects.filter(pk=build.pk).update(used_at=now)
+        build.used_at = now
+
+
+def give_up(build: Build, error: BaseException) -> None:
+    """The build could not even be begun, again and again."""
+    fields = {
+        "status": BuildStatus.FAILED,
+        "ended_at": timezone.now(),
+        "error": f"The build could not be begun: {error}"[:1000],
+    }
+    _swap(build, Q(status__in=[BuildStatus.WAITING, BuildStatus.BUILDING]), fields)
 
 
 def retry(build: Build) -> bool:

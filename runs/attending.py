@@ -41,6 +41,7 @@ REPORT_BYTES = 4 * 1024**2
 KEEP_WARM = timedelta(minutes=10)
 """An idle connection is kept this long, so that the next run pays for no sign-in."""
 RELOAD_SECONDS = 2.0
+SEEN_SECONDS = 10.0
 PREPARED_AHEAD = 4
 """Runs laid out beyond the free slots, so that a slot never waits for a copy."""
 RELAUNCH_SECONDS = 5.0
@@ -84,7 +85,9 @@ class Attendant(threading.Thread):
         self.tries: dict[Key, int] = {}
         self.used_at = timezone.now()
         self.loaded_at = 0.0
+        self.seen_at = 0.0
         self.work: list[Run] = []
+        self.building: list[Build] = []
 
     # Called from other threads.
 
@@ -132,6 +135,7 @@ class Attendant(threading.Thread):
         self.watched.clear()
         self.shipped.clear()
         self.work.clear()
+        self.building.clear()
         self.loaded_at = 0.0
         with open_target(target) as host:
             self.target = target
@@ -182,14 +186,22 @@ class Attendant(threading.Thread):
                 draining = any(w.verdict and w.verdict.kind in {Kind.ENDED, Kind.LOST} for w in self.watched.values())
                 timeout = 0.0 if self.woken.is_set() or draining else POLL_SECONDS
                 found, _ = host.watch(entries, timeout=timeout, limit=REPORT_BYTES, woken=self.woken.is_set)
+                self.seen()
                 self.report(host, found)
-            elif self.work or self.busy:
+            elif self.work or self.building or self.busy:
                 self.woken.wait(RELOAD_SECONDS)
             else:
                 if timezone.now() - self.used_at > KEEP_WARM:
                     return
                 self.woken.wait(30)
                 host.hello()  # notices a connection that has died in the meantime
+                self.seen()
+
+    def seen(self) -> None:
+        """It has just answered. The page says when it last did; a row each few seconds is enough for that."""
+        if time.monotonic() - self.seen_at > SEEN_SECONDS:
+            self.seen_at = time.monotonic()
+            note_reached(self.target)
 
     # What is to be done.
 
@@ -204,7 +216,9 @@ class Attendant(threading.Thread):
         urgent = Q(launched=True) | Q(status__in=[RunStatus.CANCEL_REQUESTED, RunStatus.FINALIZING])
         first = active.exclude(urgent).order_by("-priority", "number")
         self.work = [*active.filter(urgent).order_by("number"), *first[:ahead]]
-        if self.work:
+        unbuilt = Q(status__in=[BuildStatus.WAITING, BuildStatus.BUILDING], version__isnull=False)
+        self.building = list(Build.objects.filter(unbuilt, target_id=self.target_id).select_related("version"))
+        if self.work or self.building:
             self.used_at = timezone.now()
         for run in self.work:
             if run.launched and run.final is None and run.status != RunStatus.FINALIZING:
@@ -250,14 +264,16 @@ class Attendant(threading.Thread):
 
     def advance(self, host: Host) -> None:
         """Send contents, build or find the environment, lay out; collect what has ended. All in the pool."""
+        for build in self.building:
+            self.tend_build(build, host)
         for run in self.work:
             key = ("run", run.pk)
             if key in self.busy or time.monotonic() < self.postponed.get(key, 0.0):
                 continue
             if run.status == RunStatus.PREPARING:
-                build = self.environment(run, host)
-                if build is not None:
-                    self.employ(key, partial(self.prepare, run, build, host))
+                ready = self.environment(run, host)
+                if ready is not None:
+                    self.employ(key, partial(self.prepare, run, ready, host))
             elif run.status == RunStatus.FINALIZING:
                 self.watched.pop(key, None)
                 self.employ(key, partial(finishing.finish, run, host, target_id=self.target_id, token=self.token))
@@ -273,8 +289,7 @@ class Attendant(threading.Thread):
             run.build = build
         if build.status == BuildStatus.READY:
             return build
-        key = ("build", build.pk)
-        if key in self.busy:
+        if ("build", build.pk) in self.busy:
             return None
         if build.status == BuildStatus.FAILED:
             if build.ended_at is not None and build.ended_at > run.created_at:
@@ -287,18 +302,23 @@ class Attendant(threading.Thread):
                     )
                 return None
             builds.retry(build)  # it failed for an earlier run: a new one deserves a new try
-        if build.status == BuildStatus.WAITING:
-            self.employ(key, lambda: self.begin_build(build, host))
-        elif build.status == BuildStatus.BUILDING and build.attempt not in self.begun:
-            # Of another attendant, who may have gone before anything was sent. Sent again it starts once.
-            self.employ(key, lambda: self.begin_build(build, host))
-        elif build.status == BuildStatus.BUILDING:
-            self.watch_build(build)
+        self.tend_build(build, host)
         note = f"Building the environment {run.environment}"
         if run.waiting_for != note:
             Run.objects.filter(pk=run.pk, status=RunStatus.PREPARING).update(waiting_for=note)
             run.waiting_for = note
         return None
+
+    def tend_build(self, build: Build, host: Host) -> None:
+        """Begin a build that is asked for, by a run or by a person; follow one that goes on."""
+        key = ("build", build.pk)
+        if key in self.busy or time.monotonic() < self.postponed.get(key, 0.0):
+            return
+        if build.status == BuildStatus.BUILDING and build.attempt in self.begun:
+            self.watch_build(build)
+        elif build.status in {BuildStatus.WAITING, BuildStatus.BUILDING}:
+            # One that is begun may be of another attendant, who went before anything was sent. Sent again it starts once.
+            self.employ(key, partial(self.begin_build, build, host))
 
     def begin_build(self, build: Build, host: Host) -> None:
         with transaction.atomic():
@@ -318,6 +338,7 @@ class Attendant(threading.Thread):
         with transaction.atomic():
             guard(self.target_id, self.token)
             run.move_to(RunStatus.QUEUED, waiting_for="")
+            builds.used(build)
 
     def launch(self, host: Host) -> None:
         """Start queued runs while slots are free. That a launch may have been sent is written before it
@@ -455,8 +476,14 @@ class Attendant(threading.Thread):
         log.error("%s %s failed in the studio", *key, exc_info=error)
         permanent = isinstance(error, HostError) and error.permanent
         tries = self.tries[key] = self.tries.get(key, 0) + 1
-        if key[0] != "run" or (tries < 3 and not permanent):
+        if key[0] == "probe" or (tries < 3 and not permanent):
             self.postponed[key] = time.monotonic() + 2.0**tries
+            return
+        if key[0] == "build":
+            self.tries.pop(key)
+            with transaction.atomic():
+                guard(self.target_id, self.token)
+                builds.give_up(Build.objects.get(pk=key[1]), error)
             return
         run = Run.objects.get(pk=key[1])
         if run.is_final:

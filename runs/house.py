@@ -22,7 +22,7 @@ from django.db import close_old_connections, connection
 from django.utils import timezone
 from redis.exceptions import RedisError
 
-from environments.models import Lease
+from environments.models import Build, BuildStatus, Lease
 from runs.attending import Attendant
 from runs.models import Run
 from runs.status import ACTIVE
@@ -127,11 +127,8 @@ class House:
 
 
 def waiting_targets() -> set[int]:
-    """Targets that have work and nobody who attends them."""
-    attended = Lease.live(timezone.now()).values("target_id")
-    return set(
-        Run.objects.filter(status__in=ACTIVE, target__isnull=False)
-        .exclude(target_id__in=attended)
-        .values_list("target_id", flat=True)
-        .distinct()
-    )
+    """Targets that have work and nobody who attends them: active runs, or builds that somebody asked for."""
+    runs = Run.objects.filter(status__in=ACTIVE, target__isnull=False)
+    unbuilt = Build.objects.filter(status__in=[BuildStatus.WAITING, BuildStatus.BUILDING], version__isnull=False)
+    attended = set(Lease.live(timezone.now()).values_list("target_id", flat=True))
+    return {pk for rows in (runs, unbuilt) for pk in rows.order_by().values_list("target_id", flat=True).distinct()} - attended
