@@ -16,21 +16,30 @@ _FINAL = re.compile(r"(?P<type>[A-Za-z_][\w.]*)(?:: (?P<message>.*))?\Z", re.DOT
 
 
 class Tail(object):
-    """The end of a log and the number of its lines, at no cost worth naming."""
+    """The last 64 KiB of a log."""
 
     KEPT = 64 * 1024
 
     def __init__(self) -> None:
         self._data = bytearray()
-        self._newlines_before = 0
+        self._dropped = 0
 
-    def add(self, data: bytes) -> None:
+    def add(self, data: "Any") -> None:
         """Follow bytes as they are written."""
+        if len(data) >= self.KEPT:
+            self._dropped += len(self._data) + len(data) - self.KEPT
+            self._data[:] = data[-self.KEPT :]
+            return
         self._data += data
         if len(self._data) > 4 * self.KEPT:
             drop = len(self._data) - self.KEPT
-            self._newlines_before += self._data.count(b"\n", 0, drop)
+            self._dropped += drop
             del self._data[:drop]
+
+    @property
+    def start(self) -> int:
+        """Offset in the log of the first byte that is still here."""
+        return self._dropped
 
     def error(self) -> "Optional[Dict[str, Any]]":
         """The last traceback's final line as {"type", "message", "line"}, `line` from 1; None where there
@@ -52,7 +61,7 @@ class Tail(object):
                 match = _FINAL.match(line.decode("utf-8", "replace"))
                 if match is None:
                     return None
-                number = self._newlines_before + data.count(b"\n", 0, place) + 1
+                number = data.count(b"\n", 0, place)
                 message = (match.group("message") or "")[:4000]
                 return {"type": match.group("type"), "message": message, "line": number}
             place = end + 1
@@ -80,9 +89,7 @@ def oom_kills() -> int:
     return total
 
 
-def reason_of(
-    code: int, error: "Optional[Dict[str, Any]]", killed_by_us: bool, oom: bool, refused: bool
-) -> str:
+def reason_of(code: int, error: "Optional[Dict[str, Any]]", killed_by_us: bool, oom: bool, refused: bool) -> str:
     """The reason for a wait status's code (negative: a signal) of a run that nobody asked to stop.
 
     `error` is the last traceback, `refused` whether the disk took no more bytes of the log.

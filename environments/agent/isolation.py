@@ -24,7 +24,8 @@ _ON_FILES = _EXECUTE | _WRITE | _READ_FILE | _TRUNCATE | _IOCTL
 _SCOPE_SIGNALS = 2
 _NO_NEW_PRIVS = 38
 _CAPBSET_DROP = 24
-# DAC_READ_SEARCH opens files by handle, SYS_MODULE changes the kernel, SYS_ADMIN and PERFMON read any process's memory.
+# DAC_READ_SEARCH opens files by handle, SYS_MODULE changes the kernel, SYS_ADMIN and PERFMON read any
+# process's memory.
 _DROPPED = (2, 16, 21, 38)
 _OWN_FILES = ("code", "artifacts", "tmp", "records.jsonl")
 
@@ -90,9 +91,7 @@ def confine(hidden: "List[str]", writable: "List[str]", readable: "List[str]") -
             if mode & 0o170000 != 0o040000:
                 wanted &= _ON_FILES
             rule = Beneath(wanted, fd)
-            added = libc.syscall(
-                _ADD, ctypes.c_int(ruleset), ctypes.c_int(1), ctypes.byref(rule), ctypes.c_uint(0)
-            )
+            added = libc.syscall(_ADD, ctypes.c_int(ruleset), ctypes.c_int(1), ctypes.byref(rule), ctypes.c_uint(0))
             if added < 0:
                 raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), path)
         finally:

@@ -10,10 +10,10 @@ from .masking import Masker
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Dict, Iterable, List
+    from typing import Any, Dict, Iterable, List, Optional
 
 _TIME = struct.Struct("<Qd")
-_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+_FLAGS = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _EVERY = 0.01
 
 
@@ -39,10 +39,11 @@ class Log(object):
         found = os.fstat(self._fd)
         return [found.st_dev, found.st_ino]
 
-    def add(self, data: bytes) -> None:
-        """Bytes of the script, as they come."""
+    def add(self, data: "Any") -> None:
+        """Bytes of the script, as they come. `data` may be a view of a buffer that is used again
+        afterwards."""
         if self._masker:
-            data = self._masker.feed(data)
+            data = self._masker.feed(bytes(data))
         if data:
             self._write(data)
 
@@ -52,7 +53,7 @@ class Log(object):
         if data:
             self._write(data)
 
-    def _write(self, data: bytes) -> None:
+    def _write(self, data: "Any") -> None:
         self.total += len(data)
         self.tail.add(data)
         room = self._cap - self.bytes
@@ -92,6 +93,27 @@ class Log(object):
         except OSError:
             record["replaced"] = True
         return record
+
+    def error(self) -> "Optional[Dict[str, Any]]":
+        """The last traceback as {"type", "message", "line"}; `line` (from 1) is None when it is not in the
+        log."""
+        error = self.tail.error()
+        if error is not None:
+            whole = self.total == self.bytes
+            error["line"] = self._newlines(self.tail.start) + error["line"] + 1 if whole else None
+        return error
+
+    def _newlines(self, end: int) -> int:
+        """Line ends before an offset. Counted only when a run has failed: counting as they come would cost
+        every run."""
+        count = place = 0
+        while place < end:
+            data = os.pread(self._fd, min(end - place, 1 << 20), place)
+            if not data:
+                break
+            count += data.count(b"\n")
+            place += len(data)
+        return count
 
     @property
     def refused(self) -> bool:

@@ -42,8 +42,8 @@ class Inotify(object):
         """Stop watching; a folder that is gone already is no error."""
         self._remove(self.fd, number)
 
-    def read(self) -> "List[Tuple[int, int]]":
-        """What is there now, without waiting: (watch number, mask) of each event."""
+    def read(self) -> "List[Tuple[int, int, bytes]]":
+        """What is there now, without waiting: (watch number, mask, file name) of each event."""
         try:
             data = os.read(self.fd, 65536)
         except OSError:
@@ -51,6 +51,7 @@ class Inotify(object):
         events, place = [], 0
         while place < len(data):
             number, mask, _, length = _EVENT.unpack_from(data, place)
-            events.append((number, mask))
-            place += _EVENT.size + length
+            place += _EVENT.size
+            events.append((number, mask, data[place : place + length].rstrip(b"\0")))
+            place += length
         return events

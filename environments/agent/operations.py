@@ -186,9 +186,15 @@ class Operations(object):
             return {"voided": False}, []
         message = "the supervisor could not be started on the target"
         record = {
-            "reason": "launch_rejected", "exit_code": None, "signal": None, "started_at": None, "ended_at": time.time(),
-            "log": {"bytes": 0, "sha256": hashlib.sha256(b"").hexdigest(), "total": 0, "lost": 0}, "killed": 0,
-            "error": {"type": "NotStarted", "message": message, "line": None}, "boot_id": processes.boot_id(),
+            "reason": "launch_rejected",
+            "exit_code": None,
+            "signal": None,
+            "started_at": None,
+            "ended_at": time.time(),
+            "log": {"bytes": 0, "sha256": hashlib.sha256(b"").hexdigest(), "total": 0, "lost": 0},
+            "killed": 0,
+            "error": {"type": "NotStarted", "message": message, "line": None},
+            "boot_id": processes.boot_id(),
         }
         files.replace_json(os.path.join(folder, "exit.json"), record, durable=True)
         return {"voided": True}, []

@@ -42,7 +42,7 @@ def _open_chain(folder: str, place: str) -> int:
     return fd
 
 
-def _walk(  # noqa: PLR0917
+def _walk(
     fd: int,
     prefix: str,
     known: "Dict[str, Any]",
@@ -67,9 +67,7 @@ def _walk(  # noqa: PLR0917
                     if depth >= _MAX_DEPTH:
                         skipped.append({"path": path, "why": "nested deeper than %d folders" % _MAX_DEPTH})
                     else:
-                        _walk(
-                            files.open_folder(name, dir_fd=fd), path + "/", known, found, skipped, depth + 1
-                        )
+                        _walk(files.open_folder(name, dir_fd=fd), path + "/", known, found, skipped, depth + 1)
                 elif stat.S_ISREG(mode):
                     found.append(_entry(fd, name, path, known.get(path)))
                 else:

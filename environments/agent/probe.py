@@ -58,16 +58,12 @@ def machine(root: str) -> "Dict[str, Any]":
     """Hardware, software and how well scripts can be kept apart."""
     disk = os.statvfs(root)
     gpus = []
-    output = run_helper(
-        ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"], set()
-    )
+    output = run_helper(["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"], set())
     for line in (output or "").splitlines():
         name, _, memory = line.rpartition(",")
         if memory.strip().isdigit():
             gpus.append({"name": name.strip(), "memory": int(memory) << 20})
-    beside = (
-        [os.path.dirname(sys.executable)] if sys.executable else []
-    )  # the studio's own environment has uv
+    beside = [os.path.dirname(sys.executable)] if sys.executable else []  # the studio's own environment has uv
     own = [os.path.expanduser("~/.local/bin"), os.path.expanduser("~/.cargo/bin")]
     return {
         "os": _os_name(),

@@ -64,9 +64,7 @@ class Server(object):
         except Refused as error:
             reply, pieces = _failure(error.code, str(error), error.permanent), []
         except OSError as error:
-            code = (
-                "disk_full" if error.errno in (28, 122) else "not_found" if error.errno == 2 else "os_error"
-            )
+            code = "disk_full" if error.errno in (28, 122) else "not_found" if error.errno == 2 else "os_error"
             reply, pieces = _failure(code, str(error), False), []
         except (KeyError, TypeError, ValueError, zlib.error) as error:
             reply, pieces = _failure("bad_request", "%s: %s" % (type(error).__name__, error), True), []

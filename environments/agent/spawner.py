@@ -139,9 +139,7 @@ def _close_all_but(kept: int) -> None:
     os.closerange(kept + 1, max(highest, kept + 1))
 
 
-def _detach(  # noqa: PLR0917
-    connection: socket.socket, reader: "Any", root: str, kind: str, attempt: str, umask: int
-) -> None:
+def _detach(connection: socket.socket, reader: "Any", root: str, kind: str, attempt: str, umask: int) -> None:
     """In the fork: become a process that nothing of the agent's end can reach, then supervise."""
     from . import supervise
 

@@ -56,7 +56,7 @@ def program(name: bytes, path: bytes, folder: str) -> bytes:
     raise NotStarted("argv[0]: no program named %r on PATH (%s)" % (shown, path.decode("utf-8", "replace")))
 
 
-def start(  # noqa: PLR0917
+def start(
     argv: "List[bytes]",
     env: "Dict[bytes, bytes]",
     folder: str,

@@ -123,6 +123,7 @@ class Supervisor(object):
         self.oom_before = 0
         self.poller = select.poll()
         self.pipe = -1
+        self.buffer = bytearray(_READ)  # one for all reads: a fresh megabyte each time costs more than its bytes
         self.status: "Optional[int]" = None
         self.pid = 0
         self.listener: "Optional[socket.socket]" = None
@@ -252,18 +253,18 @@ class Supervisor(object):
     def _pump(self, wait: bool = True) -> bool:
         """Take what the pipe holds; False when it holds nothing."""
         try:
-            data = os.read(self.pipe, _READ)
+            size = os.readv(self.pipe, [self.buffer])
         except BlockingIOError:
             return False
-        if not data:
+        if not size:
             self._close_pipe()
             return False
-        self.log.add(data)
+        self.log.add(memoryview(self.buffer)[:size])
         if wait:
             # A stream of small writes: let some gather, or we would wake for each and take the script's
             # processor.
             now = time.monotonic()
-            if len(data) < 65536 and now - self.last_read < 5 * _LINGER:
+            if size < 65536 and now - self.last_read < 5 * _LINGER:
                 time.sleep(_LINGER)
                 now += _LINGER
             self.last_read = now
@@ -429,7 +430,7 @@ class Supervisor(object):
 
     def _end(self, rejected: "Optional[str]") -> None:
         self.log.finish()
-        error = self.log.tail.error()
+        error = self.log.error()
         code = self.status
         if self.stopper.reason:
             reason = self.stopper.reason

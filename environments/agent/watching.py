@@ -20,6 +20,9 @@ _STREAMS = (
     ("times", "log.times"),
 )
 _MASK = notify.MODIFY | notify.CREATE | notify.MOVED_TO | notify.MOVED_FROM | notify.DELETE
+_UNSEEN = (b"heartbeat", b"exit.reserve")
+_LAZY = (b"samples.jsonl", b"log.times")
+"""Files whose growth wakes nobody: it is told with whatever comes next, or within a second."""
 _GATHER = 0.002
 _LOCKS_EVERY = 1.0
 _LOOK_EVERY = 0.1
@@ -38,6 +41,7 @@ class Folder(object):
         self.numbers: "List[int]" = []
         self.wanted_at = 0.0
         self.locked = ["", ""]
+        self.behind = False
         self.settled: "Any" = None
         """(generation, cursors) at which nothing new was found, so that nobody need look again."""
 
@@ -153,7 +157,13 @@ class Watcher(object):
                 continue
             time.sleep(_GATHER)
             with self._changed:
-                for number, mask in inotify.read():
+                for number, mask, name in inotify.read():
+                    if name in _UNSEEN or name.endswith(b".tmp"):
+                        continue
+                    if name in _LAZY:
+                        if number in self._by_number:
+                            self._by_number[number].behind = True
+                        continue
                     self._clock += 1
                     if mask & notify.OVERFLOW:
                         for folder in self._folders.values():
@@ -181,7 +191,7 @@ class Watcher(object):
             cursors = (generation, run)
             if locks:
                 locked = evidence.locks(folder.path)
-                if locked != folder.locked or self._inotify is None or not folder.numbers:
+                if folder.behind or locked != folder.locked or self._inotify is None or not folder.numbers:
                     folder.locked, folder.settled = locked, None
                 elif run.get("files") is not None and _has_folders(os.path.join(folder.path, "code", "logs")):
                     folder.settled = None  # what lies deeper is looked at now and then
@@ -201,6 +211,7 @@ class Watcher(object):
     def _look(
         self, folder: Folder, run: "Dict[str, Any]", room: int, body: "List[bytes]"
     ) -> "Optional[Dict[str, Any]]":
+        folder.behind = False
         seen = evidence.gather(folder.path)
         folder.locked = [seen["sup"], seen["job"]]
         revision = evidence.revision(seen)

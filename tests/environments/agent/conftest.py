@@ -30,8 +30,18 @@ class Runs:
     def spec(self, argv, **changes):
         limits = {"log_bytes": 1 << 30, "seconds": None, "memory_bytes": None, **changes.pop("limits", {})}
         return {
-            "attempt": uuid.uuid4().hex, "kind": "run", "argv": argv, "cwd": "code", "env": {}, "secrets": {},
-            "limits": limits, "grace": 0.5, "token": uuid.uuid4().hex, "sample_seconds": 2, "tracking": None, "isolate": [],
+            "attempt": uuid.uuid4().hex,
+            "kind": "run",
+            "argv": argv,
+            "cwd": "code",
+            "env": {},
+            "secrets": {},
+            "limits": limits,
+            "grace": 0.5,
+            "token": uuid.uuid4().hex,
+            "sample_seconds": 2,
+            "tracking": None,
+            "isolate": [],
             **changes,
         }
 
@@ -113,7 +123,14 @@ class Follower:
     def __init__(self, host, attempt, kind="runs"):
         self.host = host
         self.cursor = {
-            "dir": kind, "attempt": attempt, "log": 0, "records": 0, "samples": 0, "times": 0, "seen": 0, "files": {},
+            "dir": kind,
+            "attempt": attempt,
+            "log": 0,
+            "records": 0,
+            "samples": 0,
+            "times": 0,
+            "seen": 0,
+            "files": {},
         }
         self.data = {}
         self.evidence = None

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from environments.agent.masking import MASK, Masker
 
-SECRET = "pa$$/w+rd ž\"quoted\\"
+SECRET = 'pa$$/w+rd ž"quoted\\'
 secrets = st.text(st.characters(exclude_categories=["Cs"]), min_size=8, max_size=40)
 
 
@@ -26,7 +26,9 @@ def cut(data, places):
 @settings(max_examples=300, deadline=None)
 @given(
     st.lists(st.one_of(st.sampled_from(["A", "B", "prefix of A", "x", "\n", "é"]), st.text(max_size=5)), max_size=20),
-    secrets, secrets, st.lists(st.integers(0, 10_000), max_size=30),
+    secrets,
+    secrets,
+    st.lists(st.integers(0, 10_000), max_size=30),
 )
 def test_the_result_does_not_depend_on_where_the_stream_is_cut(words, first, second, places):
     spelled = {"A": first, "B": second, "prefix of A": first[:-1]}
@@ -42,8 +44,12 @@ def test_the_result_does_not_depend_on_where_the_stream_is_cut(words, first, sec
 def test_every_spelling_is_masked(secret, before, after, places):
     raw = secret.encode()
     for form in (
-        raw, quote(secret).encode(), quote(secret, safe="").encode(), quote_plus(secret).encode(),
-        json.dumps(secret)[1:-1].encode(), json.dumps(secret, ensure_ascii=False)[1:-1].encode(),
+        raw,
+        quote(secret).encode(),
+        quote(secret, safe="").encode(),
+        quote_plus(secret).encode(),
+        json.dumps(secret)[1:-1].encode(),
+        json.dumps(secret, ensure_ascii=False)[1:-1].encode(),
     ):
         assert masked(cut(b"<" + form + b">", places), secret) == b"<***>"
     for encode in (base64.b64encode, base64.urlsafe_b64encode):

@@ -39,7 +39,11 @@ def ship(host, files, compress=False, **others):
 def test_a_snapshot_is_laid_out_identically(runs, compress):
     random.seed(1)
     files = [(f"d{n % 7}/ž {n}.bin", 0o755 if n % 3 else 0o644, random.randbytes(n * 40)) for n in range(200)]
-    files += [("train.py", 0o644, b"print('x')\n" * 10000), ("empty", 0o644, b""), ("big.bin", 0o644, os.urandom(9_000_000))]
+    files += [
+        ("train.py", 0o644, b"print('x')\n" * 10000),
+        ("empty", 0o644, b""),
+        ("big.bin", 0o644, os.urandom(9_000_000)),
+    ]
     digests = [hashlib.sha256(data).hexdigest() for _, _, data in files]
     assert runs.host.missing_blobs(digests) == digests
     digest = ship(runs.host, files, compress, links=[["d1/link", "../train.py"]], dirs=["hollow/inner"])
@@ -188,7 +192,16 @@ def test_known_outputs_are_not_hashed_again(runs):
 
 
 @pytest.mark.parametrize(
-    "path", ["outputs/link", "outputs/etc/passwd", "outputs/fifo", "../spec.json", "outputs/../../spec.json", "/etc/passwd", ""]
+    "path",
+    [
+        "outputs/link",
+        "outputs/etc/passwd",
+        "outputs/fifo",
+        "../spec.json",
+        "outputs/../../spec.json",
+        "/etc/passwd",
+        "",
+    ],
 )
 def test_reading_refuses_what_is_no_regular_file_inside(runs, path):
     attempt = runs.python(OUTPUTS)
@@ -328,8 +341,12 @@ print(json.dumps({
 }))
 """
     attempt = runs.python(
-        "import sys; sys.path.insert(0, '.')\n" + code, str(hidden), str(beside), str(runs.folder(other)),
-        manifest=digest, isolate=[str(hidden)],
+        "import sys; sys.path.insert(0, '.')\n" + code,
+        str(hidden),
+        str(beside),
+        str(runs.folder(other)),
+        manifest=digest,
+        isolate=[str(hidden)],
     )
     _, log = runs.finish(attempt)
     seen = json.loads(log)

@@ -30,12 +30,27 @@ def test_a_script_runs_with_its_arguments_byte_for_byte(runs):
 
 def test_the_environment_is_only_what_the_contract_names(runs, monkeypatch):
     monkeypatch.setenv("RUNSTEAD_SECRET_KEY", "must not be seen")
-    attempt = runs.python("import os, json; print(json.dumps(dict(os.environ)))", env={"MINE": "1"}, secrets={"S": "short"})
+    attempt = runs.python(
+        "import os, json; print(json.dumps(dict(os.environ)))", env={"MINE": "1"}, secrets={"S": "short"}
+    )
     _, log = runs.finish(attempt)
     seen = json.loads(log)
     allowed = {
-        "PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TZ", "SHELL", "MINE", "S", "RUNSTEAD_RUN_DIR",
-        "RUNSTEAD_TOKEN", "TMPDIR", "PYTHONUNBUFFERED", "LC_CTYPE",  # Python itself may set the last
+        "PATH",
+        "HOME",
+        "USER",
+        "LOGNAME",
+        "LANG",
+        "LC_ALL",
+        "TZ",
+        "SHELL",
+        "MINE",
+        "S",
+        "RUNSTEAD_RUN_DIR",
+        "RUNSTEAD_TOKEN",
+        "TMPDIR",
+        "PYTHONUNBUFFERED",
+        "LC_CTYPE",  # Python itself may set the last
     }
     assert set(seen) <= allowed
     assert seen["MINE"] == "1"
@@ -80,7 +95,9 @@ HOSTILE = {
 
 @pytest.mark.parametrize("code", HOSTILE.values(), ids=HOSTILE.keys())
 def test_the_log_is_byte_exact(runs, code):
-    prelude = "import os, hashlib, sys\nh = hashlib.sha256()\ndef w(b):\n  h.update(b)\n  while b: b = b[os.write(1, b):]\n"
+    prelude = (
+        "import os, hashlib, sys\nh = hashlib.sha256()\ndef w(b):\n  h.update(b)\n  while b: b = b[os.write(1, b):]\n"
+    )
     tail = "\nopen('outputs/sha', 'w').write(h.hexdigest())"
     attempt = runs.python(prelude + code + tail)
     record, log = runs.finish(attempt)
@@ -154,9 +171,13 @@ def test_a_process_that_holds_the_pipe_does_not_hold_up_the_end(runs):
     assert runs.survivors(attempt) == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT, signal.SIGKILL, signal.SIGSEGV, signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize(
+    "number", [signal.SIGHUP, signal.SIGINT, signal.SIGKILL, signal.SIGSEGV, signal.SIGTERM, signal.SIGUSR1]
+)
 def test_each_signal_is_told(runs, number):
-    attempt = runs.python(f"import os, signal; signal.signal({int(number)}, 0) if {int(number)} != 9 else 0; os.kill(os.getpid(), {int(number)})")
+    attempt = runs.python(
+        f"import os, signal; signal.signal({int(number)}, 0) if {int(number)} != 9 else 0; os.kill(os.getpid(), {int(number)})"
+    )
     record, _ = runs.finish(attempt)
     assert record["reason"] == "signal"
     assert record["signal"] == number
@@ -336,7 +357,11 @@ def test_a_build_runs_its_steps_in_order_and_its_environment_is_listed(runs):
     mark = json.dumps({"python": sys.executable})
     steps = [
         {"title": "Make it", "argv": ["/bin/mkdir", str(target)], "env": {}, "cwd": None},
-        {"title": "Say so", "argv": ["/bin/sh", "-c", 'echo "$MARK" > "$1"', "-", str(target / ".runstead.json")], "env": {"MARK": mark}},
+        {
+            "title": "Say so",
+            "argv": ["/bin/sh", "-c", 'echo "$MARK" > "$1"', "-", str(target / ".runstead.json")],
+            "env": {"MARK": mark},
+        },
     ]
     spec = runs.spec(None, kind="build", steps=steps)
     del spec["argv"]

@@ -19,7 +19,7 @@ def test_log_records_samples_and_files_arrive_whole_under_a_small_limit(runs):
         "import os, time\n"
         "r = os.open(os.environ['RUNSTEAD_RUN_DIR'] + '/records.jsonl', os.O_WRONLY | os.O_APPEND)\n"
         "for n in range(2000):\n"
-        "  os.write(r, b'{\"k\":\"loss\",\"v\":%d,\"s\":%d}\\n' % (n, n)); os.write(1, b'%d\\n' % n)\n"
+        '  os.write(r, b\'{"k":"loss","v":%d,"s":%d}\\n\' % (n, n)); os.write(1, b\'%d\\n\' % n)\n'
         "  open('logs/a.txt', 'a').write('%d\\n' % n) if n % 20 == 0 else 0\n"
         "os.makedirs('logs/deep'); open('logs/deep/b.txt', 'w').write('b')\n"
         "time.sleep(1)\n"
@@ -41,7 +41,7 @@ def test_records_come_in_whole_lines(runs):
     code = (
         "import os, time\n"
         "r = os.open(os.environ['RUNSTEAD_RUN_DIR'] + '/records.jsonl', os.O_WRONLY | os.O_APPEND)\n"
-        "os.write(r, b'{\"k\":\"whole\"}\\n{\"k\":\"ha'); print('written'); time.sleep(1)\n"
+        'os.write(r, b\'{"k":"whole"}\\n{"k":"ha\'); print(\'written\'); time.sleep(1)\n'
     )
     attempt = runs.python(code)
     follower = Follower(runs.host, attempt)
@@ -84,7 +84,9 @@ def test_a_poke_ends_a_watch_at_once(runs):
     assert runs.host.result(waiting, 5)[0]["poked"]
 
 
-@pytest.mark.parametrize("make", ["os.mkfifo(p)", "os.symlink('/etc/passwd', p)", "os.symlink('/dev/zero', p)", "os.mkdir(p)"])
+@pytest.mark.parametrize(
+    "make", ["os.mkfifo(p)", "os.symlink('/etc/passwd', p)", "os.symlink('/dev/zero', p)", "os.mkdir(p)"]
+)
 @pytest.mark.parametrize("name", ["records.jsonl", "code/logs/x", "state.json", "heartbeat", "samples.jsonl"])
 def test_a_hostile_file_neither_blocks_nor_leaks(runs, make, name):
     code = (
@@ -121,7 +123,16 @@ def test_without_inotify_it_looks_for_itself(runs, monkeypatch):
     monkeypatch.setattr(notify, "Inotify", none)
     watcher = Watcher(Layout(str(runs.root)))
     attempt = runs.python("import time; print('one'); time.sleep(0.5); print('two')")
-    cursor = {"dir": "runs", "attempt": attempt, "log": 0, "records": 0, "samples": 0, "times": 0, "seen": 0, "files": {}}
+    cursor = {
+        "dir": "runs",
+        "attempt": attempt,
+        "log": 0,
+        "records": 0,
+        "samples": 0,
+        "times": 0,
+        "seen": 0,
+        "files": {},
+    }
     log, end = b"", time.monotonic() + 10
     while b"two" not in log and time.monotonic() < end:
         reply, body = watcher.watch(dict(cursor, timeout=1, runs=[dict(cursor)]), watcher.pokes)
