@@ -42,11 +42,15 @@ PIECE = re.compile(r'(?:"[^"]*"?|[^\s"])+')
 
 @dataclass(frozen=True)
 class Condition:
-    """A test of a run. ``row``: SQL over the run ``r``. ``ids``: a query of run ids, for what is kept in another table."""
+    """A test of a run. ``row``: SQL over the run ``r``. ``ids``: a query of ``run_id``, for what is kept
+    in another table."""
 
     row: str = ""
     ids: str = ""
     params: tuple[Any, ...] = ()
+    exists: str = ""
+    """The test that ``ids`` makes, of one run whose id stands for ``{run}``; empty: only the set can be looked up."""
+    exists_params: tuple[Any, ...] = ()
     alone: bool = False
     """Whether ``row`` already keeps to one workspace."""
 
@@ -142,10 +146,13 @@ def _target(value: str, workspace: Workspace, user: User) -> Condition:
 
 def _tag(value: str, workspace: Workspace, user: User) -> Condition:
     name, equals, wanted = value.partition("=")
-    sql, params = "SELECT run_id FROM runs_runtag WHERE workspace_id = %s AND name = %s", [workspace.pk, name]
-    if equals:
-        sql, params = f"{sql} AND value = %s", [*params, wanted]
-    return Condition(ids=sql, params=tuple(params))
+    test, given = ("name = %s AND value = %s", (name, wanted)) if equals else ("name = %s", (name,))
+    return Condition(
+        ids=f"SELECT run_id FROM runs_runtag WHERE workspace_id = %s AND {test}",
+        params=(workspace.pk, *given),
+        exists=_either([f"SELECT 1 FROM runs_runtag x WHERE x.run_id = {{run}} AND {test}"]),
+        exists_params=given,
+    )
 
 
 def _started(value: str, workspace: Workspace, user: User) -> Condition:
@@ -154,7 +161,7 @@ def _started(value: str, workspace: Workspace, user: User) -> Condition:
 
 def _name(value: str, workspace: Workspace, user: User) -> Condition:
     return Condition(
-        ids="SELECT id FROM runs_run WHERE workspace_id = %s AND " + _contains("name"),
+        ids="SELECT id AS run_id FROM runs_run WHERE workspace_id = %s AND " + _contains("name"),
         params=(workspace.pk, f"%{escaped(value)}%"),
     )
 
@@ -197,8 +204,6 @@ def _compare(name: str, sign: str, value: str, workspace: Workspace) -> Conditio
         number = None
     if number is None and sign not in {"=", "!="}:
         raise ValueError("expected a number")
-    sql: list[str] = []
-    params: list[Any] = []
     operator = "<>" if sign == "!=" else sign
     only = ""
     if name.startswith(("metric.", "param.")):
@@ -207,23 +212,31 @@ def _compare(name: str, sign: str, value: str, workspace: Workspace) -> Conditio
     parameter = only != "metric" and RunParameter.objects.filter(workspace=workspace, name=name).exists()
     if not metric and not parameter:
         raise ValueError(f"no run has a metric or parameter named {name!r}")
+    tests: list[tuple[str, str, tuple[Any, ...]]] = []
     if metric and number is not None:
-        sql.append(f"SELECT run_id FROM runs_metricseries WHERE workspace_id = %s AND name = %s AND last {operator} %s")
-        params += [workspace.pk, name, number]
+        tests.append(("runs_metricseries", f"last {operator} %s", (number,)))
     if parameter and number is not None:
-        sql.append(
-            f"SELECT run_id FROM runs_runparameter WHERE workspace_id = %s AND name = %s AND number {operator} %s"
-        )
-        params += [workspace.pk, name, number]
+        tests.append(("runs_runparameter", f"number {operator} %s", (number,)))
         if sign == "!=":
-            sql.append("SELECT run_id FROM runs_runparameter WHERE workspace_id = %s AND name = %s AND number IS NULL")
-            params += [workspace.pk, name]
+            tests.append(("runs_runparameter", "number IS NULL", ()))
     elif parameter:
-        sql.append(f"SELECT run_id FROM runs_runparameter WHERE workspace_id = %s AND name = %s AND head {operator} %s")
-        params += [workspace.pk, name, value[:100]]
-    if not sql:
+        tests.append(("runs_runparameter", f"head {operator} %s", (value[:100],)))
+    if not tests:
         raise ValueError("expected a number: it is a metric")
-    return Condition(ids=" UNION ".join(sql), params=tuple(params))
+    return Condition(
+        ids=" UNION ".join(
+            f"SELECT run_id FROM {t} WHERE workspace_id = %s AND name = %s AND {test}" for t, test, _ in tests
+        ),
+        params=tuple(value for _, _, given in tests for value in (workspace.pk, name, *given)),
+        exists=_either(
+            [f"SELECT 1 FROM {t} x WHERE x.run_id = {{run}} AND x.name = %s AND x.{test}" for t, test, _ in tests]
+        ),
+        exists_params=tuple(value for _, _, given in tests for value in (name, *given)),
+    )
+
+
+def _either(queries: list[str]) -> str:
+    return "(" + " OR ".join(f"EXISTS ({query})" for query in queries) + ")"
 
 
 def _word(word: str, workspace: Workspace) -> Condition:
@@ -232,7 +245,7 @@ def _word(word: str, workspace: Workspace) -> Condition:
         return Condition("r.number = %s", params=(int(word[1:]),))
     return Condition(
         ids=(
-            f"SELECT id FROM runs_run WHERE workspace_id = %s AND {_contains('name')} UNION "
+            f"SELECT id AS run_id FROM runs_run WHERE workspace_id = %s AND {_contains('name')} UNION "
             "SELECT run_id FROM runs_runtag WHERE workspace_id = %s AND name >= %s AND name < %s"
         ),
         params=(workspace.pk, f"%{escaped(word)}%", workspace.pk, word, word + "\U0010ffff"),

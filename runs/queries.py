@@ -274,8 +274,11 @@ class _Start:
     """The conditions that are still to be tested."""
 
     def where(self, workspace: Workspace, pk: str = "r.id") -> tuple[str, list[Any]]:
-        """All conditions as one SQL text over ``r``; the set of ids is looked up by ``pk``."""
-        tests, params = ["r.workspace_id = %s"], [workspace.pk]
+        """All conditions as one SQL text over ``r``; sets of ids are looked up by ``pk``."""
+        tests: list[str] = []
+        params: list[Any] = []
+        if not any(condition.alone for condition in self.rest):
+            tests, params = ["r.workspace_id = %s"], [workspace.pk]
         if self.few is not None:
             # Ids of our own making: written out, so that their number meets no limit on parameters.
             tests.append(f"r.id IN ({', '.join(map(str, self.few)) or 'NULL'})")
@@ -283,11 +286,10 @@ class _Start:
             if condition.row:
                 tests.append(condition.row)
                 params += condition.params
-        sets = [condition for condition in self.rest if condition.ids]
-        if sets:
-            sql, values = _intersection(sets)
-            tests.append(f"{pk} IN ({sql})")
-            params += values
+        # One set is made and looked up in. Making each of several would cost more than testing the runs of the first.
+        sql, values = _sets([condition for condition in self.rest if condition.ids], pk)
+        tests += sql
+        params += values
         return " AND ".join(tests), params
 
 
@@ -297,7 +299,7 @@ def _start(chosen: Filter) -> _Start:
     sets = [condition for condition in real if condition.ids]
     for condition in real:
         if condition.ids:
-            few = _few(*_intersection([condition]))
+            few = _few(condition.ids, list(condition.params))
         elif condition.row != NOT_ARCHIVED:
             # An experiment or a target lies in one workspace; the test of it would only tempt SQLite to a worse index.
             scope, params = ("", []) if condition.alone else ("r.workspace_id = %s AND ", [chosen.workspace.pk])
@@ -307,15 +309,33 @@ def _start(chosen: Filter) -> _Start:
         if few is not None:
             return _Start(few, tuple(other for other in real if other is not condition))
     if len(sets) > 1:
-        few = _few(*_intersection(sets))
+        few = _few(*_together(sets))
         if few is not None:
             return _Start(few, tuple(condition for condition in real if not condition.ids))
     return _Start(None, real)
 
 
-def _intersection(sets: Sequence[Condition]) -> tuple[str, list[Any]]:
-    parts = [f"SELECT * FROM ({condition.ids}) s{n}" for n, condition in enumerate(sets)]
-    return " INTERSECT ".join(parts), [value for condition in sets for value in condition.params]
+def _sets(sets: Sequence[Condition], pk: str) -> tuple[list[str], list[Any]]:
+    tests: list[str] = []
+    params: list[Any] = []
+    made = False
+    for condition in sorted(sets, key=lambda c: bool(c.exists)):
+        if condition.exists and made:
+            tests.append(condition.exists.format(run=pk))
+            params += condition.exists_params
+        else:
+            tests.append(f"{pk} IN ({condition.ids})")
+            params += condition.params
+            made = True
+    return tests, params
+
+
+def _together(sets: Sequence[Condition]) -> tuple[str, list[Any]]:
+    """What all sets hold. The first is walked and each of its runs tested, so that a limit ends the work early."""
+    first, *others = sorted(sets, key=lambda c: bool(c.exists))
+    tests = [other.exists.format(run="s.run_id") if other.exists else f"s.run_id IN ({other.ids})" for other in others]
+    values = [value for other in others for value in (other.exists_params if other.exists else other.params)]
+    return f"SELECT s.run_id FROM ({first.ids}) s WHERE {' AND '.join(tests)}", [*first.params, *values]
 
 
 def _few(sql: str, params: list[Any]) -> list[int] | None:
