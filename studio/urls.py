@@ -1,11 +1,10 @@
 """All addresses of the site. The only place, beside the settings, that names every app."""
 
-from importlib.util import find_spec
-
 from django.contrib import admin
 from django.urls import URLPattern, URLResolver, include, path
 
 from studio import views
+from studio.api import api
 
 handler400 = "studio.errors.bad_request"
 handler403 = "studio.errors.forbidden"
@@ -17,6 +16,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("healthz", views.healthz, name="healthz"),
     path("admin/login/", views.admin_door),
     path("admin/", admin.site.urls),
+    path("api/v1/", api.urls),
     path("", include("studio.accounts.urls")),
     path("", include("studio.workspaces.urls")),
     path("<slug:slug>/capacity", views.capacity, name="capacity"),
@@ -24,8 +24,3 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("<slug:slug>/", include("runs.urls")),
     path("<slug:slug>/", include("environments.urls")),
 ]
-
-if find_spec("studio.api"):
-    from studio.api import api
-
-    urlpatterns.insert(4, path("api/v1/", api.urls))
