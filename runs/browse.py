@@ -91,9 +91,7 @@ def _walk(folder: _Folder, base: str, depth: int, way: set[str], expand: bool, r
     leaves = sorted(folder.leaves, key=lambda leaf: leaf.path)
     shown = leaves[:MAX_LEVEL]
     shown += [leaf for leaf in leaves[MAX_LEVEL:] if leaf.path in way]
-    rows.extend(
-        Row(leaf.path, leaf.path.rsplit("/", 1)[-1], depth, False, leaf.size, why=leaf.why) for leaf in shown
-    )
+    rows.extend(Row(leaf.path, leaf.path.rsplit("/", 1)[-1], depth, False, leaf.size, why=leaf.why) for leaf in shown)
     hidden = max(0, len(names) - MAX_LEVEL) + len(leaves) - len(shown)
     if hidden:
         rows.append(Row(base, "", depth, False, 0, more=hidden))
@@ -106,7 +104,7 @@ class Preview:
     kind: str
     note: str = ""
     lines: Sequence[SafeString] = ()
-    html: SafeString = SafeString("")
+    html: SafeString | None = None
     rows: Sequence[Sequence[str]] = ()
     width: int = 0
     height: int = 0
@@ -123,7 +121,9 @@ def preview(store: BlobStore, leaf: Leaf) -> Preview:
     if image is not None:
         _, width, height = image
         if width * height > MAX_PIXELS or leaf.size > 4 * MAX_PREVIEW_BYTES:
-            return Preview("huge", f"{width:,} × {height:,} pixels is too large to show here.", width=width, height=height)
+            return Preview(
+                "huge", f"{width:,} × {height:,} pixels is too large to show here.", width=width, height=height
+            )
         return Preview("image", width=width, height=height)
     ending = leaf.path.rsplit(".", 1)[-1].lower()
     if ending in {"csv", "tsv"}:
@@ -171,7 +171,9 @@ def table(data: bytes, delimiter: str, size: int) -> Preview:
                 break
             rows.append([cell if len(cell) <= MAX_CELL else cell[:MAX_CELL] + "…" for cell in row[:MAX_COLUMNS]])
     except csv.Error:
-        return Preview("source", "This is no table that can be read; here is its text.", source_lines(text[:MAX_SOURCE_BYTES], ""))
+        return Preview(
+            "source", "This is no table that can be read; here is its text.", source_lines(text[:MAX_SOURCE_BYTES], "")
+        )
     more = len(rows) > MAX_ROWS or len(data) < size
     return Preview("table", f"The first {MAX_ROWS} rows are shown." if more else "", rows=rows[: MAX_ROWS + 1])
 
@@ -213,7 +215,7 @@ def _jpeg(head: bytes) -> tuple[str, int, int] | None:
         if head[at] != 0xFF:
             return None
         marker = head[at + 1]
-        if marker == 0xFF or marker == 0x01 or 0xD0 <= marker <= 0xD8:
+        if marker in {0x01, 0xFF} or 0xD0 <= marker <= 0xD8:
             at += 1 if marker == 0xFF else 2
             continue
         if 0xC0 <= marker <= 0xCF and marker not in {0xC4, 0xC8, 0xCC}:

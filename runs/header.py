@@ -141,9 +141,7 @@ def progress_of(run: Run) -> Progress | None:
 
 def phases_of(run: Run, now: datetime, progress: Progress | None) -> list[Phase]:
     """Queued (all waiting together), Prepared, Running, Upload outputs."""
-    began = (
-        RunEvent.objects.filter(run=run, new=S.PREPARING).order_by("pk").values_list("at", flat=True).first()
-    )
+    began = RunEvent.objects.filter(run=run, new=S.PREPARING).order_by("pk").values_list("at", flat=True).first()
     ended = run.ended_at or now
     status = S(run.status)
     if run.cancel_requested_at is not None and not run.is_final:
@@ -230,10 +228,8 @@ def failure(run: Run, base: str) -> Banner:
     if run.signal:
         facts.append(f"Signal {run.signal} ({signal_name(run.signal)}).")
     links: list[tuple[str, str]] = []
-    if reason is EndReason.ENVIRONMENT_FAILED and run.environment is not None:
-        version = run.environment
-        address = f"/{run.workspace.slug}/environments/{version.environment.name}/{version.number}/build-log"
-        links.append((f"{address}?target={run.target.name}" if run.target else address, "Open the build log"))
+    if reason is EndReason.ENVIRONMENT_FAILED and run.build_id is not None:
+        links.append((f"/{run.workspace.slug}/environments/builds/{run.build_id}/log", "Open the build log"))
     elif isinstance(line := error.get("line"), int) and line > 0:
         links.append((f"{base}/logs#L{line}", f"Go to line {line:,}"))
     return Banner(

@@ -8,9 +8,23 @@ import re
 import shlex
 from collections.abc import Sequence
 
-ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "\\": "\\", "'": "'", '"': '"', "a": "\a", "b": "\b", "e": "\x1b", "f": "\f", "v": "\v"}
+ESCAPES = {
+    "n": "\n",
+    "r": "\r",
+    "t": "\t",
+    "\\": "\\",
+    "'": "'",
+    '"': '"',
+    "a": "\a",
+    "b": "\b",
+    "e": "\x1b",
+    "f": "\f",
+    "v": "\v",
+}
 NAMES = {v: k for k, v in ESCAPES.items() if k not in {'"', "a", "b", "f", "v", "e"}}
 CODE = re.compile(r"x([0-9A-Fa-f]{2})|u([0-9A-Fa-f]{4})|U([0-9A-Fa-f]{8})")
+PLAIN = re.compile(r"[^ \t\r\n'\"\\$]+")
+CONTINUED = re.compile(r"\\\r?\n")
 # What a text field changes or nobody can see.
 SPECIAL = re.compile("[\x01-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ufeff]")
 
@@ -27,43 +41,46 @@ class QuoteError(ValueError):
 def split(text: str) -> list[str]:
     """The arguments in a text. Raises QuoteError."""
     words: list[str] = []
-    word: str | None = None
+    parts: list[str] | None = None
     at, end = 0, len(text)
     while at < end:
         c = text[at]
+        piece = ""
         if c in " \t\r\n":
-            if word is not None:
-                words.append(word)
-                word = None
+            if parts is not None:
+                words.append("".join(parts))
+                parts = None
             at += 1
-        elif c == "'":
+            continue
+        if c == "\\" and (joined := CONTINUED.match(text, at)):
+            at = joined.end()
+            continue
+        if c == "'":
             stop = text.find("'", at + 1)
             if stop < 0:
                 raise _open(text, at, "'")
-            word = (word or "") + text[at + 1 : stop]
-            at = stop + 1
+            piece, at = text[at + 1 : stop], stop + 1
         elif c == '"':
             piece, at = _double(text, at)
-            word = (word or "") + piece
         elif text.startswith("$'", at):
             piece, at = _ansi(text, at)
-            word = (word or "") + piece
         elif c == "\\":
             if at + 1 == end:
                 line, column = _place(text, at)
-                raise QuoteError("A backslash ends the text.", "Remove it, or write \\\\ for a backslash.", line, column)
-            if text.startswith("\\\r\n", at):
-                at += 3
-            elif text[at + 1] == "\n":
-                at += 2
-            else:
-                word = (word or "") + text[at + 1]
-                at += 2
+                raise QuoteError(
+                    "A backslash ends the text.", "Remove it, or write \\\\ for a backslash.", line, column
+                )
+            piece, at = text[at + 1], at + 2
+        elif c == "$":
+            piece, at = c, at + 1
         else:
-            word = (word or "") + c
-            at += 1
-    if word is not None:
-        words.append(word)
+            match = PLAIN.match(text, at)
+            assert match is not None
+            piece, at = match[0], match.end()
+        parts = [] if parts is None else parts
+        parts.append(piece)
+    if parts is not None:
+        words.append("".join(parts))
     return words
 
 
@@ -110,7 +127,12 @@ def _ansi(text: str, start: int) -> tuple[str, int]:
 def _open(text: str, at: int, quote: str) -> QuoteError:
     line, column = _place(text, at)
     name = "single" if quote == "'" else "double"
-    return QuoteError(f"The {name} quote {quote} is not closed.", f"Close it, or write \\{quote} for the character itself.", line, column)
+    return QuoteError(
+        f"The {name} quote {quote} is not closed.",
+        f"Close it, or write \\{quote} for the character itself.",
+        line,
+        column,
+    )
 
 
 def _place(text: str, at: int) -> tuple[int, int]:
@@ -121,7 +143,7 @@ def quote(word: str) -> str:
     """One argument as ``split`` and a POSIX shell read it back, control characters escaped."""
     if not SPECIAL.search(word):
         return shlex.quote(word)
-    escaped = "".join(NAMES.get(c) and f"\\{NAMES[c]}" or c for c in word)
+    escaped = "".join(f"\\{NAMES[c]}" if c in NAMES else c for c in word)
     return "$'" + SPECIAL.sub(_escape, escaped) + "'"
 
 
@@ -134,7 +156,13 @@ def lines(words: Sequence[str]) -> str:
     """Arguments for a text field: an option and its value share a line."""
     out: list[list[str]] = []
     for word in words:
-        joins = out and not word.startswith("-") and out[-1][0].startswith("-") and len(out[-1]) == 1 and "=" not in out[-1][0]
+        joins = (
+            out
+            and not word.startswith("-")
+            and out[-1][0].startswith("-")
+            and len(out[-1]) == 1
+            and "=" not in out[-1][0]
+        )
         if joins:
             out[-1].append(word)
         else:

@@ -18,6 +18,7 @@ WIDTH = 62
 MAX_YAML = 256 * 1024
 MAX_ITEMS = 10_000
 SURROGATE = re.compile("[\ud800-\udfff]")
+UNPLAIN = re.compile("[\x00-\x1f\x7f-\xa0\u2028\u2029\ufeff]")
 PLAIN = re.compile(r"[A-Za-z0-9._-]+\Z")
 
 
@@ -113,7 +114,11 @@ def python(request: RunRequest) -> str:
     fields.append(("environment", f"Environment.get(ws, {name!r}, version={version!r})"))
     if config.max_run_duration_seconds is not None:
         fields.append(("max_run_duration_seconds", repr(config.max_run_duration_seconds)))
-    rows = ["from runstead import Environment, Experiment, ScriptRunConfig, Workspace", "", "ws = Workspace.from_config()"]
+    rows = [
+        "from runstead import Environment, Experiment, ScriptRunConfig, Workspace",
+        "",
+        "ws = Workspace.from_config()",
+    ]
     rows += ["config = ScriptRunConfig(", *(f"    {name}={value}," for name, value in fields), ")"]
     if config.framework not in {"python", "command"}:
         rows.append(f"config.run_config.framework = {config.framework!r}")
@@ -167,6 +172,14 @@ def to_mapping(request: RunRequest) -> dict[str, Any]:
 class _Dumper(yaml.SafeDumper):
     def ignore_aliases(self, data: Any) -> bool:
         return True
+
+
+def _represent(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    # YAML has more line breaks than people know of; only double quotes keep all of them apart.
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"' if UNPLAIN.search(text) else None)
+
+
+_Dumper.add_representer(str, _represent)
 
 
 def yaml_text(request: RunRequest) -> str:

@@ -39,8 +39,7 @@ def run_tabs(run: Run) -> list[dict[str, Any]]:
     metrics += MetricValue.objects.filter(run=run).values("name").distinct().count()
     counts = {"metrics": metrics, "outputs": Artifact.objects.filter(run=run).count()}
     return [
-        {"id": tab, "label": label, "address": base + path, "count": counts.get(tab, 0)}
-        for tab, label, path in TABS
+        {"id": tab, "label": label, "address": base + path, "count": counts.get(tab, 0)} for tab, label, path in TABS
     ]
 
 

@@ -11,12 +11,14 @@ from django.shortcuts import redirect, render
 from django.urls import path
 from django.utils import timezone
 from django.views.decorators.http import require_POST, require_safe
+from django_htmx.http import trigger_client_event
 
 from runs import submission
 from runs.config import ScriptRunConfig
 from runs.models import MetricSeries, Run, RunParameter, RunTag
 from runs.snippets import RunRequest, cli, python, yaml_text
 from runs.tags import parse_tags
+from studio.templatetags.studio import status_word
 from studio.workspaces.access import MemberRequest, fetch, member
 from studio.workspaces.models import Role, Workspace
 
@@ -46,6 +48,7 @@ def get_run(request: MemberRequest, number: int) -> Run:
     return fetch(runs_of(request.workspace).prefetch_related("tags"), number=number)
 
 
+@require_safe
 @member(Role.READER)
 def overview(request: MemberRequest, number: int) -> HttpResponseBase:
     run = get_run(request, number)
@@ -61,7 +64,13 @@ def header(request: MemberRequest, number: int) -> HttpResponseBase:
     context: dict[str, Any] = {"run": run, "tab": tab}
     if tab == "overview":
         context |= side(run)
-    return render(request, "runs/_header_poll.html", context)
+    response = render(request, "runs/_header_poll.html", context)
+    if tab == "outputs" and run.is_final:
+        response.headers["HX-Refresh"] = "true"  # what was collected is there now
+    was = request.GET.get("was", "")
+    if was and was != run.status:
+        trigger_client_event(response, "announce", {"value": f"Run {run.number}: {status_word(run)}"})
+    return response
 
 
 def side(run: Run) -> dict[str, Any]:
@@ -89,12 +98,23 @@ def meters(run: Run) -> list[dict[str, Any]]:
         if kind == "cpu":
             cores = facts.get("cpus") or 0
             share = value / cores if cores else None
-            found.append({"label": "CPU", "share": share, "text": f"{value:,.0f} %", "of": f"{cores} cores" if cores else ""})
+            found.append(
+                {"label": "CPU", "share": share, "text": f"{value:,.0f} %", "of": f"{cores} cores" if cores else ""}
+            )
         elif kind in {"rss", "memory"}:
             total = facts.get("memory") or 0
-            found.append({"label": "Memory", "share": 100 * value / total if total else None, "bytes": value, "peak": series.high})
+            found.append(
+                {
+                    "label": "Memory",
+                    "share": 100 * value / total if total else None,
+                    "bytes": value,
+                    "peak": series.high,
+                }
+            )
         elif kind.startswith("gpu") and kind.endswith("util"):
-            found.append({"label": "GPU " + "".join(filter(str.isdigit, kind)), "share": value, "text": f"{value:.0f} %"})
+            found.append(
+                {"label": "GPU " + "".join(filter(str.isdigit, kind)), "share": value, "text": f"{value:.0f} %"}
+            )
     return found
 
 
@@ -179,6 +199,7 @@ def back(request: HttpRequest, run: Run) -> str:
     return f"{base}/{tab}" if tab in {"logs", "metrics", "outputs", "snapshot", "configuration"} else base
 
 
+@require_safe
 @member(Role.READER)
 def configuration(request: MemberRequest, number: int) -> HttpResponseBase:
     run = get_run(request, number)

@@ -21,16 +21,22 @@ def make_target(workspace: Workspace, name: str = "local", **fields: Any) -> Com
     return target
 
 
-def make_version(workspace: Workspace | None, name: str = "base", number: int = 1, **definition: Any) -> EnvironmentVersion:
+def make_version(
+    workspace: Workspace | None, name: str = "base", number: int = 1, **definition: Any
+) -> EnvironmentVersion:
     environment, _ = Environment.objects.get_or_create(workspace=workspace, name=name)
     key = hashlib.sha256(json.dumps([name, number, definition]).encode()).hexdigest()
     row, _ = EnvironmentVersion.objects.get_or_create(
-        environment=environment, number=number, defaults={"definition": definition or {"user_managed": True}, "key": key}
+        environment=environment,
+        number=number,
+        defaults={"definition": definition or {"user_managed": True}, "key": key},
     )
     return row
 
 
-def make_build(target: ComputeTarget, version: EnvironmentVersion, status: BuildStatus = BuildStatus.READY, **fields: Any) -> Build:
+def make_build(
+    target: ComputeTarget, version: EnvironmentVersion, status: BuildStatus = BuildStatus.READY, **fields: Any
+) -> Build:
     return Build.objects.create(target=target, key=version.key, version=version, status=status, **fields)
 
 
@@ -56,7 +62,9 @@ def make_snapshot(workspace: Workspace, files: Mapping[str, bytes], name: str = 
 SCRIPT = {"train.py": b"print('hello')\n", "configs/base.yaml": b"lr: 0.1\n"}
 
 
-def make_run(workspace: Workspace, *, files: Mapping[str, bytes] = SCRIPT, config: ScriptRunConfig | None = None, **fields: Any) -> Run:
+def make_run(
+    workspace: Workspace, *, files: Mapping[str, bytes] = SCRIPT, config: ScriptRunConfig | None = None, **fields: Any
+) -> Run:
     experiment, _ = Experiment.objects.get_or_create(workspace=workspace, name=fields.pop("experiment", "digits"))
     number = workspace.next_number()
     config = config or ScriptRunConfig(script="train.py", arguments=("--lr", "0.1"))
@@ -65,7 +73,12 @@ def make_run(workspace: Workspace, *, files: Mapping[str, bytes] = SCRIPT, confi
     fields.setdefault("snapshot", make_snapshot(workspace, files))
     fields.setdefault("name", f"{experiment.name}-{number}")
     return Run.objects.create(
-        workspace=workspace, number=number, uid=f"x_{uuid.uuid4().hex}", experiment=experiment, config=config.to_json(), **fields
+        workspace=workspace,
+        number=number,
+        uid=f"x_{uuid.uuid4().hex}",
+        experiment=experiment,
+        config=config.to_json(),
+        **fields,
     )
 
 

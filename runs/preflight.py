@@ -1,0 +1,209 @@
+"""What can be told about a run before it starts, without asking its target: warnings that do not block.
+
+Everything comes from rows and stored contents, so that checking costs milliseconds at each key.
+"""
+
+import ast
+import re
+import sys
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from django.db.models import Count, Q
+from django.utils import timezone
+
+from environments.models import Build, BuildStatus, ComputeTarget, EnvironmentVersion
+from runs.forms import RunForm
+from runs.models import Run, Snapshot
+from runs.snapshots import read_file
+from runs.status import ACTIVE, RunStatus
+from studio.blobs import BlobMissing
+from studio.templatetags.studio import relative
+
+MAX_SCRIPT_BYTES = 1_000_000
+MAX_NAMED = 3
+FILE = re.compile(
+    r"[\w.@+-]+(?:/[\w.@+-]+)*\.(?:py|ya?ml|json|toml|ini|cfg|conf|txt|csv|tsv|parquet|npz?|pt|pth|ckpt|h5|pkl|onnx)\Z"
+)
+WRITTEN = ("outputs/", "logs/", "./outputs/", "./logs/")
+WAITS = Q(status__in=[RunStatus.NOT_STARTED, RunStatus.PREPARING, RunStatus.QUEUED])
+
+
+@dataclass(frozen=True)
+class Check:
+    """``level``: ``ok``, ``run`` (will be done), ``warn``, ``todo`` (not filled in yet) or ``fail`` (blocks the start)."""
+
+    level: str
+    text: str
+    detail: str = ""
+    about: str = ""
+
+
+@dataclass(frozen=True)
+class Busy:
+    """How busy a target is."""
+
+    target: ComputeTarget
+    running: int
+    waiting: int
+
+    @property
+    def free(self) -> int:
+        return max(0, self.target.slots - self.running)
+
+    @property
+    def blocks(self) -> list[str]:
+        return [] if self.target.slots > 16 else [""] * min(self.running, self.target.slots) + ["free"] * self.free
+
+    @property
+    def words(self) -> str:
+        """When a run that is started now would start."""
+        if self.target.unreachable_since is not None:
+            return "starts when the target answers again"
+        if self.free > self.waiting:
+            return "starts at once"
+        ahead = self.waiting + max(0, self.running - self.target.slots + 1)
+        return f"{ahead} run{'s' if ahead != 1 else ''} ahead"
+
+
+def busy(targets: Sequence[ComputeTarget]) -> list[Busy]:
+    """One query for all targets."""
+    rows = Run.objects.filter(target__in=[target.pk for target in targets], status__in=sorted(ACTIVE))
+    counts = {
+        row["target"]: row
+        for row in rows.values("target").annotate(
+            waiting=Count("pk", filter=WAITS), running=Count("pk", filter=~WAITS & Q(launched=True))
+        )
+    }
+    none = {"running": 0, "waiting": 0}
+    return [
+        Busy(target, counts.get(target.pk, none)["running"], counts.get(target.pk, none)["waiting"])
+        for target in targets
+    ]
+
+
+def preflight(form: RunForm) -> list[Check]:
+    """The dry checks of a form whose ``is_valid()`` was called, whatever it said."""
+    return [
+        *check_script(form),
+        *check_files(form),
+        *check_environment(form.version, form.target_row),
+        *check_target(form.target_row),
+    ]
+
+
+def check_script(form: RunForm) -> list[Check]:
+    if form.snapshot_row is None or form.paths is None:
+        return [Check("todo", "Choose the project folder")]
+    if form.config.framework == "command":
+        return [Check("ok", f"The command has {len(form.config.command)} words")] if form.config.command else []
+    script = form.config.script
+    if not script:
+        return [Check("todo", "Name the script to run")]
+    if script not in form.paths:
+        return []  # the form's own error says so
+    where = f"{script} is in the folder"
+    if not script.endswith(".py"):
+        return [Check("ok", where)]
+    problem = syntax_problem(form.snapshot_row, script)
+    if problem:
+        version = f"{sys.version_info.major}.{sys.version_info.minor}"
+        return [Check("warn", problem, f"Read with Python {version}. A newer Python on the target may accept it.")]
+    return [Check("ok", f"{where} and parses")]
+
+
+def syntax_problem(snapshot: Snapshot, script: str) -> str:
+    """Where the script is no Python, in words; empty when nothing is found."""
+    try:
+        source = read_file(snapshot, script)
+    except (KeyError, BlobMissing):
+        return f"{script} cannot be read any more"
+    if len(source) > MAX_SCRIPT_BYTES:
+        return ""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            ast.parse(source, filename=script)
+    except SyntaxError as error:
+        return f"{script}, line {error.lineno or 1}: {error.msg}"
+    except (ValueError, RecursionError, MemoryError):
+        return f"{script} cannot be parsed: it is nested too deeply or holds a NUL"
+    return ""
+
+
+def check_files(form: RunForm) -> list[Check]:
+    """Arguments that look like files of the project should be there."""
+    paths = form.paths or set()
+    if not paths:
+        return []
+    missing: list[str] = []
+    found = 0
+    for argument in (*form.config.arguments, *form.config.command[1:]):
+        name = argument.partition("=")[2] if argument.startswith("-") else argument
+        if not FILE.match(name) or name.startswith(WRITTEN) or name == form.config.script:
+            continue
+        if name.removeprefix("./") in paths:
+            found += 1
+        elif name not in missing:
+            missing.append(name)
+    checks = [
+        Check(
+            "warn",
+            f"{name} is not in the snapshot",
+            "The script will not find it, unless it makes it or another path is meant.",
+        )
+        for name in missing[:MAX_NAMED]
+    ]
+    if len(missing) > MAX_NAMED:
+        checks.append(Check("warn", f"{len(missing) - MAX_NAMED} more files in the arguments are not in the snapshot"))
+    if found and not missing:
+        checks.append(
+            Check(
+                "ok",
+                f"{found} file{'s' if found > 1 else ''} named in the arguments {'are' if found > 1 else 'is'} there",
+            )
+        )
+    return checks
+
+
+def check_environment(version: EnvironmentVersion | None, target: ComputeTarget | None) -> list[Check]:
+    if version is None or target is None:
+        return []
+    build = Build.objects.filter(target=target, key=version.key).first()
+    level, text, detail = "run", f"{version} is not on {target} yet", "It is built once, before the run starts."
+    if build is not None and build.status == BuildStatus.READY:
+        level, text, detail = "ok", f"{version} is built, and already on {target}", ""
+    elif build is not None and build.status == BuildStatus.BUILDING:
+        level, text, detail = "run", f"{version} is being built on {target}", "The run waits for it."
+    elif build is not None and build.status == BuildStatus.FAILED:
+        level, text, detail = "warn", f"The last build of {version} on {target} failed", build.error[:200]
+    elif version.definition.get("user_managed"):
+        level, text, detail = (
+            "run",
+            f"{version} uses an interpreter of {target}",
+            "It is looked for when the run is prepared.",
+        )
+    return [Check(level, text, detail, "environment")]
+
+
+def check_target(target: ComputeTarget | None) -> list[Check]:
+    if target is None:
+        return []
+    if target.unreachable_since is not None:
+        seen = (
+            f"Last seen {relative((timezone.now() - target.last_seen_at).total_seconds())}."
+            if target.last_seen_at
+            else ""
+        )
+        return [Check("warn", f"{target} does not answer", f"{seen} The run waits until it does.".strip())]
+    (state,) = busy([target])
+    room = (
+        f"{state.free} of {target.slots} slots free" if state.free else f"all {target.slots} slots busy, {state.words}"
+    )
+    if target.last_seen_at is None:
+        return [
+            Check("run", f"{target} has not been asked yet, {room}", "It is tested when the first run is prepared.")
+        ]
+    answered = relative((timezone.now() - target.last_seen_at).total_seconds())
+    return [Check("ok", f"{target} answered {answered}, {room}")]
