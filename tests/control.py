@@ -28,15 +28,15 @@ from studio.models import Blob  # noqa: E402
 from studio.workspaces.models import Workspace  # noqa: E402
 
 
-def op_submit(folder, script="train.py", arguments=(), count=1, environment="python", **config):
+def op_submit(folder, script="train.py", arguments=(), count=1, environment="python", target="local", **config):
     workspace = Workspace.objects.get(slug="default")
     user = User.objects.order_by("pk").first()
     snapshot, _ = submit_folder(workspace, Path(folder), user)
-    target = ComputeTarget.objects.get(workspace=workspace, name="local")
+    place = ComputeTarget.objects.get(workspace=workspace, name=target)
     version = Environment.objects.get(name=environment).versions.first()
     return [
         submit(
-            workspace=workspace, user=user, experiment="faults", target=target, environment=version, snapshot=snapshot,
+            workspace=workspace, user=user, experiment="faults", target=place, environment=version, snapshot=snapshot,
             config=ScriptRunConfig(script=script, arguments=tuple(arguments), **config).validated(),
         ).pk
         for _ in range(count)
@@ -109,6 +109,12 @@ def op_uid(id):
 
 def op_attended():
     return Lease.live(timezone.now()).exists()
+
+
+def op_target(root, slots=1):
+    """Another local target, whose runs lie below ``root``."""
+    workspace = Workspace.objects.get(slug="default")
+    return ComputeTarget.objects.create(workspace=workspace, name=Path(root).name, slots=slots, options={"root": root}).name
 
 
 def op_slots(count):

@@ -17,6 +17,14 @@ def studio(tmp_path_factory):
     assert survivors(live.data_dir) == [], "processes of this studio outlived it"
 
 
+@pytest.fixture(scope="module")
+def capped(tmp_path_factory):
+    """A studio that keeps at most 64 MB of a log."""
+    live = Studio(tmp_path_factory.mktemp("capped") / "data", RUNSTEAD_LOG_MAX_BYTES="64000000").start()
+    yield live
+    assert live.stop() == 0, live.output.read_text()[-3000:]
+
+
 @pytest.fixture
 def oracle(tmp_path):
     return Oracle(tmp_path)
