@@ -148,9 +148,7 @@ class Host:
         return self.result(self.submit(op, body, **fields), timeout, op)
 
     @staticmethod
-    def result(
-        future: Future[tuple[Reply, bytes]], timeout: float | None, op: str = "request"
-    ) -> tuple[Reply, bytes]:
+    def result(future: Future[tuple[Reply, bytes]], timeout: float | None, op: str = "request") -> tuple[Reply, bytes]:
         """Wait for a submitted request as `call` does."""
         try:
             reply, body = future.result(timeout)
@@ -269,8 +267,9 @@ class Host:
     ) -> tuple[list[Reply], bool]:
         """Wait until anything differs from the cursors in `runs`: (changed runs, whether poked).
 
-        Each changed run has attempt, evidence, rev and parts: a list of (name, offset, bytes). `woken` is asked once the
-        request is on its way: who sets it before that need not know whether a poke would have met a waiting watch.
+        Each changed run has attempt, evidence, rev and parts: a list of (name, offset, bytes). `woken` is asked
+        once the request is on its way: who sets it before that need not know whether a poke would have met a
+        waiting watch.
         """
         fields: dict[str, Any] = {"runs": [dict(run) for run in runs], "timeout": timeout, "limit": limit}
         future = self.submit("watch", **fields)
@@ -292,7 +291,8 @@ class Host:
         return int(self.call("kill", dir=kind, attempt=attempt)[0]["killed"])
 
     def void(self, kind: str, attempt: str) -> bool:
-        """Take the claim of an attempt that nobody has started, so that nobody can; False when somebody was first."""
+        """Take the claim of an attempt that nobody has started, so that nobody can; False when somebody was
+        first."""
         return bool(self.call("void", dir=kind, attempt=attempt)[0]["voided"])
 
     def outputs(self, attempt: str, known: Mapping[str, tuple[int, float, str]] | None = None) -> Reply:

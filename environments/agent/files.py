@@ -78,9 +78,9 @@ def read_small(path: str, limit: int = 4 << 20) -> "Optional[bytes]":
     return data if len(data) <= limit else None
 
 
-def read_json(path: str) -> "Optional[Dict[str, Any]]":
-    """The JSON object in a small regular file; None where there is none."""
-    data = read_small(path)
+def read_json(path: str, limit: int = 1 << 20) -> "Optional[Dict[str, Any]]":
+    """The JSON object in a regular file of at most `limit` bytes; None where there is none."""
+    data = read_small(path, limit)
     if data is None:
         return None
     try:

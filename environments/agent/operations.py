@@ -11,6 +11,7 @@ import time
 from . import evidence, files, outputs, probe, processes, publishing
 from .blobs import Blobs
 from .layout import KINDS, Layout, Refused, digest_of
+from .protocol import MAX_HEADER
 from .watching import Watcher
 
 TYPE_CHECKING = False
@@ -164,7 +165,7 @@ class Operations(object):
         folder = self._existing(header)
         if evidence.locks(folder)[0] == "held":
             raise Refused("supervised", "the run's supervisor lives; cancel it instead", permanent=False)
-        token = (files.read_json(os.path.join(folder, "spec.json")) or {}).get("token")
+        token = (files.read_json(os.path.join(folder, "spec.json"), MAX_HEADER) or {}).get("token")
         killed = set()
         end = time.monotonic() + 5
         while isinstance(token, str) and token and time.monotonic() < end:

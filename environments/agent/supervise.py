@@ -18,6 +18,7 @@ from . import ending, files, isolation, processes, publishing, starting
 from .layout import Layout
 from .logfile import Log
 from .notify import MOVED_TO, Inotify
+from .protocol import MAX_HEADER
 from .sampling import Sampler
 from .stopping import Stopper
 
@@ -105,7 +106,7 @@ class Supervisor(object):
         self.folder = folder
         self.kind = kind
         self.umask = umask
-        spec = files.read_json(self.path("spec.json"))
+        spec = files.read_json(self.path("spec.json"), MAX_HEADER)
         if spec is None:
             raise ValueError("spec.json is missing or broken")
         self.spec: "Dict[str, Any]" = spec
@@ -408,10 +409,9 @@ class Supervisor(object):
             pass
 
     def _forget_secrets(self) -> None:
-        if self.secrets and self.spec.get("secrets"):
+        if self.spec.get("secrets"):
             self.spec["secrets"] = {}
-            if self.spec["kind"] == "run":
-                files.replace_json(self.path("spec.json"), self.spec)
+            files.replace_json(self.path("spec.json"), self.spec)
 
     def _reserve(self) -> bool:
         fd = -1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -38,14 +37,14 @@ class LocalStream:
 
     def close(self) -> None:
         """Close the agent's stdin; it leaves at once, or is ended after a second."""
-        with contextlib.suppress(OSError):
+        # Closing waits for a write that is under way, and that for an agent that may be frozen.
+        last_resort = threading.Timer(1, self.process.kill)
+        last_resort.daemon = True
+        last_resort.start()
+        with contextlib.suppress(OSError, ValueError):
             self.writer.close()
-        try:
-            self.process.wait(1)
-        except subprocess.TimeoutExpired:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self.process.pid, signal.SIGKILL)
-            self.process.wait()
+        self.process.wait()
+        last_resort.cancel()
 
     def stderr_tail(self) -> str:
         """What the agent complained about last."""

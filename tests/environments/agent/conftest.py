@@ -1,5 +1,6 @@
 """A real agent over real pipes, and runs that are real processes."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -102,10 +103,8 @@ class Runs:
     def close(self):
         for attempt in self.tokens:
             if (self.folder(attempt) / "claim").exists() and not (self.folder(attempt) / "exit.json").exists():
-                try:
+                with contextlib.suppress(OSError, AssertionError):
                     os.kill(self.owner(attempt), signal.SIGKILL)
-                except (OSError, AssertionError):
-                    pass
             processes.send(self.survivors(attempt), signal.SIGKILL)
         self.host.close()
 

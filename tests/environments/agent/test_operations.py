@@ -5,7 +5,9 @@ import io
 import json
 import os
 import random
-import sys
+import signal
+import threading
+import time
 import zipfile
 from pathlib import Path
 
@@ -54,7 +56,7 @@ def test_a_snapshot_is_laid_out_identically(runs, compress):
         assert (code / path).read_bytes() == data
         assert (code / path).stat().st_mode & 0o777 == mode
         assert (code / path).stat().st_nlink == 1
-    assert os.readlink(code / "d1" / "link") == "../train.py"
+    assert (code / "d1" / "link").readlink() == Path("../train.py")
     assert (code / "hollow" / "inner").is_dir()
     assert (code / "outputs").is_dir()
     (code / "train.py").write_text("changed")
@@ -147,7 +149,7 @@ def test_the_library_is_sent_once(runs):
     data = buffer.getvalue()
     digest = hashlib.sha256(data).hexdigest()
     runs.host.lib(digest, lambda: data)
-    runs.host.lib(digest, lambda: pytest.fail("sent again"))
+    runs.host.lib(digest, lambda: b"never sent again: it would be refused")
     folder = str(runs.root / "lib" / digest)
     _, log = runs.finish(runs.python("import runstead; print(runstead.X)", env={"PYTHONPATH": folder}))
     assert log == b"1\n"
@@ -221,7 +223,7 @@ def test_a_living_run_is_not_removed_and_an_ended_one_is_with_all_its_rights_tak
     until(lambda: runs.host.inspect([attempt])[attempt]["sup"] == "free")
     runs.host.remove("runs", attempt)
     assert runs.host.list()["runs"] == []
-    assert os.listdir(runs.root / "runs") == []
+    assert list((runs.root / "runs").iterdir()) == []
     runs.host.remove("runs", attempt)
 
 
@@ -231,6 +233,34 @@ def test_an_id_that_is_none_is_refused(runs, attempt):
         runs.host.call("inspect", attempts=[attempt])
     assert raised.value.code == "bad_request"
     assert "attempt" in str(raised.value)
+
+
+def test_a_voided_attempt_never_starts_and_a_started_one_is_not_voided(runs, tmp_path):
+    attempt = runs.prepare(["/bin/touch", str(tmp_path / "started")])
+    assert runs.host.void("runs", attempt)
+    assert not runs.host.void("runs", attempt)
+    runs.host.launch([("runs", attempt)])
+    assert runs.exit(attempt)["reason"] == "launch_rejected"
+    running = runs.start(["/bin/sleep", "100"])
+    runs.state(running)
+    assert not runs.host.void("runs", running)
+    assert not (tmp_path / "started").exists()
+
+
+def test_closing_does_not_wait_for_a_frozen_agent(runs):
+    os.kill(runs.host.hello()["pid"], signal.SIGSTOP)
+
+    def write():
+        with pytest.raises(HostLost):
+            runs.host.call("blobs.missing", b"x" * 3_200_000)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    begin = time.monotonic()
+    runs.host.close()
+    writer.join(10)
+    assert not writer.is_alive()
+    assert time.monotonic() - begin < 5
 
 
 def test_unknown_operations_and_broken_fields_answer_clearly(runs):
@@ -279,7 +309,7 @@ def test_a_target_that_cannot_run_the_agent_says_why(tmp_path):
     with pytest.raises(TransportError):
         Host(transport, str(tmp_path))
     (tmp_path / "file").write_text("")
-    with pytest.raises(TransportError, match="NotADirectoryError|Not a directory|File exists|FileExists"):
+    with pytest.raises(TransportError, match=r"NotADirectory|Not a directory|File exists|FileExists"):
         Host(LocalTransport(), str(tmp_path / "file"))
 
 
@@ -292,10 +322,10 @@ def test_calls_after_the_end_raise_host_lost(runs):
 
 def test_neither_agent_nor_supervisor_shows_its_memory_or_environment(runs):
     attempt = runs.python("import time; time.sleep(1000)")
-    until(lambda: (runs.folder(attempt) / "state.json").exists())
+    until((runs.folder(attempt) / "state.json").exists)
     for pid in (runs.host.hello()["pid"], runs.owner(attempt)):
         # A process that is not dumpable has its files owned by root, and its descriptors closed to its own user.
-        assert os.stat(f"/proc/{pid}/environ").st_uid == 0
+        assert Path(f"/proc/{pid}/environ").stat().st_uid == 0
         names = {part.split(b"=")[0] for part in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")}
         assert not any(name.startswith((b"RUNSTEAD", b"DJANGO", b"PYTEST")) for name in names)
 

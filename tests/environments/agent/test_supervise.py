@@ -376,6 +376,20 @@ def test_a_build_runs_its_steps_in_order_and_its_environment_is_listed(runs):
     assert listed["size"] > 0
 
 
+def test_a_frozen_supervisor_loses_nothing(runs):
+    attempt = runs.python("import time\nfor n in range(20): print(n, flush=True); time.sleep(0.02)")
+    runs.wait_for_log(attempt, b"3\n")
+    owner = runs.owner(attempt)
+    os.kill(owner, signal.SIGSTOP)
+    until(lambda: processes.stat_fields(owner)[0] == b"T")
+    assert runs.host.inspect([attempt])[attempt]["sup"] == "held"
+    until(lambda: not processes.descendants(owner))  # the script has ended, unseen
+    os.kill(owner, signal.SIGCONT)
+    record, log = runs.finish(attempt)
+    assert log == b"".join(b"%d\n" % n for n in range(20))
+    assert record["reason"] == "exited"
+
+
 def test_a_build_ends_with_its_first_failing_step(runs):
     steps = [{"title": "No", "argv": ["/bin/sh", "-c", "exit 4"]}, {"title": "Never", "argv": ["/bin/true"]}]
     spec = runs.spec(None, kind="build", steps=steps)

@@ -1,8 +1,6 @@
 """What a watch tells, when it returns, and what it never does."""
 
 import os
-import subprocess
-import sys
 import threading
 import time
 
@@ -11,7 +9,6 @@ import pytest
 from environments.agent.layout import Layout
 from environments.agent.watching import Watcher
 from tests.environments.agent.conftest import Follower
-from tests.waiting import until
 
 
 def test_log_records_samples_and_files_arrive_whole_under_a_small_limit(runs):
