@@ -9,14 +9,21 @@ from django.urls import URLPattern
 from ninja import NinjaAPI
 from ninja.errors import HttpError, ValidationError
 
+from environments.api import environments, targets
 from runs.api import router as runs
 from runs.snapshot_api import router as snapshots
 from studio.rest import Member, Problem, not_found
 
 log = logging.getLogger("runstead.api")
 api = NinjaAPI(title="Runstead", version="1", urls_namespace="api", docs_url=None)
-api.add_router("/{slug}/snapshots", snapshots)
-api.add_router("/{slug}/runs", runs)
+ROUTERS = {
+    "/{slug}/snapshots": snapshots,
+    "/{slug}/runs": runs,
+    "/{slug}/environments": environments,
+    "/{slug}/targets": targets,
+}
+for _prefix, _router in ROUTERS.items():
+    api.add_router(_prefix, _router)
 
 
 @api.exception_handler(Problem)
@@ -61,7 +68,7 @@ def on_failure(request: HttpRequest, error: Exception) -> HttpResponse:
 def policies() -> dict[str, dict[str, str]]:
     """Address pattern → method → the lowest role that may call it. Raises when an operation has no policy."""
     found: dict[str, dict[str, str]] = {}
-    for prefix, router in (("/{slug}/snapshots", snapshots), ("/{slug}/runs", runs)):
+    for prefix, router in ROUTERS.items():
         for path, view in router.path_operations.items():
             for operation in view.operations:
                 roles = [call.role for call in operation.auth_callbacks if isinstance(call, Member)]

@@ -1,0 +1,213 @@
+"""The command `runstead`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+
+from . import __version__, runfile
+from .client import Experiment, RunConfiguration, ScriptRunConfig, Workspace
+from .errors import RunsteadError, UserError
+from .units import seconds, size
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Dict, List, Optional, Sequence, Tuple
+
+    from .submitted import SubmittedRun
+
+EXAMPLE = """example:
+  runstead run ./digits --experiment digits --env scikit-learn --set SEED=7 --time-limit 6h --follow -- train.py --lr 0.1
+"""
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Run the command; returns the exit code: 0, that of a followed run, 1 for refusals, 2 for wrong usage,
+    130 for Ctrl-C.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    # What follows `--` is the script's own and is never looked at here.
+    line: Optional[List[str]] = None
+    if "--" in words:
+        place = words.index("--")
+        words, line = words[:place], words[place + 1 :]
+    options = _parser().parse_args(words)
+    try:
+        return int(options.call(options, line))
+    except RunsteadError as error:
+        print("runstead: %s" % error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # Whoever read our output has left: say nothing more, also not at the interpreter's end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="runstead", description="Submit training runs to a Runstead studio.")
+    parser.add_argument("--version", action="version", version="runstead " + __version__)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    commands.required = True
+    run = commands.add_parser(
+        "run",
+        help="send a folder and run a script in it",
+        usage="runstead run [FOLDER] [options] -- SCRIPT [ARGUMENTS…]",
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    run.add_argument("folder", nargs="?", metavar="FOLDER", help="the project folder (default: the working directory)")
+    run.add_argument("--file", metavar="YAML", help="a run as the New run page shows it; options given here win")
+    run.add_argument("--experiment", help="the group of runs (default: the folder's name)")
+    run.add_argument("--name", help="the run's name")
+    run.add_argument("--target", help="the compute target (default: local)")
+    run.add_argument("--env", dest="environment", metavar="NAME[:VERSION]", help="the environment")
+    run.add_argument("--framework", help="python (default), or command: what follows -- is then the whole command line")
+    run.add_argument(
+        "--set", dest="variables", action="append", default=[], metavar="NAME=VALUE", help="a variable of the script"
+    )
+    run.add_argument(
+        "--secret", dest="secrets", action="append", default=[], metavar="NAME=SECRET", help="a variable from a secret"
+    )
+    run.add_argument("--tag", dest="tags", action="append", default=[], metavar="NAME[=VALUE]", help="a tag of the run")
+    run.add_argument("--time-limit", metavar="6h", help="the run is ended after this long")
+    run.add_argument("--memory", metavar="8GB", help="the run is ended when it uses more")
+    run.add_argument("--notes", help="a text about the run")
+    run.add_argument(
+        "--follow", action="store_true", help="print the log until the run ends, then exit as the script did"
+    )
+    run.set_defaults(call=_run)
+    logs = commands.add_parser("logs", help="print the log of a run")
+    logs.add_argument("run", help="number or id")
+    logs.add_argument("-f", "--follow", action="store_true", help="go on until the run ends")
+    logs.set_defaults(call=_logs)
+    cancel = commands.add_parser("cancel", help="ask for the end of a run")
+    cancel.add_argument("run", help="number or id")
+    cancel.set_defaults(call=_cancel)
+    return parser
+
+
+def _run(options: argparse.Namespace, line: Optional[List[str]]) -> int:
+    asked = _asked(options, line)
+    folder = options.folder or "."
+    config = RunConfiguration(framework=asked.get("framework"))
+    config.target = asked.get("target") or "local"
+    config.environment = asked.get("environment") or None
+    config.environment_variables = asked.get("variables", {})
+    config.secrets = asked.get("secrets", {})
+    config.max_run_duration_seconds = asked.get("time_limit")
+    config.memory_bytes = asked.get("memory")
+    config.grace_seconds = asked.get("grace", config.grace_seconds)
+    config.priority = asked.get("priority", 0)
+    source = ScriptRunConfig(
+        folder, asked.get("script"), asked.get("arguments"), run_config=config, command=asked.get("command") or None
+    )
+    experiment = Experiment(Workspace.from_config(), asked.get("experiment") or _experiment_of(folder))
+    progress = _Progress()
+    run = experiment.submit(
+        source,
+        asked.get("tags"),
+        asked.get("name") or "",
+        asked.get("notes") or "",
+        progress if progress.shown else None,
+    )
+    progress.end()
+    print("Run %s  %s" % (run.number, run.get_portal_url()), flush=True)
+    return _followed(run) if options.follow else 0
+
+
+def _asked(options: argparse.Namespace, line: Optional[List[str]]) -> Dict[str, Any]:
+    """What the file says, with what the command line says over it."""
+    asked: Dict[str, Any] = runfile.read(options.file) if options.file else {}
+    for name in ("experiment", "name", "target", "environment", "framework", "notes"):
+        if getattr(options, name) is not None:
+            asked[name] = getattr(options, name)
+    if options.time_limit is not None:
+        asked["time_limit"] = seconds("--time-limit", options.time_limit)
+    if options.memory is not None:
+        asked["memory"] = size("--memory", options.memory)
+    for name in ("variables", "secrets", "tags"):
+        given = dict(_pair(name, text) for text in getattr(options, name))
+        if given:
+            asked[name] = {**asked.get(name, {}), **given}
+    if line is not None:
+        if not line:
+            raise UserError("--: the script is missing behind it, for example: -- train.py --lr 0.1")
+        for name in ("script", "arguments", "command"):
+            asked.pop(name, None)
+        if str(asked.get("framework", "python")).lower() == "command":
+            asked["command"] = line
+        else:
+            asked["script"], asked["arguments"] = line[0], line[1:]
+    if not asked.get("script") and not asked.get("command"):
+        raise UserError("Name the script to run behind --, for example: runstead run . -- train.py --lr 0.1")
+    return asked
+
+
+def _pair(name: str, text: str) -> Tuple[str, Optional[str]]:
+    key, equals, value = text.partition("=")
+    if not equals and name == "tags":
+        return key, None
+    if not equals or not key:
+        option = {"variables": "--set", "secrets": "--secret", "tags": "--tag"}[name]
+        raise UserError("%s: %r needs the form NAME=VALUE." % (option, text))
+    return key, value
+
+
+def _experiment_of(folder: str) -> str:
+    name = os.path.basename(os.path.realpath(folder))
+    return re.sub(r"[^A-Za-z0-9_\-]+", "-", name).strip("-_")[:255] or "experiment"
+
+
+def _followed(run: SubmittedRun) -> int:
+    run.stream_log()
+    details = run.wait_for_completion(raise_on_error=False)
+    print("%s  %s" % (run.status, run.get_portal_url()), file=sys.stderr)
+    if details["status"] == "Completed":
+        return 0
+    if details["status"] == "Failed":
+        print("runstead: %s" % run.failure(), file=sys.stderr)
+    code = run.exit_code
+    return code if code is not None and 0 < code < 256 else 1
+
+
+def _logs(options: argparse.Namespace, line: Optional[List[str]]) -> int:
+    run = Workspace.from_config().get_run(options.run)
+    if options.follow:
+        run.stream_log()
+        return 0
+    offset = 0
+    while True:
+        data = run.read_log(offset)
+        if not data:
+            return 0
+        offset += len(data)
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+
+
+def _cancel(options: argparse.Namespace, line: Optional[List[str]]) -> int:
+    run = Workspace.from_config().get_run(options.run)
+    run.cancel()
+    print("Run %d: %s" % (run.number, run.status))
+    return 0
+
+
+class _Progress:
+    """How much of the folder has been sent, on a terminal only."""
+
+    def __init__(self) -> None:
+        self.shown = sys.stderr.isatty()
+        self._told = False
+
+    def __call__(self, done: int, total: int) -> None:
+        self._told = True
+        sys.stderr.write("\rSending %.1f of %.1f MB" % (done / 1e6, total / 1e6))
+        sys.stderr.flush()
+
+    def end(self) -> None:
+        if self._told:
+            sys.stderr.write("\r\x1b[K")
