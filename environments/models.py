@@ -86,7 +86,7 @@ class Lease(models.Model):
 
     @classmethod
     def live(cls, now: datetime) -> "models.QuerySet[Lease]":
-        return cls.objects.filter(expires_at__gt=now).exclude(owner="")
+        return cls.objects.filter(expires_at__gt=now, expires_at__lte=now + 2 * cls.TTL).exclude(owner="")
 
 
 class Environment(models.Model):
