@@ -61,8 +61,12 @@ class EnvironmentForm(forms.Form):
         data = super().clean() or {}
         # What belongs to the other kind may be left typed in; it is hidden, and not part of this definition.
         interpreter = data.get("kind") == "interpreter"
+        variables: dict[str, str] = {}
         try:
             variables = parse_variables(str(data.get("variables", "")))
+        except DefinitionError as error:
+            self.add_error("variables", error.errors["variables"])
+        try:
             self.definition = Definition(
                 user_managed=interpreter,
                 interpreter_path=str(data.get("interpreter_path", "")).strip() if interpreter else "",

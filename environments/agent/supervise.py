@@ -7,6 +7,7 @@ afterwards.
 import errno
 import fcntl
 import json
+import mmap
 import os
 import select
 import signal
@@ -124,7 +125,8 @@ class Supervisor(object):
         self.oom_before = 0
         self.poller = select.poll()
         self.pipe = -1
-        self.buffer = bytearray(_READ)  # one for all reads: a fresh megabyte each time costs more than its bytes
+        # One for all reads, since a fresh megabyte each time costs more than its bytes; and of pages that come when touched.
+        self.buffer = memoryview(mmap.mmap(-1, _READ))
         self.status: "Optional[int]" = None
         self.pid = 0
         self.listener: "Optional[socket.socket]" = None
@@ -260,7 +262,7 @@ class Supervisor(object):
         if not size:
             self._close_pipe()
             return False
-        self.log.add(memoryview(self.buffer)[:size])
+        self.log.add(self.buffer[:size])
         if wait:
             # A stream of small writes: let some gather, or we would wake for each and take the script's
             # processor.

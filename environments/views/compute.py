@@ -144,7 +144,7 @@ def detail(request: MemberRequest, name: str) -> HttpResponseBase:
 @member(Role.READER)
 def live(request: MemberRequest, name: str) -> HttpResponseBase:
     """What changes on a target's page, polled."""
-    return render(request, "environments/_compute_live.html", live_page(request, name))
+    return render(request, "environments/_compute_live.html", {**live_page(request, name), "swap": True})
 
 
 @require_POST

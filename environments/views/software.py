@@ -39,12 +39,13 @@ class Place:
 
     target: ComputeTarget
     build: Build | None
+    user_managed: bool = False
 
     @property
     def state(self) -> tuple[str, str, str]:
         if self.gone:
             return ("slash", "idle", "No longer there")
-        return STATES[BuildStatus(self.build.status)] if self.build else ("slash", "idle", "Not built yet")
+        return STATES[BuildStatus(self.build.status)] if self.build else ("slash", "idle", "Not checked yet" if self.user_managed else "Not built yet")
 
     @property
     def gone(self) -> bool:
@@ -68,10 +69,13 @@ class Row:
     used: int
 
 
-def places_of(keys: set[str], targets: list[ComputeTarget]) -> dict[str, list[Place]]:
-    """For each key its state on every target, in one query."""
-    found = {(b.key, b.target_id): b for b in Build.objects.filter(key__in=keys, target__in=targets)}
-    return {key: [Place(target, found.get((key, target.pk))) for target in targets] for key in keys}
+def places_of(versions: list[EnvironmentVersion], targets: list[ComputeTarget]) -> dict[str, list[Place]]:
+    """For the key of each version its state on every target, in one query."""
+    managed = {v.key: bool(v.definition.get("user_managed")) for v in versions}
+    found = {(b.key, b.target_id): b for b in Build.objects.filter(key__in=managed, target__in=targets)}
+    return {
+        key: [Place(target, found.get((key, target.pk)), managed[key]) for target in targets] for key in managed
+    }
 
 
 def used_by(workspace: Workspace, environment: Environment) -> int:
@@ -89,7 +93,7 @@ def listing(request: MemberRequest) -> HttpResponseBase:
     for version in EnvironmentVersion.objects.filter(environment__in=rows).order_by("number"):
         newest[version.environment_id] = version
     targets = list(ComputeTarget.objects.filter(workspace=request.workspace))
-    places = places_of({v.key for v in newest.values()}, targets)
+    places = places_of(list(newest.values()), targets)
     shown = [
         Row(
             environment=row,
@@ -140,7 +144,7 @@ def version_page(request: MemberRequest, name: str, number: int) -> dict[str, An
     version = fetch(row.versions.select_related("environment"), number=number)
     definition = Definition.from_json(version.definition)
     targets = list(ComputeTarget.objects.filter(workspace=request.workspace))
-    places = places_of({version.key}, targets)[version.key]
+    places = places_of([version], targets)[version.key]
     locked = next((p.build for p in places if p.build and p.build.status == BuildStatus.READY and p.build.lock), None)
     return {
         "section": "environments",

@@ -20,6 +20,7 @@ from sklearn.metrics import accuracy_score, confusion_matrix, log_loss
 from sklearn.model_selection import train_test_split
 from sklearn.neural_network import MLPClassifier
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 
 try:
     from runstead import Run
@@ -118,4 +119,6 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    # Matrices this small are slower on several cores than on one, and far slower where other work wants the cores too.
+    with threadpool_limits(1):
+        main()
