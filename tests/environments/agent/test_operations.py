@@ -396,15 +396,21 @@ def test_the_self_test_holds_here(tmp_path):
 
 
 def test_resource_samples_count_the_whole_tree(runs):
-    code = (
-        "import subprocess, sys, time\n"
-        "c = subprocess.Popen([sys.executable, '-c', 'x = bytearray(80 << 20)\\nwhile True: pass'])\ntime.sleep(2)\nc.kill()"
+    burn = "import time\nx = bytearray(80 << 20)\nwhile time.process_time() < 1: pass\nprint('burnt', flush=True)\ntime.sleep(99)"
+    attempt = runs.python(
+        "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv[1]])", burn, sample_seconds=0.2
     )
-    attempt = runs.python(code, sample_seconds=0.3)
+    runs.wait_for_log(attempt, b"burnt")
     follower = Follower(runs.host, attempt)
+    lines = runs.folder(attempt) / "samples.jsonl"
+    seen = len(lines.read_bytes())
+    until(lambda: len(lines.read_bytes()) > seen + 200)
+    runs.host.cancel("runs", attempt, 0)
     follower.to_the_end()
     samples = [json.loads(line) for line in follower.data["samples"].splitlines()]
     assert max(sample["procs"] for sample in samples) == 2
     assert max(sample["rss"] for sample in samples) > 80 << 20
-    assert max(sample["cpu"] for sample in samples) > 30
+    times = [runs.exit(attempt)["started_at"]] + [sample["t"] for sample in samples]
+    used = sum(sample["cpu"] / 100 * (sample["t"] - before) for before, sample in zip(times, samples, strict=False))
+    assert 0.8 < used < 2  # the second that was burnt, and two interpreters' starts
     assert all(set(sample) >= {"t", "cpu", "rss", "procs", "read", "write"} for sample in samples)
