@@ -1,4 +1,5 @@
-"""A run whose script has ended comes home: outputs collected, log compared, final status, directory removed."""
+"""A run whose script has ended comes home: outputs collected, log compared, final status, directory
+removed."""
 
 import hashlib
 import logging
@@ -16,18 +17,17 @@ from runs.applying import guard
 from runs.models import Artifact, LogStream, Run, RunEvent
 from runs.status import EndReason
 from studio.blobs import BlobStore
-from studio.queues import later
 
 log = logging.getLogger("runstead.finishing")
 
 PIECE = 8 * 1024**2
 SMALL = 1024**2
-SEAL = "runs.tasks.seal"
 
 
 def finish(run: Run, host: Host, *, target_id: int, token: int) -> None:
     """Collect, compare, end. May be repeated from the start at any point; the last step is the status."""
-    files, skipped = host.outputs(run.attempt)
+    found = host.outputs(run.attempt)
+    files, skipped = found["files"], found["skipped"]
     artifacts = collect(run, host, files)
     artifacts += [_skipped(run, item["path"], item["why"]) for item in skipped]
     record = run.final or {}
@@ -41,7 +41,6 @@ def finish(run: Run, host: Host, *, target_id: int, token: int) -> None:
             RunEvent.objects.create(run=run, detail=f"{record['killed']} left-over processes of the run were ended.")
         if not run.move_to(EndReason(run.reason).status, log_complete=complete):
             return
-    later(SEAL, run.pk)
     if complete and all(item.digest for item in artifacts):
         clean(run, host)
 
@@ -49,7 +48,7 @@ def finish(run: Run, host: Host, *, target_id: int, token: int) -> None:
 def clean(run: Run, host: Host) -> None:
     """Everything came home: the directory on the target is no longer needed."""
     try:
-        host.remove(run.attempt, dir="runs")
+        host.remove("runs", run.attempt)
     except HostError as error:
         log.warning("run %s: its directory stays on the target: %s", run.pk, error)
     else:

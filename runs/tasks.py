@@ -3,15 +3,21 @@
 from datetime import timedelta
 
 from django.db import connection
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 
+from environments.models import BuildStatus
 from runs import logs
 from runs.house import House, waiting_targets
-from runs.models import LogStream, Run
+from runs.models import LogStream
 from runs.status import FINAL
 from studio.blobs import BlobStore
-from studio.queues import later, ring_now
+from studio.queues import once, ring_now
+
+SEAL_AFTER = timedelta(seconds=30)
+"""Just ended, a log is read most; and a burst of runs has better use for the processors."""
+SEAL_EVERY = 30
+BUILT = (BuildStatus.READY, BuildStatus.FAILED)
 
 
 def attend() -> None:
@@ -20,21 +26,24 @@ def attend() -> None:
     House().run()
 
 
-def seal(run_id: int) -> None:
-    """Turn the log rows of an ended run into one compressed object."""
-    run = Run.objects.filter(pk=run_id, status__in=FINAL).first()
-    if run is None:
-        return
-    store = BlobStore(run.workspace_id)
-    for stream in LogStream.objects.filter(run=run, sealed=""):
-        logs.seal(stream, store)
+def seal() -> None:
+    """Turn the log rows of runs and builds that have ended into compressed objects, until none is left."""
+    for stream in unsealed().select_related("run", "build__target").iterator(chunk_size=100):
+        owner = stream.run or (stream.build.target if stream.build is not None else None)
+        if owner is not None:
+            logs.seal(stream, BlobStore(owner.workspace_id))
+
+
+def unsealed() -> "QuerySet[LogStream]":
+    """Logs that nothing is added to any more and that rows still hold."""
+    old = timezone.now() - SEAL_AFTER
+    ended = Q(run__status__in=FINAL, run__ended_at__lt=old) | Q(build__status__in=BUILT, build__ended_at__lt=old)
+    return LogStream.objects.filter(ended, sealed="", size__gt=0)
 
 
 def sweep() -> None:
-    """One turn of the reconciler: ring for work that nobody attends, and queue again what a lost message asked for."""
+    """One turn of the reconciler: ring for work that nobody attends, and have ended logs sealed."""
     for target_id in waiting_targets():
         ring_now(target_id)
-    old = timezone.now() - timedelta(minutes=1)
-    unsealed = LogStream.objects.filter(sealed="", size__gt=0, run__ended_at__lt=old).filter(Q(run__status__in=FINAL))
-    for run_id in set(unsealed.values_list("run_id", flat=True)[:50]):
-        later("runs.tasks.seal", run_id)
+    if unsealed().exists():
+        once("runs.tasks.seal", SEAL_EVERY)

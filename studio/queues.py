@@ -55,13 +55,10 @@ def ring_now(target_id: int) -> None:
         log.warning("the queue is away (%s); the reconciler will ring for target %s", error, target_id)
 
 
-def later(task: str, *ids: int) -> None:
-    """Queue ``task`` (a dotted path) with row ids, after the current transaction."""
-    transaction.on_commit(lambda: _later(task, ids))
-
-
-def _later(task: str, ids: tuple[int, ...]) -> None:
+def once(task: str, seconds: int) -> None:
+    """Queue ``task`` (a dotted path), unless it was within so many seconds."""
     try:
-        queue().enqueue(task, *ids, result_ttl=0, failure_ttl=3600)
+        if redis().set(f"runstead:once:{task}", "1", nx=True, ex=seconds):
+            queue().enqueue(task, result_ttl=0, failure_ttl=3600)
     except RedisError as error:
-        log.warning("the queue is away (%s); the reconciler will do %s%s", error, task, ids)
+        log.warning("the queue is away (%s); %s waits for the next turn of the reconciler", error, task)

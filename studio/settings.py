@@ -238,6 +238,10 @@ UNFOLD = {
     "SITE_URL": "/",
     "BORDER_RADIUS": "6px",
     "COLORS": {
+        "base": {
+            "50": "#F6F7F9", "100": "#F0F2F5", "200": "#E3E6EB", "300": "#CFD4DC", "400": "#8C94A1", "500": "#626A77",
+            "600": "#474E5A", "700": "#363D47", "800": "#242931", "900": "#13161A", "950": "#0C0E11",
+        },
         "primary": {
             "50": "#EDF3FE", "100": "#E7EFFD", "200": "#C9DBFB", "300": "#9DBEF7", "400": "#82ABFF", "500": "#2A6BDB",
             "600": "#1C57CC", "700": "#174AB0", "800": "#15213A", "900": "#152440", "950": "#0C1730",
@@ -251,5 +255,5 @@ LOGGING = {
     "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["stderr"], "level": setting("LOG_LEVEL", "WARNING").upper()},
-    "loggers": {"runstead": {"level": setting("LOG_LEVEL", "INFO").upper()}, "rq.worker": {"level": "WARNING"}},
+    "loggers": {"runstead": {"level": setting("LOG_LEVEL", "INFO").upper()}, "rq": {"level": "ERROR"}},
 }
