@@ -1,17 +1,7 @@
 """Fixtures of every test: people by their role, a workspace, and another one that none of them belongs to."""
 
-import atexit
-import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-
-# Before any settings are read: tests never touch the data directory of a real studio.
-DATA_DIR = tempfile.mkdtemp(prefix="runstead-test-")
-os.environ["RUNSTEAD_DATA_DIR"] = DATA_DIR
-Path(DATA_DIR, "static").mkdir()
-atexit.register(shutil.rmtree, DATA_DIR, ignore_errors=True)
 
 import pytest
 from django.test import Client

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from runs.logs import append
 from runs.models import Artifact, LogStream, Run, RunTag
 from studio.accounts.models import Token, User
 from studio.workspaces.models import Membership, Secret, Workspace
@@ -43,8 +44,9 @@ def fill(workspace: Workspace, member: User, other: User, *, name: str, number: 
     RunTag.objects.create(run=run, workspace=workspace, name=f"{name}-tag")
     digest = factory.put(workspace, text)
     Artifact.objects.get_or_create(run=run, path=f"{name}.txt", defaults={"size": len(text), "digest": digest})
-    LogStream.objects.get_or_create(run=run, name="log")
-    LogStream.objects.get_or_create(build=build, name="log")
+    for held in ({"run": run}, {"build": build}):
+        stream, _ = LogStream.objects.get_or_create(**held, name="log")
+        append(stream, 0, f"{name}-log-line\n".encode())
     token, _ = Token.issue(user=member, workspace=workspace, name=f"{name}-token")
     secret = Secret(workspace=workspace, name=f"{name}_SECRET", created_by=member)
     secret.seal(f"{name}-hidden-value")
@@ -62,4 +64,4 @@ def fill(workspace: Workspace, member: User, other: User, *, name: str, number: 
         "member": Membership.objects.get(workspace=workspace, user=other).pk,
         "output": f"{name}.txt",
     }
-    return World(workspace, run, values, marks=[f"{name}-run", f"{name}-tag", f"{name}-env", f"print('{name}')"])
+    return World(workspace, run, values, marks=[f"{name}-run", f"{name}-log-line", f"{name}-tag", f"{name}-env", f"print('{name}')"])

@@ -73,6 +73,10 @@ if (box) {
     } else if (event.key === "Enter" && options()[chosen]) {
       event.preventDefault();
       options()[chosen].click();
+    } else if (event.key === "Escape") {
+      // A search field would only clear itself first.
+      event.preventDefault();
+      box.close();
     }
   });
 }

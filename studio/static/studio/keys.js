@@ -35,7 +35,6 @@ document.addEventListener("keydown", (event) => {
   }
   if (document.querySelector("dialog[open]")) return;
   if (event.key === "Escape") {
-    document.documentElement.classList.remove("drawer");
     for (const open of document.querySelectorAll("details.dd[open]")) open.open = false;
     actions.get("Escape")?.(event);
     return;

@@ -36,6 +36,9 @@ function drawer(open) {
   if (open) document.querySelector("#side a, #side button")?.focus();
   else button?.focus();
 }
+document.addEventListener("keydown", (event) => {
+  if (event.key === "Escape" && document.documentElement.classList.contains("drawer")) drawer(false);
+});
 
 // ---- copy --------------------------------------------------------------------------------------------------------
 async function copy(button) {
