@@ -9,7 +9,8 @@ from urllib.parse import quote
 
 from django.http import FileResponse, Http404, HttpResponseBase, StreamingHttpResponse
 from django.shortcuts import render
-from django.urls import path
+from django.urls import path, register_converter
+from django.urls.converters import PathConverter
 from django.views.decorators.http import require_safe
 
 from runs import snapshots
@@ -21,6 +22,14 @@ from studio.blobs import BlobMissing, BlobStore
 from studio.workspaces.access import MemberRequest, member
 from studio.workspaces.models import Role
 
+
+class FilePath(PathConverter):
+    """A path as it is, also with a line break in a name: what a script wrote can be fetched."""
+
+    regex = "(?s:.+)"
+
+
+register_converter(FilePath, "file")
 SANDBOX = "default-src 'none'; sandbox"
 Reader = Callable[[Run], list[Leaf]]
 
@@ -154,10 +163,10 @@ def archive(request: MemberRequest, number: int, kind: str) -> HttpResponseBase:
 urlpatterns = [
     path("runs/<int:number>/outputs", outputs, name="run-outputs"),
     path("runs/<int:number>/outputs.zip", archive, {"kind": "outputs"}, name="run-outputs-zip"),
-    path("runs/<int:number>/outputs/<path:file>", outputs, name="run-output"),
+    path("runs/<int:number>/outputs/<file:file>", outputs, name="run-output"),
     path("runs/<int:number>/snapshot", snapshot, name="run-snapshot"),
     path("runs/<int:number>/snapshot.zip", archive, {"kind": "snapshot"}, name="run-snapshot-zip"),
-    path("runs/<int:number>/snapshot/<path:file>", snapshot, name="run-snapshot-file"),
-    path("runs/<int:number>/raw/outputs/<path:file>", raw, {"kind": "outputs"}, name="run-output-raw"),
-    path("runs/<int:number>/raw/snapshot/<path:file>", raw, {"kind": "snapshot"}, name="run-snapshot-raw"),
+    path("runs/<int:number>/snapshot/<file:file>", snapshot, name="run-snapshot-file"),
+    path("runs/<int:number>/raw/outputs/<file:file>", raw, {"kind": "outputs"}, name="run-output-raw"),
+    path("runs/<int:number>/raw/snapshot/<file:file>", raw, {"kind": "snapshot"}, name="run-snapshot-raw"),
 ]
