@@ -17,7 +17,7 @@ from itertools import chain
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from runs.ignore import VENV_MARK, IgnoreRules
+from runs.ignore import NAMES, VENV_MARK, IgnoreRules
 from runs.manifest import MAX_DEPTH, FileEntry, Manifest, SnapshotError, check_target
 
 THREADS = 2
@@ -137,7 +137,7 @@ def scan(folder: str | os.PathLike[str], cache: HashCache | None = None) -> Scan
 
 
 def _walk(root: Path) -> _Walk:
-    names = {entry.name for entry in os.scandir(root) if entry.is_file()}
+    names = {name for name in NAMES if (root / name).is_file()}
     walk = _Walk(IgnoreRules.of(names, lambda name: (root / name).read_bytes()))
     stack = [("", 0)]
     while stack:
