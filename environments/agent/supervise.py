@@ -377,6 +377,8 @@ class Supervisor(object):
             "MLFLOW_RUN_ID": str(tracking["run_id"]),
             "MLFLOW_EXPERIMENT_ID": str(tracking["experiment_id"]),
             "MLFLOW_EXPERIMENT_NAME": str(tracking["experiment"]),
+            # Its links lead to pages that this server does not have.
+            "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
         }
 
     def _serve_tracking(self) -> None:
