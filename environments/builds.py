@@ -33,7 +33,7 @@ GONE = "It is no longer on the target. The next run that needs it has it built a
 BUILD_LOG_BYTES = 64 * 1024**2
 # Of the studio's own variables, those that say how packages are fetched. They go to the local target only: another machine
 # has its own network and its own settings.
-PASSED = re.compile(r"(UV|PIP)_|(?i:https?|no|all)_proxy$|SSL_CERT_(FILE|DIR)$|REQUESTS_CA_BUNDLE$|CURL_CA_BUNDLE$")
+PASSED = re.compile(r"(UV|PIP)_|(?i:(https?|no|all)_proxy)$|SSL_CERT_(FILE|DIR)$|REQUESTS_CA_BUNDLE$|CURL_CA_BUNDLE$")
 NOT_PASSED = re.compile(
     r"UV_(CACHE_DIR|PROJECT|PYTHON|SYSTEM|BREAK|RUN_|TOOL_)|PIP_(TARGET|PREFIX|USER|ROOT|REQUIRE_VIRTUALENV|CACHE_DIR)"
 )

@@ -18,6 +18,12 @@ if TYPE_CHECKING:
     from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 MARKER = ".runstead.json"
+_AUTHORITIES = (
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+)
 _WHO = (
     "import sys; print('%d.%d.%d' % sys.version_info[:3]); print(sys.executable); "
     "print(getattr(sys, '_base_executable', None) or sys.executable)"
@@ -117,7 +123,9 @@ def install(prefix: str, uv: str) -> None:
     python = python_of(prefix)
     listed = os.path.join(prefix, "requirements.txt")
     if uv:
-        run([uv, "pip", "install", "--python", python, "--requirement", listed], uv_settings())
+        offline = pip_settings().get("no-index", "").lower() in ("1", "true", "yes", "on")
+        argv = [uv, "pip", "install", "--python", python, "--requirement", listed]
+        run(argv + (["--no-index"] if offline else []), uv_settings())
     else:
         run(
             [
@@ -262,9 +270,10 @@ def uv_settings() -> "Dict[str, str]":
         ("UV_INDEX", " ".join(pip.get("extra-index-url", "").split())),
         ("UV_FIND_LINKS", ",".join(links)),
         ("UV_INSECURE_HOST", " ".join(pip.get("trusted-host", "").split())),
-        ("UV_NO_INDEX", "1" if pip.get("no-index", "").lower() in ("1", "true", "yes", "on") else ""),
         ("UV_HTTP_TIMEOUT", pip.get("timeout", pip.get("default-timeout", ""))),
         ("SSL_CERT_FILE", pip.get("cert", "")),
+        # The machine's own authorities, as pip does; uv brings others, which a company's mirror is not among.
+        ("UV_SYSTEM_CERTS", "1" if any(os.path.exists(path) for path in _AUTHORITIES) else ""),
         ("SSL_CLIENT_CERT", pip.get("client-cert", "")),
     ):
         if value and name not in os.environ:
