@@ -83,7 +83,8 @@ def best(workspace: Workspace, experiment: Experiment) -> float | None:
     metric = experiment.primary_metric
     if not metric:
         return None
-    key = f"experiment-best-{experiment.pk}-{experiment.last_run_at}-{experiment.maximize}-{hash(metric)}"
+    moment = experiment.last_run_at.timestamp() if experiment.last_run_at else 0
+    key = f"experiment-best-{experiment.pk}-{moment}-{experiment.maximize}-{hash(metric)}"
     found = cache.get(key)
     if found is None:
         scope = Condition("r.experiment_id = %s", params=(experiment.pk,), alone=True)

@@ -113,7 +113,6 @@ def list_context(request: MemberRequest, scope: Experiment | None = None) -> dic
         "none_at_all": not shown.rows and not query.tokens and first_page,
         "drops": drops(request, query, chosen) if not shown.rows and query.tokens else [],
         "selected_columns": [column.key for column in (*shown.metrics, *shown.parameters)],
-        "best": f"Best of the {len(shown.rows)} runs shown",
     }
 
 
