@@ -47,6 +47,7 @@ def append(stream: LogStream, offset: int, data: bytes, times: bytes = b"") -> i
         return size
     if stream.sealed:
         raise LogGap(size, offset)
+    times_given = times
     last = LogChunk.objects.filter(stream=stream).order_by("-offset").first()
     carry = b""
     start, first_line = size, stream.lines
@@ -78,6 +79,9 @@ def append(stream: LogStream, offset: int, data: bytes, times: bytes = b"") -> i
         chunks[0].pk = last.pk
         chunks[0].save(force_update=True)
     LogChunk.objects.bulk_create(chunks[0 if last is None else 1 :])
+    late = times_given[: _entries_below(times_given, start) * 16]
+    if late:
+        _add_late(stream, late, start)
     for name, value in values.items():
         setattr(stream, name, value)
     return stream.size
@@ -99,6 +103,17 @@ def _chunks(stream: LogStream, start: int, first_line: int, data: bytes, times: 
             times=_valid_at(times, offset),
         )
         first_line += lines
+
+
+def _add_late(stream: LogStream, late: bytes, end: int) -> None:
+    """Give times that came after their bytes to the chunks that hold these: the target sends bytes first when it has many."""
+    (first,) = _OFFSET.unpack_from(late)
+    rows = LogChunk.objects.filter(stream=stream, offset__gt=first - CHUNK, offset__lt=end)
+    for pk, offset, length, times in rows.order_by("offset").values_list("pk", "offset", "length", "times"):
+        mine = late[: _entries_below(late, offset + length) * 16]
+        known = bytes(times) + _valid_at(mine, offset)
+        entries = sorted({known[at : at + 16] for at in range(0, len(known), 16)}, key=_OFFSET.unpack_from)
+        LogChunk.objects.filter(pk=pk).update(times=_valid_at(b"".join(entries), offset))
 
 
 def _entries_below(times: bytes, offset: int) -> int:

@@ -183,6 +183,16 @@ def test_entries_of_later_bytes_wait_in_the_last_chunk(stream):
     assert reader.tail(1)[0].time == 3.0
 
 
+def test_times_that_come_after_their_bytes_find_their_lines(stream, store):
+    put(stream, b"a\n" * 1_500_000)
+    put(stream, b"end\n", times=entries((0, 1.0), (1_500_000, 2.0), (2_500_000, 3.0), (3_000_000, 4.0)))
+    for _ in ("live", "sealed"):
+        reader = logs.Reader(LogStream.objects.get(pk=stream.pk))
+        found = [reader.lines(line, 1)[0].time for line in (1, 750_000, 750_001, 1_240_000, 1_250_001, 1_500_001)]
+        assert found == [1.0, 1.0, 2.0, 2.0, 3.0, 4.0]
+        logs.seal(stream, store)
+
+
 @pytest.mark.parametrize(
     ("data", "text", "folded"),
     [

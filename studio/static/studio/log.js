@@ -2,11 +2,12 @@
 // spacer above and below for the rest. What a person reads never moves by itself: every change of heights above it is taken back.
 import { key } from "./keys.js";
 import { announce, typing } from "./common.js";
+import { Finder } from "./log-search.js";
 
 const BLOCK = 1000;
 const KEPT = 3;
-const NEAR = 1200; // pixels from the edge of what is loaded at which the next block is fetched
-const TALLEST = 15e6; // browsers cannot make elements higher than about 33 million pixels
+const NEAR = 6000; // pixels from the edge of what is loaded at which the next block is fetched
+const TALLEST = 28e6; // browsers cannot make elements higher than about 33 million pixels
 const SILENCE = 30e3;
 const STORE = "runstead.log";
 
@@ -37,12 +38,14 @@ class Viewer {
     this.heights = new Map();
     this.rowHeight = 20;
     this.follow = false;
+    this.aimed = null;
     this.seen = this.lines;
     this.marked = null;
     this.cursor = 0; // the line that search and "next error" go on from
-    this.found = null;
+    this.finder = new Finder(this);
     this.failures = 0;
     this.news = Date.now();
+    this.places = Object.fromEntries([...card.querySelectorAll("[data-n]")].map((place) => [place.dataset.n, place]));
     this.adopt(card);
     this.listen();
     this.remembered();
@@ -54,6 +57,7 @@ class Viewer {
   }
 
   adopt(card) {
+    this.gutter();
     const first = this.log.querySelector(".block");
     if (first.children.length) {
       this.blocks.set(Number(card.dataset.block), first);
@@ -143,6 +147,11 @@ class Viewer {
     return null;
   }
 
+  topLine() {
+    const row = this.topRow();
+    return row ? rowNumber(row) : 1;
+  }
+
   row(number) {
     return this.blocks.get(Math.floor((number - 1) / BLOCK))?.children[(number - 1) % BLOCK] ?? null;
   }
@@ -176,51 +185,71 @@ class Viewer {
   totals(found) {
     this.lines = Math.max(this.lines, found.lines);
     this.size = Math.max(this.size, found.size);
-    for (const [name, one] of [["lines", "line"], ["errors", "error"], ["warnings", "warning"]]) {
-      const place = this.card.querySelector(`[data-n="${name}"]`);
-      place.parentElement.classList.toggle("some", name !== "lines" && found[name] > 0);
-      place.parentElement.textContent = "";
-      const count = document.createElement("span");
-      count.dataset.n = name;
-      count.textContent = found[name].toLocaleString("en");
-      this.places[name].replaceChildren(count, ` ${one}${found[name] === 1 ? "" : "s"}`);
+    for (const name of ["lines", "errors", "warnings"]) {
+      const place = this.places[name];
+      place.textContent = words(found[name], name.slice(0, -1));
+      place.classList.toggle("some", name !== "lines" && found[name] > 0);
     }
+    this.gutter();
     if (this.lines) this.log.querySelector(".lempty")?.remove();
   }
 
-  // Fetch a block. `alone`: it takes the place of what is loaded, and `then` says where to look.
-  async load(number, { alone = false, then = null } = {}) {
-    if (this.loading && !alone) return;
+  // Room for the largest number.
+  gutter() {
+    this.log.style.setProperty("--num", `${this.lines.toLocaleString("en").length + 3}ch`);
+  }
+
+  // Fetch a block that joins those that are loaded.
+  async load(number) {
+    if (this.loading) return;
+    const block = await this.fetched(number);
+    if (!block) return;
+    this.keep(() => {
+      this.blocks.get(number)?.remove();
+      this.place(number, block);
+      this.trim();
+    });
+    this.fill();
+  }
+
+  // Show a block in place of all that is loaded, and then what `then` says.
+  async show(number, then) {
+    const aim = (this.aimed = { end: then === this.toEnd });
+    clearTimeout(this.jumping);
+    const block = await this.fetched(number);
+    if (this.aimed !== aim) return;
+    this.aimed = null;
+    if (!block) return;
+    this.replace(number, block);
+    then();
+    this.fill();
+  }
+
+  async fetched(number) {
     this.abort?.abort();
     const abort = (this.abort = new AbortController());
     this.loading = true;
     try {
       const found = await this.ask("lines", { from: number * BLOCK + 1, count: BLOCK }, abort.signal);
-      if (!found?.html && found?.html !== "") return;
+      if (found?.html === undefined) return null;
       this.totals(found);
       const block = document.createElement("div");
       block.className = "block";
       block.append(this.make(found.html));
-      if (alone) {
-        for (const old of this.blocks.values()) old.remove();
-        this.blocks.clear();
-        this.place(number, block);
-        this.layout();
-      } else {
-        this.keep(() => {
-          this.blocks.get(number)?.remove();
-          this.place(number, block);
-          this.trim();
-        });
-      }
-      this.loading = false;
-      then?.(block);
-      this.fill();
+      return block;
     } catch (error) {
       if (error.name !== "AbortError") this.failed(error);
+      return null;
     } finally {
       if (this.abort === abort) this.loading = false;
     }
+  }
+
+  replace(number, block) {
+    for (const old of this.blocks.values()) old.remove();
+    this.blocks.clear();
+    this.place(number, block);
+    this.layout();
   }
 
   place(number, block) {
@@ -242,14 +271,11 @@ class Viewer {
 
   // Have what is in view, and a little more.
   fill() {
-    if (!this.lines || !this.log.clientHeight) return;
-    const top = this.log.scrollTop;
-    const bottom = top + this.log.clientHeight;
-    const start = this.above.offsetHeight + this.above.offsetTop;
-    const end = this.below.offsetTop;
+    clearTimeout(this.jumping);
+    if (!this.lines || !this.log.clientHeight || this.aimed) return;
+    const { start, end, top, bottom } = this.view();
     if (!this.blocks.size || bottom <= start || top >= end) {
-      clearTimeout(this.jumping);
-      this.jumping = setTimeout(() => this.jump(), this.blocks.size ? 60 : 0);
+      this.jumping = setTimeout(() => this.jump(), 60);
     } else if (this.loading) {
       // Asked again when it has come.
     } else if (bottom > end - NEAR && this.high < this.last) {
@@ -261,19 +287,38 @@ class Viewer {
     }
   }
 
-  // The view is in a spacer: somebody pulled the scroll bar.
-  jump() {
+  view() {
     const top = this.log.scrollTop;
-    const start = this.above.offsetTop;
-    const end = this.below.offsetTop;
-    let [number, wanted] = [0, (top - start) / this.scale];
-    if (this.blocks.size && top >= end) [number, wanted] = [this.high + 1, (top - end) / this.scale];
+    const start = this.above.offsetTop + this.above.offsetHeight;
+    return { top, bottom: top + this.log.clientHeight, start, end: this.below.offsetTop };
+  }
+
+  // The block that a place in a spacer stands for, and how far into it.
+  where() {
+    const { top, end } = this.view();
+    const under = this.blocks.size > 0 && top >= end;
+    let number = under ? this.high + 1 : 0;
+    let wanted = (top - (under ? end : this.above.offsetTop)) / this.scale;
     while (number < this.last && wanted > this.height(number)) wanted -= this.height(number++);
-    const part = Math.min(1, Math.max(0, wanted / Math.max(1, this.height(number))));
-    this.load(number, {
-      alone: true,
-      then: (block) => this.scrollTo(block.offsetTop + part * block.offsetHeight),
-    });
+    return { number, part: Math.min(1, Math.max(0, wanted / Math.max(1, this.height(number)))) };
+  }
+
+  // The view is in a spacer: somebody pulled the scroll bar, or was faster than the server.
+  async jump() {
+    const { number } = this.where();
+    const block = await this.fetched(number);
+    if (!block || this.aimed) return;
+    const { start, end, top, bottom } = this.view();
+    const now = this.where();
+    if (bottom > start && top < end && this.blocks.size) {
+      this.fill();
+    } else if (now.number !== number) {
+      this.jump();
+    } else {
+      this.replace(number, block);
+      this.scrollTo(block.offsetTop + now.part * block.offsetHeight);
+      this.fill();
+    }
   }
 
   // Rows as this person wants them: times, marks, hits.
@@ -288,7 +333,7 @@ class Viewer {
       const number = rowNumber(row);
       row.classList.toggle("hit", this.marked !== null && number >= this.marked[0] && number <= this.marked[1]);
     }
-    if (this.found) requestAnimationFrame(() => this.highlight());
+    if (this.finder.found) requestAnimationFrame(() => this.finder.highlight());
   }
 
   redecorate() {
@@ -318,18 +363,21 @@ class Viewer {
     };
     const block = Math.floor((line - 1) / BLOCK);
     if (this.row(line)) show();
-    else this.load(block, { alone: true, then: show });
+    else this.show(block, show);
   }
 
   end() {
     if (!this.lines) return;
     if (this.high === this.last && this.blocks.get(this.high)?.children.length === this.rows(this.last)) {
-      this.scrollTo(this.log.scrollHeight);
+      this.toEnd();
       this.fill();
-    } else {
-      this.load(this.last, { alone: true, then: () => this.scrollTo(this.log.scrollHeight) });
+    } else if (!this.aimed?.end) {
+      // A slow server is not asked again while its answer is under way.
+      this.show(this.last, this.toEnd);
     }
   }
+
+  toEnd = () => this.scrollTo(this.log.scrollHeight);
 
   get atEnd() {
     const { scrollTop, clientHeight, scrollHeight } = this.log;
@@ -344,6 +392,7 @@ class Viewer {
       this.part("follow").setAttribute("aria-pressed", String(now));
     }
     if (now) this.end();
+    else if (this.aimed?.end) this.aimed = null;
     this.offer();
   }
 
@@ -392,7 +441,7 @@ class Viewer {
     const before = this.lines;
     this.totals(found);
     this.live = found.live;
-    if (!this.blocks.size && this.lines) this.load(this.follow ? this.last : 0, { alone: true, then: () => this.follow && this.end() });
+    if (!this.blocks.size && this.lines) this.show(this.follow ? this.last : 0, () => this.follow && this.end());
     else if (found.html && this.complete(before)) this.append(found);
     else this.keep(() => {});
     if (this.follow) this.end();
@@ -438,89 +487,8 @@ class Viewer {
     announce("The log has ended.");
   }
 
-  // Search.
-
-  async search(direction) {
-    const query = this.part("search").value;
-    const output = this.card.querySelector(".found");
-    if (!query) {
-      this.found = null;
-      output.textContent = "";
-      this.highlight();
-      return;
-    }
-    if (this.found?.query !== query || this.found.size !== this.size) {
-      output.textContent = "…";
-      const asked = (this.asked = Symbol("search"));
-      const found = await this.ask("search", { q: query }).catch((error) => this.failed(error));
-      if (this.asked !== asked || !found) return;
-      this.found = { query, size: this.size, lines: found.lines ?? [], more: found.more };
-    }
-    const { lines, more } = this.found;
-    let at = -1;
-    if (direction && lines.length) {
-      const from = this.cursor || (this.topRow() ? rowNumber(this.topRow()) - 1 : 0);
-      at = direction > 0 ? lines.findIndex((line) => line > from) : lines.findLastIndex((line) => line < from);
-      if (at < 0 && direction > 0 && more) {
-        const next = await this.ask("search", { q: query, after: from, limit: 1 }).catch(() => null);
-        if (next?.lines?.length) {
-          this.go(next.lines[0]);
-          output.textContent = `${lines.length.toLocaleString("en")}+`;
-          this.highlight();
-          return;
-        }
-      }
-      if (at < 0) at = direction > 0 ? 0 : lines.length - 1;
-      this.marked = null;
-      this.go(lines[at]);
-    }
-    const total = lines.length.toLocaleString("en") + (more ? "+" : "");
-    output.textContent = !lines.length ? "None" : at < 0 ? total : `${(at + 1).toLocaleString("en")} of ${total}`;
-    this.highlight();
-  }
-
-  highlight() {
-    if (!globalThis.Highlight) return;
-    CSS.highlights.delete("log-search");
-    const query = this.found?.query.toLowerCase();
-    if (!query) return;
-    const ranges = [];
-    const hits = new Set(this.found.lines);
-    for (const block of this.blocks.values()) {
-      for (const row of block.children) {
-        if (hits.has(rowNumber(row)) || this.found.more) ranges.push(...this.matches(row.lastElementChild, query));
-      }
-    }
-    CSS.highlights.set("log-search", new Highlight(...ranges));
-  }
-
-  // Ranges of a text over the nodes it may be split into.
-  *matches(element, query) {
-    const nodes = [];
-    let text = "";
-    const walker = document.createTreeWalker(element, NodeFilter.SHOW_TEXT);
-    while (walker.nextNode()) {
-      nodes.push([text.length, walker.currentNode]);
-      text += walker.currentNode.data;
-    }
-    const lower = text.toLowerCase();
-    if (lower.length !== text.length) return;
-    const place = (offset) => {
-      const [start, node] = nodes.findLast(([begin]) => begin <= offset);
-      return [node, offset - start];
-    };
-    for (let at = lower.indexOf(query); at >= 0; at = lower.indexOf(query, at + query.length)) {
-      const range = document.createRange();
-      range.setStart(...place(at));
-      const [node, offset] = place(at + query.length - 1);
-      range.setEnd(node, offset + 1);
-      yield range;
-    }
-  }
-
   async problem(backwards = false) {
-    const top = this.topRow();
-    const from = this.cursor || (top ? rowNumber(top) - 1 : 0);
+    const from = this.cursor || this.topLine() - 1;
     const direction = backwards ? { direction: "back" } : {};
     const ask = (after) => this.ask("problem", { after, ...direction }).catch((error) => this.failed(error));
     const found = (await ask(from))?.line ?? (from ? (await ask(0))?.line : null);
@@ -653,7 +621,6 @@ class Viewer {
 
   listen() {
     const { log, card } = this;
-    this.places = Object.fromEntries(["lines", "errors", "warnings"].map((n) => [n, card.querySelector(`[data-n="${n}"]`).parentElement]));
     let framed = false;
     let before = 0;
     const scrolled = () => {
@@ -711,17 +678,17 @@ class Viewer {
     const field = this.part("search");
     field.addEventListener("input", () => {
       clearTimeout(this.typing);
-      this.typing = setTimeout(() => this.search(0), 250);
+      this.typing = setTimeout(() => this.finder.search(0), 250);
     });
     field.addEventListener("keydown", (event) => {
       if (event.key === "Enter") {
         event.preventDefault();
         clearTimeout(this.typing);
-        this.search(event.shiftKey ? -1 : 1);
+        this.finder.search(event.shiftKey ? -1 : 1);
       } else if (event.key === "Escape") {
         event.preventDefault();
         field.value = "";
-        this.search(0);
+        this.finder.search(0);
         log.focus({ preventScroll: true });
       }
     });
