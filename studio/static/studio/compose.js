@@ -35,7 +35,7 @@ function showErrors() {
 
 function markScript() {
   const script = field("script").value;
-  for (const line of form.querySelectorAll("#snapshot-card [data-path]")) {
+  for (const line of form.querySelectorAll(".tree [data-path]")) {
     const on = line.dataset.path === script;
     line.classList.toggle("on", on);
     line.querySelector(".why").hidden = !on;

@@ -122,7 +122,8 @@ export class Tree {
   }
 
   file({ path, name, size }, depth) {
-    const item = line("file", name, "", filesize(size), depth);
+    const item = line("file", name, "entry script", filesize(size), depth);
+    item.querySelector(".why").hidden = true;
     item.dataset.path = path;
     return item;
   }
@@ -150,10 +151,7 @@ export class Tree {
     for (const item of this.list.querySelectorAll("[data-path]")) {
       const on = item.dataset.path === script;
       item.classList.toggle("on", on);
-      const why = item.querySelector(".why");
-      why.textContent = on ? "entry script" : "";
-      why.hidden = !on;
-      item.querySelector("use").setAttribute("href", item.querySelector("use").getAttribute("href").replace(/#.*/, on ? "#i-term" : "#i-file"));
+      item.querySelector(".why").hidden = !on;
     }
   }
 }
