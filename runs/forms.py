@@ -356,9 +356,9 @@ def offered_versions(workspace: Workspace, chosen: str) -> list[EnvironmentVersi
             latest[row.environment.name] = row
     found = list(latest.values())
     if chosen and all(str(row) != chosen for row in found):
-        row = find_version(workspace, chosen)
-        if row is not None:
-            found.append(row)
+        other = find_version(workspace, chosen)
+        if other is not None:
+            found.append(other)
     return sorted(found, key=lambda row: (row.environment.curated, row.environment.name, row.number))
 
 

@@ -148,7 +148,7 @@ def phases_of(run: Run, now: datetime, progress: Progress | None) -> list[Phase]
         status = S.RUNNING if run.started_at else S.QUEUED if run.prepared_at or not began else S.PREPARING
     # Waiting happens twice: until somebody takes the run, and until a slot is free.
     prepared = run.prepared_at or (ended if began else None)
-    waited = (began or ended) - run.created_at
+    waited = (began or run.prepared_at or run.started_at or ended) - run.created_at
     if run.prepared_at is not None:
         waited += max((run.started_at or ended) - run.prepared_at, timedelta())
     phases = [

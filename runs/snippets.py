@@ -14,7 +14,7 @@ import yaml
 from runs.config import ScriptRunConfig
 from runs.units import duration_text, parse_duration, parse_size, size_text
 
-WIDTH = 62
+WIDTH = 46
 MAX_YAML = 256 * 1024
 MAX_ITEMS = 10_000
 SURROGATE = re.compile("[\ud800-\udfff]")

@@ -43,7 +43,7 @@ def parse_size(text: str) -> int:
         raise ValueError(f"{text.strip()[:40]!r} is not a size. Write a number and a unit: 512 MB or 1.5 GB.")
     if not match[2]:
         raise ValueError(f"{text.strip()[:40]!r} has no unit. Write {match[1]} MB or {match[1]} GB.")
-    return round(Fraction(match[1]) * 1024 ** SIZES[match[2]])
+    return round(Fraction(match[1]) * (1 << (10 * SIZES[match[2]])))
 
 
 def duration_text(seconds: int, space: str = " ") -> str:

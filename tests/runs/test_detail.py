@@ -103,7 +103,9 @@ def test_the_outputs_tab_is_loaded_again_when_the_outputs_are_there(running: Run
     assert contributor_client.get("/vision/runs/1/header?tab=outputs").headers["HX-Refresh"] == "true"
 
 
-def test_a_failed_run_names_cause_exit_code_last_line_and_the_way_there(workspace: Workspace, contributor_client: Client) -> None:
+def test_a_failed_run_names_cause_exit_code_last_line_and_the_way_there(
+    workspace: Workspace, contributor_client: Client
+) -> None:
     error = {"type": "ValueError", "message": "bad <shape>", "line": 5204}
     ended(workspace, EndReason.EXIT_CODE, exit_code=1, error=error)
     text = page(contributor_client.get("/vision/runs/1"))
@@ -150,10 +152,15 @@ def test_a_waiting_run_says_what_for(workspace: Workspace, reader_client: Client
     assert "All 2 slots of local are taken. 3 runs ahead." in page(reader_client.get("/vision/runs/1"))
 
 
-def test_changed_parameters_are_marked_against_the_run_it_was_copied_from(workspace: Workspace, reader_client: Client) -> None:
+def test_changed_parameters_are_marked_against_the_run_it_was_copied_from(
+    workspace: Workspace, reader_client: Client
+) -> None:
     first = make_run(workspace)
     second = make_run(workspace, copied_from=first)
-    for run, values in ((first, {"lr": "0.1", "seed": "1", "old": "x"}), (second, {"lr": "0.4", "seed": "1", "new": "y"})):
+    for run, values in (
+        (first, {"lr": "0.1", "seed": "1", "old": "x"}),
+        (second, {"lr": "0.4", "seed": "1", "new": "y"}),
+    ):
         for name, value in values.items():
             RunParameter.objects.create(run=run, workspace=workspace, name=name, value=value, head=value)
     text = " ".join(page(reader_client.get("/vision/runs/2")).split())
@@ -182,7 +189,9 @@ def test_name_notes_and_tags_are_edited_in_place(running: Run, contributor_clien
         ({"tags": '"open'}, "Tags: A double quote is not closed."),
     ],
 )
-def test_a_refused_edit_changes_nothing_and_says_why(running: Run, contributor_client: Client, sent: dict, says: str) -> None:
+def test_a_refused_edit_changes_nothing_and_says_why(
+    running: Run, contributor_client: Client, sent: dict, says: str
+) -> None:
     RunTag.objects.create(run=running, workspace=running.workspace, name="kept")
     before = (running.name, running.notes)
     assert says in page(contributor_client.post("/vision/runs/1/edit", sent, follow=True))
@@ -196,7 +205,9 @@ def test_going_back_never_leads_to_another_site(running: Run, contributor_client
     assert answer["Location"] == "/vision/runs/1"
 
 
-def test_cancel_is_asked_once_says_the_grace_and_is_a_row(running: Run, contributor_client: Client, contributor: Any, monkeypatch: Any) -> None:
+def test_cancel_is_asked_once_says_the_grace_and_is_a_row(
+    running: Run, contributor_client: Client, contributor: Any, monkeypatch: Any
+) -> None:
     monkeypatch.setattr("runs.submission.ring", lambda pk: None)
     assert "has 10 s to save" in page(contributor_client.get("/vision/runs/1"))
     assert contributor_client.get("/vision/runs/1/cancel").status_code == 405
@@ -227,11 +238,22 @@ def test_a_reader_sees_everything_and_changes_nothing(running: Run, reader_clien
         assert reader_client.post(f"/vision/runs/1/{action}").status_code == 403
 
 
-PAGES = ("", "/header", "/outputs", "/snapshot", "/snapshot/train.py", "/configuration", "/raw/snapshot/train.py", "/snapshot.zip")
+PAGES = (
+    "",
+    "/header",
+    "/outputs",
+    "/snapshot",
+    "/snapshot/train.py",
+    "/configuration",
+    "/raw/snapshot/train.py",
+    "/snapshot.zip",
+)
 
 
 @pytest.mark.parametrize("part", PAGES)
-def test_another_workspaces_run_does_not_exist(part: str, foreign_workspace: Workspace, workspace: Workspace, owner_client: Client) -> None:
+def test_another_workspaces_run_does_not_exist(
+    part: str, foreign_workspace: Workspace, workspace: Workspace, owner_client: Client
+) -> None:
     make_run(foreign_workspace, target=make_target(foreign_workspace))
     assert owner_client.get(f"/foreign/runs/1{part}").status_code == 404
     assert owner_client.get(f"/vision/runs/1{part}").status_code == 404
@@ -249,11 +271,23 @@ def test_every_tab_is_a_page_with_its_head_and_its_counts(workspace: Workspace, 
         assert "<title>Completed · digits-1 · #1</title>" in text
 
 
-def test_configuration_shows_what_was_submitted_and_only_names_of_secrets(workspace: Workspace, reader_client: Client) -> None:
-    config = ScriptRunConfig(script="train.py", arguments=("--name", "a b"), variables={"A": "1"}, secrets={"TOKEN": "hf-read"})
+def test_configuration_shows_what_was_submitted_and_only_names_of_secrets(
+    workspace: Workspace, reader_client: Client
+) -> None:
+    config = ScriptRunConfig(
+        script="train.py", arguments=("--name", "a b"), variables={"A": "1"}, secrets={"TOKEN": "hf-read"}
+    )
     make_run(workspace, config=config, attempt="ab" * 16, properties={"azureml.git.branch": "main"}, log_complete=True)
     text = page(reader_client.get("/vision/runs/1/configuration"))
-    for shown in ("python train.py --name 'a b'", "secret: hf-read", "ab" * 16, "main", "size and SHA-256 equal", "runstead run ./digits", '"arguments": ['):
+    for shown in (
+        "python train.py --name 'a b'",
+        "secret: hf-read",
+        "ab" * 16,
+        "main",
+        "size and SHA-256 equal",
+        "runstead run ./digits",
+        '"arguments": [',
+    ):
         assert shown in text
 
 
@@ -293,7 +327,7 @@ def test_names_tags_parameters_and_errors_are_text(workspace: Workspace, contrib
 )
 def test_notes_in_markdown_carry_no_code_and_load_nothing(text: str) -> None:
     shown = markdown(text)
-    for bad in ("<script", "<img", "<style", "href=\"javascript", "href=\"data", "onclick=alert(1)>x</a>"):
+    for bad in ("<script", "<img", "<style", 'href="javascript', 'href="data', "onclick=alert(1)>x</a>"):
         assert bad not in shown.lower()
 
 
@@ -304,10 +338,11 @@ def test_notes_in_markdown_keep_their_form() -> None:
     )
 
 
-def test_deeply_nested_markdown_ends_quickly() -> None:
+@pytest.mark.parametrize("piece", [">", "[", "![[", "*a ", "- ", "|a", "_a__ ", "[a]("])
+def test_hostile_markdown_ends_quickly(piece: str) -> None:
     import time
 
-    began = time.perf_counter()
-    for text in (">" * 50_000, "[" * 50_000, "*a " * 50_000, "- " * 20_000):
-        markdown(text)
-    assert time.perf_counter() - began < 20
+    began = time.process_time()
+    for length in (20_000, 1_000_000):
+        markdown((piece * length)[:length])
+    assert time.process_time() - began < 5

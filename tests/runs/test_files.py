@@ -27,7 +27,12 @@ def png(width: int, height: int, *, body: bytes = b"") -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
     head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", body or zlib.compress(b"\0" * (width + 1) * min(height, 10))) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + head
+        + chunk(b"IDAT", body or zlib.compress(b"\0" * (width + 1) * min(height, 10)))
+        + chunk(b"IEND", b"")
+    )
 
 
 class Boom:
@@ -95,7 +100,9 @@ def test_every_file_is_shown_inert(run: Run, reader_client: Client, path: str) -
 
 @pytest.mark.parametrize("path", HOSTILE)
 @pytest.mark.parametrize("query", ["", "?show=1"])
-def test_every_file_leaves_as_a_download_or_as_a_picture_in_a_sandbox(run: Run, reader_client: Client, path: str, query: str) -> None:
+def test_every_file_leaves_as_a_download_or_as_a_picture_in_a_sandbox(
+    run: Run, reader_client: Client, path: str, query: str
+) -> None:
     response = reader_client.get(address(path, "raw/outputs") + query)
     assert body(response) == HOSTILE[path]
     assert response.headers["X-Content-Type-Options"] == "nosniff"
@@ -188,7 +195,12 @@ def test_the_snapshot_opens_with_its_script_in_colours(workspace: Workspace, rea
 def test_a_csv_shows_its_first_200_rows(workspace: Workspace) -> None:
     data = b"a,b\n" + b"".join(b"%d,x\n" % n for n in range(500))
     found = preview(BlobStore(workspace.pk), Leaf("t.csv", len(data), put(workspace, data)))
-    assert (found.kind, len(found.rows), found.rows[200], found.note) == ("table", 201, ["199", "x"], "The first 200 rows are shown.")
+    assert (found.kind, len(found.rows), found.rows[200], found.note) == (
+        "table",
+        201,
+        ["199", "x"],
+        "The first 200 rows are shown.",
+    )
 
 
 def test_large_text_is_not_shown_and_long_source_is_cut(workspace: Workspace) -> None:
@@ -205,7 +217,14 @@ def test_large_text_is_not_shown_and_long_source_is_cut(workspace: Workspace) ->
     [
         (png(3, 2), ("png", 3, 2)),
         (b"GIF89a" + struct.pack("<HH", 7, 5) + b"\0" * 10, ("gif", 7, 5)),
-        (b"\xff\xd8\xff\xe0\x00\x10" + b"\0" * 14 + b"\xff\xc2\x00\x11\x08" + struct.pack(">HH", 20, 30) + b"\0" * 20, ("jpeg", 30, 20)),
+        (
+            b"\xff\xd8\xff\xe0\x00\x10"
+            + b"\0" * 14
+            + b"\xff\xc2\x00\x11\x08"
+            + struct.pack(">HH", 20, 30)
+            + b"\0" * 20,
+            ("jpeg", 30, 20),
+        ),
         (b"RIFF\0\0\0\0WEBPVP8X\x0a\0\0\0\0\0\0\0" + b"\x09\0\0\x04\0\0" + b"\0" * 8, ("webp", 10, 5)),
         (b"\xff\xd8\xff", None),
         (b"\x89PNG\r\n\x1a\n", None),

@@ -51,7 +51,7 @@ def test_the_command_line_is_read_back_by_shlex(arguments: tuple[str, ...]) -> N
     asked = request_with(config={"arguments": arguments})
     text = cli(asked)
     head, _, tail = text.partition(" \\\n  -- ")
-    words = shlex.split(head.replace(" \\\n", " ")) + ["--"]
+    words = [*shlex.split(head.replace(" \\\n", " ")), "--"]
     rows = shlex.split(tail.replace(" \\\n     ", " "))
     # An argument may itself hold what a continued line looks like; the shell above is the judge of those.
     if not any(" \\\n     " in word for word in arguments):
