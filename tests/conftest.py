@@ -1,5 +1,6 @@
 """Fixtures of every test: people by their role, a workspace, and another one that none of them belongs to."""
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,6 +11,17 @@ from studio.accounts.models import User
 from studio.workspaces.models import Membership, Role, Workspace
 
 PASSWORD = "correct horse battery staple"
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(django_db_modify_db_settings_parallel_suffix: None) -> None:
+    """SQLite in a file, as in a studio: the database in memory, which Django takes by itself, knows no waiting for a lock."""
+    from django.conf import settings
+
+    for database in settings.DATABASES.values():
+        if database["ENGINE"].endswith("sqlite3"):
+            suffix = os.environ.get("PYTEST_XDIST_WORKER", "main")
+            database.setdefault("TEST", {})["NAME"] = str(settings.DATA_DIR / f"test-{suffix}.sqlite3")
 
 
 @pytest.fixture(autouse=True)
