@@ -45,7 +45,11 @@ class Place:
     def state(self) -> tuple[str, str, str]:
         if self.gone:
             return ("slash", "idle", "No longer there")
-        return STATES[BuildStatus(self.build.status)] if self.build else ("slash", "idle", "Not checked yet" if self.user_managed else "Not built yet")
+        return (
+            STATES[BuildStatus(self.build.status)]
+            if self.build
+            else ("slash", "idle", "Not checked yet" if self.user_managed else "Not built yet")
+        )
 
     @property
     def gone(self) -> bool:
@@ -73,9 +77,7 @@ def places_of(versions: list[EnvironmentVersion], targets: list[ComputeTarget]) 
     """For the key of each version its state on every target, in one query."""
     managed = {v.key: bool(v.definition.get("user_managed")) for v in versions}
     found = {(b.key, b.target_id): b for b in Build.objects.filter(key__in=managed, target__in=targets)}
-    return {
-        key: [Place(target, found.get((key, target.pk)), managed[key]) for target in targets] for key in managed
-    }
+    return {key: [Place(target, found.get((key, target.pk)), managed[key]) for target in targets] for key in managed}
 
 
 def used_by(workspace: Workspace, environment: Environment) -> int:

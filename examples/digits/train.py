@@ -47,7 +47,9 @@ def arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--epochs", type=int, default=40, help="passes over the training images (default: %(default)s)")
     parser.add_argument("--lr", type=float, default=0.002, help="learning rate (default: %(default)s)")
-    parser.add_argument("--hidden", type=int, default=128, help="units in each of two hidden layers (default: %(default)s)")
+    parser.add_argument(
+        "--hidden", type=int, default=128, help="units in each of two hidden layers (default: %(default)s)"
+    )
     parser.add_argument("--batch", type=int, default=32, help="images per step (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=7, help="seed of the split and the weights (default: %(default)s)")
     options = parser.parse_args()
@@ -101,7 +103,9 @@ def main():
         log("val/accuracy", float(accuracy), epoch)
         if accuracy > best["accuracy"]:
             best = {"accuracy": float(accuracy), "epoch": epoch}
-        print(f"epoch {epoch:>3}/{options.epochs}  loss {loss:.4f}  val loss {validation_loss:.4f}  val accuracy {accuracy:.4f}")
+        print(
+            f"epoch {epoch:>3}/{options.epochs}  loss {loss:.4f}  val loss {validation_loss:.4f}  val accuracy {accuracy:.4f}"
+        )
 
     predicted = model.predict(test_x)
     joblib.dump({"scaler": scaler, "model": model}, OUTPUTS / "model.joblib")
@@ -115,7 +119,9 @@ def main():
         "parameters": vars(options),
     }
     (OUTPUTS / "report.json").write_text(json.dumps(report, indent=2) + "\n")
-    print(f"accuracy {report['accuracy']:.4f}, best {best['accuracy']:.4f} at epoch {best['epoch']}, {report['seconds']} s")
+    print(
+        f"accuracy {report['accuracy']:.4f}, best {best['accuracy']:.4f} at epoch {best['epoch']}, {report['seconds']} s"
+    )
 
 
 if __name__ == "__main__":

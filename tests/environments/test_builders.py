@@ -25,8 +25,16 @@ def run_steps(steps, folder: Path, **variables: str):
     (folder / "artifacts").mkdir(parents=True, exist_ok=True)
     output = ""
     for step in steps:
-        env = {"PATH": os.environ["PATH"], "HOME": str(folder), "RUNSTEAD_RUN_DIR": str(folder), **variables, **step["env"]}
-        done = subprocess.run([sys.executable, *step["argv"][1:]], env=env, cwd=folder, text=True, capture_output=True, check=False)
+        env = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(folder),
+            "RUNSTEAD_RUN_DIR": str(folder),
+            **variables,
+            **step["env"],
+        }
+        done = subprocess.run(
+            [sys.executable, *step["argv"][1:]], env=env, cwd=folder, text=True, capture_output=True, check=False
+        )
         output += done.stdout + done.stderr
         if done.returncode:
             return done.returncode, output, None
@@ -116,7 +124,9 @@ def test_a_virtual_environment_is_whole_and_independent_of_how_it_is_made(tmp_pa
     # Nothing was moved: the console script of the package names its interpreter and starts.
     script = Path(result["python"]).parent / "tiny-tool"
     assert subprocess.check_output([script], text=True) == "tiny\n"
-    assert subprocess.check_output([result["python"], "-c", "import tiny_tool; print(tiny_tool.__cached__)"], text=True).strip()
+    assert subprocess.check_output(
+        [result["python"], "-c", "import tiny_tool; print(tiny_tool.__cached__)"], text=True
+    ).strip()
     assert list((Path(where.prefix) / "lib").rglob("tiny_tool/__pycache__/*.pyc"))
     assert json.loads((tmp_path / "envs" / KEY / ".runstead.json").read_text())["python"] == result["python"]
 
@@ -139,7 +149,9 @@ def test_a_whole_environment_is_used_again_and_a_damaged_one_is_not(tmp_path):
     assert (code, second["python"]) == (0, first["python"])
     assert "Already here" in output
     shutil.rmtree(Path(first["python"]).parent.parent / "bin")
-    third = run_steps(BUILDERS["venv"](definition, place(tmp_path, uv=own_uv(), attempt="d" * 32)), tmp_path / "three")[2]
+    third = run_steps(BUILDERS["venv"](definition, place(tmp_path, uv=own_uv(), attempt="d" * 32)), tmp_path / "three")[
+        2
+    ]
     assert third["python"] == f"{tmp_path}/envs/{KEY}/{'d' * 12}/bin/python"
 
 
@@ -176,7 +188,14 @@ def test_only_variables_about_fetching_packages_leave_the_studio():
         "UV_DEFAULT_INDEX": "i", "PIP_INDEX_URL": "i", "HTTPS_PROXY": "p", "https_proxy": "p", "SSL_CERT_FILE": "c", "NO_PROXY": "n",
         "RUNSTEAD_SECRET_KEY": "s", "AWS_SECRET_ACCESS_KEY": "s", "PATH": "p", "UV_CACHE_DIR": "/x", "PIP_TARGET": "/x", "UV_PYTHON": "3.9",
     }  # fmt: skip
-    assert set(passed_variables(given)) == {"UV_DEFAULT_INDEX", "PIP_INDEX_URL", "HTTPS_PROXY", "https_proxy", "SSL_CERT_FILE", "NO_PROXY"}
+    assert set(passed_variables(given)) == {
+        "UV_DEFAULT_INDEX",
+        "PIP_INDEX_URL",
+        "HTTPS_PROXY",
+        "https_proxy",
+        "SSL_CERT_FILE",
+        "NO_PROXY",
+    }
     assert NOT_PASSED.match("UV_PROJECT_ENVIRONMENT")
 
 
@@ -211,5 +230,7 @@ def make_wheel(folder: Path) -> Path:
     with zipfile.ZipFile(path, "w") as archive:
         for name, text in files.items():
             archive.writestr(name, text)
-        archive.writestr("tiny_tool-1.0.dist-info/RECORD", "".join(f"{n},,\n" for n in [*files, "tiny_tool-1.0.dist-info/RECORD"]))
+        archive.writestr(
+            "tiny_tool-1.0.dist-info/RECORD", "".join(f"{n},,\n" for n in [*files, "tiny_tool-1.0.dist-info/RECORD"])
+        )
     return path

@@ -21,7 +21,6 @@ from tests.environments.test_builders import make_wheel
 from tests.waiting import until
 
 
-
 @pytest.fixture
 def target(workspace, tmp_path, monkeypatch) -> ComputeTarget:
     """The local target below a folder of this test; packages come from a folder of wheels alone."""
@@ -171,7 +170,9 @@ def test_a_killed_builder_is_taken_over_and_its_leftovers_are_no_environment(tar
     assert build.status == BuildStatus.READY
     assert build.attempt != first
     assert build.attempts == 2
-    assert [p.name for p in (Path(settings.LOCAL_ROOT) / "envs" / build.key).iterdir() if p.is_dir()] == [build.attempt[:12]]
+    assert [p.name for p in (Path(settings.LOCAL_ROOT) / "envs" / build.key).iterdir() if p.is_dir()] == [
+        build.attempt[:12]
+    ]
 
 
 def test_a_builder_killed_three_times_is_a_failure_that_a_person_can_retry(target, workspace):
@@ -229,7 +230,9 @@ def test_a_build_cannot_read_the_studios_keys_where_the_kernel_keeps_it_away(tar
     assert "Permission denied" in log
 
 
-def test_an_index_with_credentials_is_masked_in_the_log_and_not_kept_in_the_specification(target, workspace, monkeypatch):
+def test_an_index_with_credentials_is_masked_in_the_log_and_not_kept_in_the_specification(
+    target, workspace, monkeypatch
+):
     monkeypatch.setenv("PIP_INDEX_URL", "https://ada:swordfish-1@mirror.example/simple")
     build = builds.ensure(target, version_of(workspace, "tiny-tool"))
     builds.new_attempt(build)

@@ -158,7 +158,10 @@ def test_the_key_does_not_depend_on_order_or_spelling(packages, chance):
     shuffled = list(packages)
     chance.shuffle(shuffled)
     respelled = [spell(line, chance) for line in shuffled]
-    assert Definition(packages=tuple(packages)).validated().key() == Definition(packages=tuple(respelled)).validated().key()
+    assert (
+        Definition(packages=tuple(packages)).validated().key()
+        == Definition(packages=tuple(respelled)).validated().key()
+    )
 
 
 def spell(line: str, chance: random.Random) -> str:
