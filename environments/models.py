@@ -63,7 +63,7 @@ class Lease(models.Model):
             free = cls.objects.filter(over, target_id=target_id)
             if not free.update(owner=owner, token=F("token") + 1, expires_at=now + cls.TTL):
                 return None
-            return cls.objects.values_list("token", flat=True).get(target_id=target_id)
+            return int(cls.objects.values_list("token", flat=True).get(target_id=target_id))
 
     @classmethod
     def renew(cls, owner: str, held: "dict[int, int]") -> set[int]:
