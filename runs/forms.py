@@ -19,7 +19,7 @@ from environments.models import ComputeTarget, EnvironmentVersion
 from runs import gitinfo, shellwords, snapshots
 from runs.config import ConfigError, ScriptRunConfig
 from runs.models import Run, Snapshot
-from runs.snippets import RunRequest
+from runs.snippets import DEFAULT_GRACE, RunRequest
 from runs.tags import format_tags, parse_tags
 from runs.units import duration_text, parse_duration, parse_size, size_text
 from studio.blobs import BlobMissing
@@ -29,7 +29,6 @@ MAX_TEXT = 4_000_000
 MAX_ROWS = 500
 MAX_GIT = 20_000
 MAX_PRIORITY = 1_000_000
-DEFAULT_GRACE = 10
 REQUEST_ID = re.compile(r"[0-9a-f-]{16,64}\Z")
 # Names in ScriptRunConfig and submission → names of the form's fields.
 FIELDS = {

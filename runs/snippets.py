@@ -14,6 +14,7 @@ import yaml
 from runs.config import ScriptRunConfig
 from runs.units import duration_text, parse_duration, parse_size, size_text
 
+DEFAULT_GRACE = ScriptRunConfig.grace_seconds
 WIDTH = 46
 MAX_YAML = 256 * 1024
 MAX_ITEMS = 10_000
@@ -61,6 +62,11 @@ def cli_options(request: RunRequest) -> list[list[str]]:
         options.append(["--time-limit", duration_text(config.max_run_duration_seconds, "")])
     if config.memory_bytes is not None:
         options.append(["--memory", size_text(config.memory_bytes, "")])
+    if config.grace_seconds != DEFAULT_GRACE:
+        options.append(["--grace", duration_text(config.grace_seconds, "")])
+    if request.priority:
+        options.append(["--priority", str(request.priority)])
+    options.append(["--notes", request.notes])
     return [option for option in options if option[1]]
 
 
@@ -127,11 +133,17 @@ def python(request: RunRequest) -> str:
             rows.append(f"config.run_config.{label} = {values!r}")
     if config.memory_bytes is not None:
         rows.append(f"config.run_config.memory_bytes = {config.memory_bytes!r}")
+    if config.grace_seconds != DEFAULT_GRACE:
+        rows.append(f"config.run_config.grace_seconds = {config.grace_seconds!r}")
+    if request.priority:
+        rows.append(f"config.run_config.priority = {request.priority!r}")
     extra = ""
     if request.tags:
         extra += f", tags={dict(request.tags)!r}"
     if request.name:
         extra += f", display_name={request.name!r}"
+    if request.notes:
+        extra += f", notes={request.notes!r}"
     rows.append(f"run = Experiment(ws, {request.experiment!r}).submit(config{extra})")
     rows.append("run.wait_for_completion(show_output=True)")
     return "\n".join(rows)
@@ -162,7 +174,7 @@ def to_mapping(request: RunRequest) -> dict[str, Any]:
         "tags": dict(request.tags),
         "time_limit": None if limit is None else duration_text(limit),
         "memory": None if memory is None else size_text(memory),
-        "grace": duration_text(config.grace_seconds) if config.grace_seconds != 10 else None,
+        "grace": duration_text(config.grace_seconds) if config.grace_seconds != DEFAULT_GRACE else None,
         "priority": request.priority,
         "notes": request.notes,
     }

@@ -3,11 +3,15 @@
 import ast
 import shlex
 import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "sdk" / "src"))
 
 from runs import shellwords
 from runs.config import ScriptRunConfig
@@ -141,6 +145,31 @@ def test_a_snippet_holds_the_name_of_a_secret_and_nothing_else_of_it() -> None:
     assert "--secret HF_TOKEN=hf-read" in cli(asked)
     assert from_yaml(yaml_text(asked))["secrets"] == {"HF_TOKEN": "hf-read"}
     assert "'HF_TOKEN': 'hf-read'" in python(asked)
+
+
+@given(WORDS, WORD, st.integers(-3, 3), st.integers(0, 3600))
+@settings(max_examples=100, deadline=None)
+def test_our_own_command_understands_its_snippet(
+    arguments: tuple[str, ...], text: str, priority: int, grace: int
+) -> None:
+    from runstead.cli import _asked, _parser
+
+    config = {
+        "arguments": arguments,
+        "variables": {"A": text},
+        "secrets": {"T": "hf"},
+        "memory_bytes": 2**29,
+        "grace_seconds": grace,
+    }
+    tags = {"baseline": None, "stage": text}
+    asked = request_with(config=config, name=text, notes=text, tags=tags, priority=priority)
+    line = cli_argv(asked)[1:]
+    end = line.index("--")
+    found = _asked(_parser().parse_args(line[:end]), line[end + 1 :])
+    expected = {**to_mapping(asked), "memory": 2**29, "grace": grace}
+    assert {**found, "framework": "python"} == {
+        name: value for name, value in expected.items() if name not in {"grace"} or grace != 10
+    } | ({} if arguments else {"arguments": []})
 
 
 def test_values_that_look_like_options_are_joined_to_theirs() -> None:

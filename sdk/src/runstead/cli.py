@@ -75,6 +75,8 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--tag", dest="tags", action="append", default=[], metavar="NAME[=VALUE]", help="a tag of the run")
     run.add_argument("--time-limit", metavar="6h", help="the run is ended after this long")
     run.add_argument("--memory", metavar="8GB", help="the run is ended when it uses more")
+    run.add_argument("--grace", metavar="30s", help="between asking the script to end and killing it (default: 10s)")
+    run.add_argument("--priority", type=int, help="higher starts first (default: 0)")
     run.add_argument("--notes", help="a text about the run")
     run.add_argument(
         "--follow", action="store_true", help="print the log until the run ends, then exit as the script did"
@@ -122,11 +124,13 @@ def _run(options: argparse.Namespace, line: Optional[List[str]]) -> int:
 def _asked(options: argparse.Namespace, line: Optional[List[str]]) -> Dict[str, Any]:
     """What the file says, with what the command line says over it."""
     asked: Dict[str, Any] = runfile.read(options.file) if options.file else {}
-    for name in ("experiment", "name", "target", "environment", "framework", "notes"):
+    for name in ("experiment", "name", "target", "environment", "framework", "priority", "notes"):
         if getattr(options, name) is not None:
             asked[name] = getattr(options, name)
     if options.time_limit is not None:
         asked["time_limit"] = seconds("--time-limit", options.time_limit)
+    if options.grace is not None:
+        asked["grace"] = seconds("--grace", options.grace)
     if options.memory is not None:
         asked["memory"] = size("--memory", options.memory)
     for name in ("variables", "secrets", "tags"):
