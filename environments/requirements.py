@@ -83,7 +83,7 @@ def check(line: str) -> Requirement:
             if option := pattern.match(line):
                 raise ValueError(f"{option[0]}: {why}")
         raise ValueError(
-            f"{line.split()[0]} is not an option known here. Write one package a line, such as scikit-learn==1.5.2."
+            f"{line.split(maxsplit=1)[0]} is not an option known here. Write one package a line, such as scikit-learn==1.5.2."
         )
     if re.search(r"(^|@\s*)(git|hg|svn|bzr)\+", line):
         raise ValueError(
