@@ -20,8 +20,8 @@ from studio.workspaces.models import Workspace
 SCANNED = 5000
 """Names that are looked at, at most, when columns are chosen for a page."""
 MAX_COLUMNS = 12
-MAX_PARAMETERS = 4
-MAX_TAGS = 3
+MAX_PARAMETERS = 2
+MAX_TAGS = 2
 QUIET = frozenset({"epoch", "step", "iteration", "lr", "learning_rate"})
 PROGRESS_NAMES = frozenset(TOTALS) | {name for names in TOTALS.values() for name in names}
 

@@ -97,6 +97,8 @@ def read_records(data: bytes) -> Batch:
                 column.values.append(value)
             elif kind == "batch":
                 read_batch(batch, record, at)
+            elif type(kind) is not str:
+                raise Bad
             else:
                 read_other(batch, kind, record, at)
         except (Bad, ValueError, RecursionError):
@@ -126,7 +128,7 @@ def read_batch(batch: Batch, record: dict[str, Any], at: float) -> None:
         raise Bad
 
 
-def read_other(batch: Batch, kind: Any, record: dict[str, Any], at: float) -> None:
+def read_other(batch: Batch, kind: str, record: dict[str, Any], at: float) -> None:
     name, value = record.get("k"), record.get("v")
     if kind == "param":
         batch.parameters[named(name)] = text(value, MAX_PARAMETER)

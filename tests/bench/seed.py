@@ -49,7 +49,7 @@ def seed(runs: int = 100_000, slug: str = "bench", random_seed: int = 7) -> floa
         for i in range(runs):
             started = now - timedelta(minutes=runs - i)
             running = i >= runs - 10
-            ended = None if running else started + timedelta(seconds=60 + i * 7 % 9000)
+            ended = None if running else min(started + timedelta(seconds=60 + i * 7 % 9000), now)
             status = "Running" if running else STATUSES[i * 13 % len(STATUSES)]
             yield {
                 "id": first + i, "workspace_id": workspace.pk, "number": i + 1, "uid": f"{slug}_{i}_{random_seed}",

@@ -113,7 +113,10 @@ class Frame {
       place.title = String(last);
     }
     const note = this.element.querySelector("[data-sampled]");
-    if (note) note.textContent = first.sampled ? "lowest and highest of each stretch" : "";
+    if (note) {
+      note.textContent = first.sampled ? "sampled" : "";
+      note.title = first.sampled ? "The lowest and the highest point of each stretch are shown" : "";
+    }
   }
 
   get smooth() {
