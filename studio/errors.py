@@ -15,8 +15,16 @@ def page(request: HttpRequest, status: int, title: str, what: str, next_step: st
     """One look for all of them; a fragment gets only the banner, a program only the words."""
     incident = secrets.token_hex(5)
     level = logging.ERROR if status >= 500 else logging.INFO
-    log.log(level, "%s %s, incident %s", status, title, incident, exc_info=sys.exc_info()[0] is not None and status >= 500)
-    words: dict[str, Any] = {"status": status, "title": title, "what": what, "next_step": next_step, "incident": incident}
+    log.log(
+        level, "%s %s, incident %s", status, title, incident, exc_info=sys.exc_info()[0] is not None and status >= 500
+    )
+    words: dict[str, Any] = {
+        "status": status,
+        "title": title,
+        "what": what,
+        "next_step": next_step,
+        "incident": incident,
+    }
     if request.headers.get("HX-Request"):
         return render(request, "studio/_refused.html", words, status=status)
     if request.path.startswith("/api/"):

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
-from environments.models import ComputeTarget, Environment
 from django.db.models import Q
+
+from environments.models import ComputeTarget, Environment
 from runs.models import Experiment, Run
 from studio.workspaces.models import Workspace
 
@@ -65,7 +66,9 @@ def _runs(workspace: Workspace, query: str, base: str) -> list[Hit]:
         found = list(runs[:5])
     else:
         number = query.removeprefix("#")
-        found = list(runs.filter(number=int(number))) if number.isascii() and number.isdigit() and len(number) < 18 else []
+        found = (
+            list(runs.filter(number=int(number))) if number.isascii() and number.isdigit() and len(number) < 18 else []
+        )
         begins = runs.filter(name__gte=query, name__lt=query + "\U0010ffff").order_by("name")
         newest = Run.objects.filter(workspace=workspace).order_by("-number").values("number")[RECENT : RECENT + 1]
         floor = next(iter(newest), {"number": 0})["number"]

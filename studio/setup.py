@@ -40,7 +40,12 @@ def first_start() -> FirstStart:
 
 
 def existing() -> FirstStart | None:
-    first = Membership.objects.filter(role=Role.OWNER, user__is_active=True).select_related("workspace", "user").order_by("pk").first()
+    first = (
+        Membership.objects.filter(role=Role.OWNER, user__is_active=True)
+        .select_related("workspace", "user")
+        .order_by("pk")
+        .first()
+    )
     return FirstStart(first.workspace, first.user, made=False) if first else None
 
 

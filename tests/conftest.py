@@ -29,7 +29,10 @@ def plain_settings(settings, tmp_path: Path) -> None:
     """Static files without a manifest, quick password hashes, and one storage folder per test."""
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
     settings.STORAGES = {
-        "default": {**settings.STORAGES["default"], "OPTIONS": {**settings.STORAGES["default"]["OPTIONS"], "location": str(tmp_path / "storage")}},
+        "default": {
+            **settings.STORAGES["default"],
+            "OPTIONS": {**settings.STORAGES["default"]["OPTIONS"], "location": str(tmp_path / "storage")},
+        },
         "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
     }
     settings.LOCAL_ROOT = tmp_path / "local"
@@ -44,7 +47,9 @@ def workspace(db: None) -> Workspace:
 def foreign_workspace(db: None) -> Workspace:
     """A workspace that none of the people of the tests belongs to."""
     row = Workspace.objects.create(slug="foreign", name="Foreign")
-    Membership.objects.create(workspace=row, user=User.objects.create_user("elsewhere@example.test", PASSWORD), role=Role.OWNER)
+    Membership.objects.create(
+        workspace=row, user=User.objects.create_user("elsewhere@example.test", PASSWORD), role=Role.OWNER
+    )
     return row
 
 

@@ -26,7 +26,7 @@ class SignInForm(forms.Form):
         if "email" in data and "password" in data:
             # axes reads the tried name from the credentials: one spelling, or the limit could be walked around.
             email = data["email"].strip().lower()
-            self.user = authenticate(self.request, username=email, password=data["password"])  # type: ignore[assignment]
+            self.user = authenticate(self.request, username=email, password=data["password"])
         if self.user is None:
             raise forms.ValidationError("That email and password do not match.")
         return data
@@ -52,7 +52,8 @@ class ProfileForm(forms.ModelForm):  # type: ignore[type-arg]
         data = self.cleaned_data
         choices = {"density": data["density"], "zone": data["zone"], "keys": "on" if data["keys"] else "off"}
         self.instance.preferences = {**self.instance.preferences, **choices}
-        return super().save(commit)
+        saved: User = super().save(commit)
+        return saved
 
 
 class PasswordForm(forms.Form):

@@ -133,7 +133,7 @@ def duration(value: "timedelta | float | None") -> str:
 
 
 @register.filter
-def filesize(value: "int | float | None") -> str:
+def filesize(value: "float | str | None") -> str:
     """Bytes in powers of 1,000: ``412 B``, ``14 KB``, ``195.6 MB``, ``1.2 GB``. None is ``–``."""
     if value is None or value == "":
         return "–"
@@ -148,7 +148,7 @@ def filesize(value: "int | float | None") -> str:
 
 
 @register.filter
-def number(value: "int | float | None") -> str:
+def number(value: "float | str | None") -> str:
     """A count with thousands separated: ``104,218``. None is ``–``."""
     return "–" if value is None or value == "" else f"{value:,}"
 

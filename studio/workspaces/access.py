@@ -25,7 +25,7 @@ M = TypeVar("M", bound=Model)
 class MemberRequest(HttpRequest):
     """A request of a member, as views decorated with ``member`` receive it."""
 
-    user: User  # type: ignore[assignment]
+    user: User
     htmx: HtmxDetails
     workspace: Workspace
     membership: Membership
@@ -101,7 +101,12 @@ def moved_to(request: HttpRequest, slug: str) -> str | None:
     """Where a member's page is now, when its address has the workspace's former slug."""
     if request.method not in {"GET", "HEAD"} or not request.path.startswith(f"/{slug}/"):
         return None
-    former = FormerSlug.objects.filter(slug=slug, workspace__memberships__user=request.user).select_related("workspace").first()
+    assert isinstance(request.user, User)
+    former = (
+        FormerSlug.objects.filter(slug=slug, workspace__memberships__user=request.user)
+        .select_related("workspace")
+        .first()
+    )
     return f"/{former.workspace.slug}{request.get_full_path().removeprefix(f'/{slug}')}" if former else None
 
 

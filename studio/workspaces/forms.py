@@ -46,8 +46,10 @@ class TokenForm(forms.Form):
     def __init__(self, role: Role, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         words = {Role.READER: "Read only", Role.CONTRIBUTOR: "Read and run", Role.OWNER: "All that you may do"}
-        self.fields["scope"].choices = [(r.value, words[r]) for r in Role if r.rank <= role.rank]
-        self.fields["scope"].initial = min(role, Role.CONTRIBUTOR, key=lambda r: r.rank)
+        scope = self.fields["scope"]
+        assert isinstance(scope, forms.ChoiceField)
+        scope.choices = [(r.value, words[r]) for r in Role if r.rank <= role.rank]
+        scope.initial = min(role, Role.CONTRIBUTOR, key=lambda r: r.rank)
 
     @property
     def lifetime(self) -> timedelta | None:

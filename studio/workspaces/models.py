@@ -9,7 +9,20 @@ from django.utils import timezone
 
 from studio import credentials
 
-RESERVED_SLUGS = {"admin", "api", "sign-in", "sign-out", "static", "media", "healthz", "account", "django-rq", "workspaces", "new", "attach"}
+RESERVED_SLUGS = {
+    "admin",
+    "api",
+    "sign-in",
+    "sign-out",
+    "static",
+    "media",
+    "healthz",
+    "account",
+    "django-rq",
+    "workspaces",
+    "new",
+    "attach",
+}
 slug_rule = RegexValidator(
     r"^[a-z0-9][a-z0-9-]{0,38}[a-z0-9]$|^[a-z0-9]$",
     "Use 1 to 40 lower-case letters, digits and hyphens, beginning and ending with a letter or digit.",

@@ -77,7 +77,9 @@ def members(request: MemberRequest) -> HttpResponseBase:
     if request.method == "POST":
         need(request, Role.OWNER)
         if form.is_valid():
-            row, made, joined = rules.add(request.workspace, form.cleaned_data["email"], Role(form.cleaned_data["role"]))
+            row, made, joined = rules.add(
+                request.workspace, form.cleaned_data["email"], Role(form.cleaned_data["role"])
+            )
             if not joined:
                 form.add_error("email", f"{row.user} is a member already, as {row.role}.")
             elif made:

@@ -42,7 +42,9 @@ def project(tmp_path_factory):
         place = folder / f"package {package}"
         place.mkdir()
         for number in range(50):
-            (place / f"module_{number}.py").write_text(f"# module {package} {number}\nvalue = {package * 100 + number}\n")
+            (place / f"module_{number}.py").write_text(
+                f"# module {package} {number}\nvalue = {package * 100 + number}\n"
+            )
     return folder
 
 

@@ -117,7 +117,9 @@ def test_single_letters_can_be_turned_off(page_of: Callable[..., Page], owner: U
     expect(page.locator("#help")).to_be_hidden()
 
 
-def test_the_theme_follows_the_system_until_chosen_and_is_there_at_the_first_paint(page_of: Callable[..., Page]) -> None:
+def test_the_theme_follows_the_system_until_chosen_and_is_there_at_the_first_paint(
+    page_of: Callable[..., Page],
+) -> None:
     page = page_of(color_scheme="dark")
     background = "getComputedStyle(document.body).backgroundColor"
     assert page.evaluate(background) == "rgb(12, 14, 17)"
@@ -273,7 +275,9 @@ SMALL = """() => [...document.querySelectorAll('a[href], button, input:not([type
         "/sign-in",
     ],
 )
-def test_every_control_has_a_name_and_a_size_that_fingers_hit(path: str, size: str, page_of: Callable[..., Page]) -> None:
+def test_every_control_has_a_name_and_a_size_that_fingers_hit(
+    path: str, size: str, page_of: Callable[..., Page]
+) -> None:
     options = {"viewport": PHONE, "has_touch": True} if size == "phone" else {}
     page = page_of(path, who=None, **options) if path == "/sign-in" else page_of(path, **options)
     assert page.evaluate(NAMELESS) == []

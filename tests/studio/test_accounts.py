@@ -140,7 +140,9 @@ class TestOneTimeLink:
         settings.PASSWORD_RESET_TIMEOUT = -1
         assert visitor_client.get(link).status_code == 410
 
-    @pytest.mark.parametrize("uid, token", [("x", "y"), ("MQ", "abc-def"), ("", ""), ("w4A", "1-2"), ("OTk5OTk5OTk5OTk5OTk5OTk5OTk", "a-b")])
+    @pytest.mark.parametrize(
+        "uid, token", [("x", "y"), ("MQ", "abc-def"), ("", ""), ("w4A", "1-2"), ("OTk5OTk5OTk5OTk5OTk5OTk5OTk", "a-b")]
+    )
     def test_nonsense_opens_nothing(self, uid: str, token: str, owner: User) -> None:
         assert owner_of(uid, token) is None
 
@@ -226,7 +228,9 @@ class TestTokens:
     def code(self, client: Client, workspace: Workspace, method: str = "get") -> int:
         return getattr(client, method)(f"/api/v1/{workspace.slug}/runs").status_code
 
-    def test_acts_until_it_is_revoked(self, contributor: User, workspace: Workspace, bearer: Callable[..., Client]) -> None:
+    def test_acts_until_it_is_revoked(
+        self, contributor: User, workspace: Workspace, bearer: Callable[..., Client]
+    ) -> None:
         client = bearer(contributor)
         assert self.code(client, workspace) == 200
         client.row.delete()

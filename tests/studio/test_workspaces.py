@@ -160,14 +160,12 @@ class TestNames:
         assert moved.headers["Location"] == "/lab/settings/members?x=1"
         assert stranger_client.get("/vision/settings/members").status_code == 404
 
-    def test_an_old_address_is_free_for_another_workspace(
-        self, owner_client: Client, workspace: Workspace
-    ) -> None:
+    def test_an_old_address_is_free_for_another_workspace(self, owner_client: Client, workspace: Workspace) -> None:
         owner_client.post("/vision/settings/general", {"name": "Lab", "slug": "lab"})
         assert owner_client.post("/workspaces/new", {"name": "Second", "slug": "vision"}).status_code == 302
         assert "Second" in text(owner_client.get("/vision/settings/general"))
 
-    @pytest.mark.parametrize("slug", sorted(RESERVED_SLUGS) + ["Upper", "-a", "a-", "a_b", "a/b", "", "x" * 41, "ünï"])
+    @pytest.mark.parametrize("slug", [*sorted(RESERVED_SLUGS), "Upper", "-a", "a-", "a_b", "a/b", "", "x" * 41, "ünï"])
     def test_an_address_of_the_studio_or_a_wrong_one_is_refused(
         self, slug: str, owner_client: Client, workspace: Workspace
     ) -> None:
@@ -207,7 +205,9 @@ class TestFirstStart:
         subprocess.run([*manage, "migrate", "-v0"], check=True, env=environment, cwd=root, capture_output=True)
         code = "from studio.setup import first_start; print('made', first_start().made)"
         racers = [
-            subprocess.Popen([*manage, "shell", "-v0", "-c", code], env=environment, cwd=root, stdout=subprocess.PIPE, text=True)
+            subprocess.Popen(
+                [*manage, "shell", "-v0", "-c", code], env=environment, cwd=root, stdout=subprocess.PIPE, text=True
+            )
             for _ in range(4)
         ]
         said = [racer.communicate(timeout=120)[0].strip() for racer in racers]

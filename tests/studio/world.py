@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from runs.logs import append
-from runs.models import Artifact, LogStream, Run, RunTag
+from runs.models import Artifact, LogStream, MetricSeries, Run, RunTag
 from studio.accounts.models import Token, User
 from studio.workspaces.models import Membership, Secret, Workspace
 from tests.runs import factory
@@ -47,6 +47,7 @@ def fill(workspace: Workspace, member: User, other: User, *, name: str, number: 
     for held in ({"run": run}, {"build": build}):
         stream, _ = LogStream.objects.get_or_create(**held, name="log")
         append(stream, 0, f"{name}-log-line\n".encode())
+    series = MetricSeries.objects.create(run=run, workspace=workspace, name=f"{name}-loss")
     token, _ = Token.issue(user=member, workspace=workspace, name=f"{name}-token")
     secret = Secret(workspace=workspace, name=f"{name}_SECRET", created_by=member)
     secret.seal(f"{name}-hidden-value")
@@ -59,9 +60,15 @@ def fill(workspace: Workspace, member: User, other: User, *, name: str, number: 
         "version": version.number,
         "digest": run.snapshot.digest if run.snapshot else digest,
         "build": build.pk,
+        "series": series.pk,
         "token": token.pk,
         "secret": secret.pk,
         "member": Membership.objects.get(workspace=workspace, user=other).pk,
         "output": f"{name}.txt",
     }
-    return World(workspace, run, values, marks=[f"{name}-run", f"{name}-log-line", f"{name}-tag", f"{name}-env", f"print('{name}')"])
+    return World(
+        workspace,
+        run,
+        values,
+        marks=[f"{name}-run", f"{name}-log-line", f"{name}-tag", f"{name}-env", f"print('{name}')"],
+    )
