@@ -26,20 +26,20 @@ class ReadOnly:
         return False
 
 
-class EventInline(ReadOnly, TabularInline):  # type: ignore[misc]
+class EventInline(ReadOnly, TabularInline):
     model = RunEvent
     fields = ["at", "old", "new", "reason", "detail"]
     extra = 0
 
 
-class TagInline(ReadOnly, TabularInline):  # type: ignore[misc]
+class TagInline(ReadOnly, TabularInline):
     model = RunTag
     fields = ["name", "value"]
     extra = 0
 
 
 @admin.register(Run)
-class RunAdmin(ModelAdmin):  # type: ignore[misc]
+class RunAdmin(ModelAdmin):
     list_display = ["label", "workspace", "experiment", "state", "reason", "target", "created_by", "created_at", "took"]
     list_filter = ["status", "reason", "workspace", "target"]
     list_select_related = ["workspace", "experiment", "target", "created_by"]
@@ -88,7 +88,7 @@ class RunAdmin(ModelAdmin):  # type: ignore[misc]
 
 
 @admin.register(Experiment)
-class ExperimentAdmin(ModelAdmin):  # type: ignore[misc]
+class ExperimentAdmin(ModelAdmin):
     list_display = ["name", "workspace", "primary_metric", "created_by", "last_run_at", "archived_at"]
     list_filter = ["workspace"]
     list_select_related = ["workspace", "created_by"]
