@@ -22,6 +22,7 @@ SCANNED = 5000
 MAX_COLUMNS = 12
 MAX_PARAMETERS = 2
 MAX_TAGS = 2
+NO_COLUMNS = "none"
 QUIET = frozenset({"epoch", "step", "iteration", "lr", "learning_rate"})
 PROGRESS_NAMES = frozenset(TOTALS) | {name for names in TOTALS.values() for name in names}
 
@@ -82,12 +83,34 @@ class Listing:
     """The metric of the small lines."""
 
     @property
-    def active(self) -> list[int]:
-        return [row.run.number for row in self.rows if row.active]
+    def active(self) -> list[Row]:
+        return [row for row in self.rows if row.active]
+
+    @property
+    def columns(self) -> list[str]:
+        """The keys by which the same columns can be asked for again."""
+        return [column.key for column in (*self.metrics, *self.parameters)] or [NO_COLUMNS]
+
+    @property
+    def best(self) -> list[float | None]:
+        """The starred value of each metric."""
+        return [
+            next((row.metrics[n].text for row in self.rows if row.metrics[n].best), None)  # type: ignore[misc]
+            for n in range(len(self.metrics))
+        ]
 
 
-def listing(ids: Sequence[int], chosen: Sequence[str] = (), scope: Experiment | None = None) -> Listing:
-    """The rows of these runs in this order; ``chosen`` are column keys, else the page decides."""
+def listing(
+    ids: Sequence[int],
+    chosen: Sequence[str] = (),
+    scope: Experiment | None = None,
+    best: Sequence[float | None] | None = None,
+) -> Listing:
+    """The rows of these runs in this order.
+
+    ``chosen`` are column keys (``NO_COLUMNS`` for none), else the page decides. ``best``: per metric the best value that
+    the page already shows, when these runs are only some of its rows.
+    """
     runs = Run.objects.filter(pk__in=ids).select_related("experiment", "target", "created_by").defer(
         "config", "properties", "final", "notes", "error", "target__facts", "target__options", "created_by__preferences"
     )  # fmt: skip
@@ -117,7 +140,7 @@ def listing(ids: Sequence[int], chosen: Sequence[str] = (), scope: Experiment | 
         if row.run.status == "Running":
             row.progress = _progress(pk, values, texts)
     for n, column in enumerate(metrics):
-        _star(rows, n, column)
+        _star(rows, n, column, best[n] if best and n < len(best) else None)
     return Listing(tuple(rows), tuple(metrics), tuple(parameters), trend)
 
 
@@ -213,11 +236,13 @@ def _tags(rows: Sequence[Row]) -> None:
             row.more_tags += 1
 
 
-def _star(rows: Sequence[Row], n: int, column: Column) -> None:
+def _star(rows: Sequence[Row], n: int, column: Column, known: float | None) -> None:
     """Mark the best value that is shown, when there is something to choose from."""
     cells = [row.metrics[n] for row in rows if isinstance(row.metrics[n].text, float)]
     figures = [cell.text for cell in cells if isinstance(cell.text, float)]
-    if len(set(figures)) < 2:
+    if known is not None:
+        figures.append(known)
+    elif len(set(figures)) < 2:
         return
     best = min(figures) if column.lower else max(figures)
     for cell in cells:

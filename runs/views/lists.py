@@ -107,7 +107,9 @@ def list_context(request: MemberRequest, scope: Experiment | None = None) -> dic
         "first_page": first_page,
         "refresh": address(request),
         "counts": address(request, f"{base}/counts", scope=scope.name if scope else ""),
-        "poll": poll_address(request, shown, base, top if first_page and newest else 0, revision(shown.rows), scope),
+        "poll": poll_address(
+            request, shown, base, top if first_page and newest else 0, revision(shown.active), scope, shown.best
+        ),
         "may_act": request.may(Role.CONTRIBUTOR),
         "filtered": bool(query.tokens),
         "none_at_all": not shown.rows and not query.tokens and first_page,
@@ -169,16 +171,28 @@ def drops(request: MemberRequest, query: Query, chosen: Filter) -> list[dict[str
     return found
 
 
-def poll_address(request: HttpRequest, shown: Listing, base: str, top: int, rev: str, scope: Experiment | None) -> str:
+def poll_address(
+    request: HttpRequest,
+    shown: Listing,
+    base: str,
+    top: int,
+    rev: str,
+    scope: Experiment | None,
+    best: Sequence[float | None],
+) -> str:
     """Where the page asks for news of its active rows; empty when none is active."""
-    active = shown.active
-    if not active:
+    if not shown.active:
         return ""
-    columns = [column.key for column in (*shown.metrics, *shown.parameters)]
     return address(
-        request, f"{base}/rows", n=",".join(map(str, active)), top=top, rev=rev, cols=columns,
+        request,
+        f"{base}/rows",
+        n=",".join(str(row.run.number) for row in shown.active),
+        top=top or "",
+        rev=rev,
+        cols=shown.columns,
+        best=",".join("" if value is None else repr(value) for value in best),
         scope=scope.name if scope else "",
-    )  # fmt: skip
+    )
 
 
 @require_safe
@@ -208,7 +222,8 @@ def rows(request: MemberRequest) -> HttpResponseBase:
         .order_by("-number")
         .values_list("pk", flat=True)
     )
-    shown = listing(list(ids), query.columns, scope)
+    best = [figure(part) for part in request.GET.get("best", "").split(",")[:20]]
+    shown = listing(list(ids), query.columns, scope, best)
     rev = revision(shown.rows)
     top_text = request.GET.get("top", "0")
     top = int(top_text) if top_text.isdecimal() and len(top_text) < 19 else 0
@@ -219,11 +234,18 @@ def rows(request: MemberRequest) -> HttpResponseBase:
     base = f"/{request.workspace.slug}/runs"
     context = {
         "list": shown, "base": base, "swap": True, "new": new, "may_act": request.may(Role.CONTRIBUTOR),
-        "poll": poll_address(request, shown, base, top, mark, scope),
+        "poll": poll_address(request, shown, base, top, mark, scope, best),
         "refresh": address(request, f"{base}" if not scope else f"/{request.workspace.slug}/experiments/{scope.name}",
-                           n="", top="", rev="", scope="", cols=""),
+                           n="", top="", rev="", scope="", best="", cols=""),
     }  # fmt: skip
     return render(request, "runs/_poll.html", context)
+
+
+def figure(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
 
 
 @require_safe

@@ -33,16 +33,25 @@ def series(run: Run, name: str = "loss") -> MetricSeries:
 
 def test_a_series_keeps_every_point_and_its_summary_over_many_small_pieces(run: Run) -> None:
     for first in range(0, 600, 7):
-        apply(run, *({"k": "loss", "v": math.sin(n), "s": n, "t": 1000.0 + n} for n in range(first, min(first + 7, 600))))
+        apply(
+            run, *({"k": "loss", "v": math.sin(n), "s": n, "t": 1000.0 + n} for n in range(first, min(first + 7, 600)))
+        )
     found = series(run)
     values = [math.sin(n) for n in range(600)]
-    assert metrics.points(found) == {"step": list(range(600)), "time": [1000.0 + n for n in range(600)], "value": values}
+    assert metrics.points(found) == {
+        "step": list(range(600)),
+        "time": [1000.0 + n for n in range(600)],
+        "value": values,
+    }
     assert (found.count, found.last, found.last_step, found.ordered) == (600, values[-1], 599, True)
     assert (found.low, found.low_step) == (min(values), values.index(min(values)))
     assert (found.high, found.high_step) == (max(values), values.index(max(values)))
 
 
-@pytest.mark.parametrize("pieces", [[1] * 5, [TAIL - 1, 1, TAIL, 3], [CAPACITY - 1, 1, 1], [CAPACITY - 2, 5], [3 * CAPACITY + 5, 2, CAPACITY]])
+@pytest.mark.parametrize(
+    "pieces",
+    [[1] * 5, [TAIL - 1, 1, TAIL, 3], [CAPACITY - 1, 1, 1], [CAPACITY - 2, 5], [3 * CAPACITY + 5, 2, CAPACITY]],
+)
 def test_chunks_are_contiguous_and_blocks_are_never_over_full(run: Run, pieces: list[int]) -> None:
     at = 0
     for size in pieces:
@@ -65,7 +74,14 @@ def test_points_without_a_step_are_numbered_from_the_count(run: Run) -> None:
 
 
 def test_values_that_are_no_numbers_are_counted_and_break_the_line(run: Run) -> None:
-    apply(run, {"k": "loss", "v": 2}, {"k": "loss", "v": "NaN"}, {"k": "loss", "v": "Infinity"}, '{"k": "loss", "v": 1e309}', {"k": "loss", "v": 1})
+    apply(
+        run,
+        {"k": "loss", "v": 2},
+        {"k": "loss", "v": "NaN"},
+        {"k": "loss", "v": "Infinity"},
+        '{"k": "loss", "v": 1e309}',
+        {"k": "loss", "v": 1},
+    )
     found = series(run)
     assert (found.count, found.not_numbers, found.low, found.high, found.last) == (5, 3, 1.0, 2.0, 1.0)
     assert metrics.buckets(found)["y"] == [2.0, None, None, None, 1.0]
@@ -144,7 +160,15 @@ def test_too_many_series_are_refused_and_counted(run: Run, monkeypatch: pytest.M
 
 
 def test_samples_become_system_series_that_a_script_cannot_write(run: Run) -> None:
-    line = {"t": 1000.0, "cpu": 150.5, "rss": 4096, "procs": 1, "read": 1, "write": 2, "gpus": [{"i": 0, "util": 93, "mem": 1, "total": 2}]}
+    line = {
+        "t": 1000.0,
+        "cpu": 150.5,
+        "rss": 4096,
+        "procs": 1,
+        "read": 1,
+        "write": 2,
+        "gpus": [{"i": 0, "util": 93, "mem": 1, "total": 2}],
+    }
     metrics.apply_samples(run, (json.dumps(line) + "\nnonsense\n").encode())
     apply(run, {"k": "system/cpu", "v": 1})
     run.refresh_from_db()
@@ -164,7 +188,11 @@ def test_ten_thousand_points_are_applied_in_few_queries(run: Run, django_assert_
 
 
 @given(
-    st.lists(st.one_of(st.floats(allow_nan=True, allow_infinity=True), st.integers(-5, 5).map(float)), min_size=1, max_size=400),
+    st.lists(
+        st.one_of(st.floats(allow_nan=True, allow_infinity=True), st.integers(-5, 5).map(float)),
+        min_size=1,
+        max_size=400,
+    ),
     st.integers(2, 60),
 )
 def test_buckets_keep_the_extremes_the_gaps_and_the_order(values: list[float], limit: int) -> None:
@@ -177,7 +205,9 @@ def test_buckets_keep_the_extremes_the_gaps_and_the_order(values: list[float], l
     else:
         assert not shown
     assert (None in found["y"]) == (len(numbers) < len(values))
-    assert found["x"] == sorted(found["x"]) and len(found["x"]) <= max(limit * 1.5 + 3, len(values) if not found["sampled"] else 0)
+    assert found["x"] == sorted(found["x"]) and len(found["x"]) <= max(
+        limit * 1.5 + 3, len(values) if not found["sampled"] else 0
+    )
     assert all(y is None or values[x] == y for x, y in zip(found["x"], found["y"], strict=True))
 
 

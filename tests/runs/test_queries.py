@@ -30,8 +30,12 @@ def runs(workspace: Workspace, owner: User, contributor: User) -> list[Run]:
         )  # fmt: skip
         if n % 3:
             MetricSeries.objects.create(run=run, workspace=workspace, name="acc", count=1, last=n % 5 / 10)
-        RunParameter.objects.create(run=run, workspace=workspace, name="lr", value=f"{n % 4}", head=f"{n % 4}", number=n % 4)
-        RunParameter.objects.create(run=run, workspace=workspace, name="opt", value="adam" if n % 2 else "sgd", head="adam" if n % 2 else "sgd")
+        RunParameter.objects.create(
+            run=run, workspace=workspace, name="lr", value=f"{n % 4}", head=f"{n % 4}", number=n % 4
+        )
+        RunParameter.objects.create(
+            run=run, workspace=workspace, name="opt", value="adam" if n % 2 else "sgd", head="adam" if n % 2 else "sgd"
+        )
         RunTag.objects.create(run=run, workspace=workspace, name="stage", value="final" if n % 2 else None)
         made.append(run)
     return made
@@ -115,14 +119,16 @@ def test_a_bad_token_says_why_and_the_others_still_filter(
     assert good.condition is not None and not good.error
 
 
-def test_people_of_other_workspaces_cannot_be_asked_for(runs: list[Run], workspace: Workspace, owner: User, foreign_workspace: Workspace) -> None:
+def test_people_of_other_workspaces_cannot_be_asked_for(
+    runs: list[Run], workspace: Workspace, owner: User, foreign_workspace: Workspace
+) -> None:
     (token,) = parse("user:elsewhere@example.test", workspace, owner)
     assert token.error
 
 
 def test_quotes_hold_blanks_together() -> None:
     assert split('a "b c" user:"x y" lr>1') == ["a", '"b c"', 'user:"x y"', "lr>1"]
-    assert split('un"closed here') == ["un\"closed here"]
+    assert split('un"closed here') == ['un"closed here']
     assert len(split("x " * 100)) == 20
 
 
@@ -141,7 +147,13 @@ def test_pages_visit_each_run_once_forward_and_back_while_new_runs_arrive(
     whole = page(chosen, order, size=1000).ids
     pages = [page(chosen, order, size=7)]
     while pages[-1].older:
-        Run.objects.create(workspace=workspace, number=100 + len(pages), uid=f"new{len(pages)}", experiment=runs[0].experiment, name="zzz")
+        Run.objects.create(
+            workspace=workspace,
+            number=100 + len(pages),
+            uid=f"new{len(pages)}",
+            experiment=runs[0].experiment,
+            name="zzz",
+        )
         pages.append(page(chosen, order, after=pages[-1].older, size=7))
     old = {run.pk for run in runs}
     seen = [pk for item in pages for pk in item.ids if pk in old]
@@ -168,7 +180,9 @@ def test_a_damaged_position_is_refused(workspace: Workspace, cursor: str) -> Non
         page(Filter.of(workspace, []), order_of("", workspace), after=cursor)
 
 
-def test_archived_runs_and_those_of_other_workspaces_are_not_listed(runs: list[Run], workspace: Workspace, owner: User, foreign_workspace: Workspace) -> None:
+def test_archived_runs_and_those_of_other_workspaces_are_not_listed(
+    runs: list[Run], workspace: Workspace, owner: User, foreign_workspace: Workspace
+) -> None:
     other = Experiment.objects.create(workspace=foreign_workspace, name="alpha")
     Run.objects.create(workspace=foreign_workspace, number=1, uid="f1", experiment=other, name="run-3_")
     Run.objects.filter(number=12, workspace=workspace).update(archived_at=timezone.now())
