@@ -100,6 +100,12 @@ def test_a_bad_token_is_underlined_with_its_reason_and_rows_stay(owner_client: C
     assert 'id="row-1"' in page
 
 
+def test_enter_in_the_filter_presses_no_entry_of_its_menu(owner_client: Client, make) -> None:
+    make()
+    form = text(owner_client.get("/vision/runs")).partition('<form class="filters"')[2].partition("</form>")[0]
+    assert "name=" not in re.search(r"<button[^>]*type=\"submit\"[^>]*>", form)[0]
+
+
 def test_no_match_names_the_token_to_drop(owner_client: Client, make) -> None:
     make()
     page = text(owner_client.get("/vision/runs?q=status:failed+user:me"))
