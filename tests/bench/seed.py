@@ -121,7 +121,7 @@ def insert(model: Any, rows: Iterable[dict[str, Any]]) -> None:
     """Insert rows given by column name, without building model objects; absent columns get the field's default."""
     from django.db import connection
 
-    fields = [field for field in model._meta.concrete_fields]
+    fields = list(model._meta.concrete_fields)
     cursor = connection.cursor()
     names: list[Any] = []
     fixed: list[Any] = []
