@@ -1,7 +1,7 @@
 """What a target reported becomes rows: bytes at their offset, points, status by compare-and-set.
 
-Everything of one run in one short transaction that first asks whether the fencing token is still the newest. Cursors move
-in the same transaction as what they count, so a byte is never applied twice and never lost.
+Everything of one run in one short transaction that first asks whether the fencing token is still the newest.
+Cursors move in the same transaction as what they count, so a byte is never applied twice and never lost.
 """
 
 from collections.abc import Mapping
@@ -163,7 +163,8 @@ def end_run(watched: Watched, *, target_id: int, token: int) -> bool:
 
 
 def explain(reason: EndReason, record: Mapping[str, Any]) -> dict[str, Any]:
-    """What a person should know of a bad ending: type, message and log line where the script left a traceback."""
+    """What a person should know of a bad ending: type, message and log line where the script left a
+    traceback."""
     if reason in {EndReason.EXITED, EndReason.CANCELED}:
         return {}
     found = dict(record.get("error") or {})

@@ -15,7 +15,6 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
-from django.db import Error as DatabaseError
 from django.db import connection, transaction
 from django.db.models import Q
 from django.utils import timezone
@@ -32,6 +31,7 @@ from runs.evidence import Kind
 from runs.models import LogStream, Run
 from runs.models.run import new_attempt
 from runs.status import ACTIVE, EndReason, RunStatus
+from studio.database import AWAY
 
 log = logging.getLogger("runstead.attending")
 
@@ -114,7 +114,7 @@ class Attendant(threading.Thread):
                     return
                 except (HostLost, HostError, TransportError, OSError) as error:
                     self.lost(error)
-                except DatabaseError as error:
+                except AWAY as error:
                     log.warning("target %s: the database is away: %s", self.target_id, error)
                     connection.close()
                 self.woken.clear()
@@ -126,7 +126,7 @@ class Attendant(threading.Thread):
             log.exception("target %s: the attendant stops", self.target_id)
         finally:
             self.pool.shutdown(wait=True, cancel_futures=True)
-            with contextlib.suppress(DatabaseError):
+            with contextlib.suppress(*AWAY):
                 Lease.release(self.target_id, self.token)
             connection.close()
 
@@ -154,7 +154,7 @@ class Attendant(threading.Thread):
     def lost(self, error: Exception) -> None:
         """The target does not answer. That is noted, and changes no run's status."""
         log.warning("target %s: %s", self.target_id, error)
-        with contextlib.suppress(DatabaseError):
+        with contextlib.suppress(*AWAY):
             note_unreachable(self.target_id, str(error))
             launched = Run.objects.filter(target_id=self.target_id, launched=True, status__in=ACTIVE)
             launched.filter(unreachable_since=None).update(unreachable_since=timezone.now())
@@ -378,7 +378,7 @@ class Attendant(threading.Thread):
             try:
                 self.digest(host, key, watched, parts, again)
                 watched.seen, watched.errors = item["rev"], 0
-            except (LeaseLost, HostLost, DatabaseError):
+            except (LeaseLost, HostLost, *AWAY):
                 raise
             except Exception:
                 watched.errors += 1
@@ -467,7 +467,7 @@ class Attendant(threading.Thread):
                 self.postponed.pop(key, None)
             elif isinstance(error, LeaseLost | HostLost):
                 raise error
-            elif isinstance(error, DatabaseError):
+            elif isinstance(error, AWAY):
                 self.postponed[key] = time.monotonic() + 1.0
             else:
                 self.failed(key, error)

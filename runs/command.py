@@ -10,7 +10,8 @@ REFERENCE = re.compile(r"\$(?:\{([A-Za-z_][A-Za-z0-9_]*)\}|([A-Za-z_][A-Za-z0-9_
 
 
 def expand(argument: str, variables: Mapping[str, str]) -> str:
-    """Replace ``$NAME`` and ``${NAME}`` by the run's own variables; leave unknown names alone. There is no shell."""
+    """Replace ``$NAME`` and ``${NAME}`` by the run's own variables; leave unknown names alone. There is no
+    shell."""
     return REFERENCE.sub(lambda m: variables.get(m[1] or m[2], m[0]), argument)
 
 
@@ -33,7 +34,8 @@ def argv(config: ScriptRunConfig, python: str, variables: Mapping[str, str]) -> 
 
 
 def variables(run: Run, config: ScriptRunConfig) -> dict[str, str]:
-    """What the script finds in its environment besides its own variables, by the names of the article's system."""
+    """What the script finds in its environment besides its own variables, by the names of the article's
+    system."""
     root = run.parent or run
     return {
         **config.variables,

@@ -1,7 +1,8 @@
 """From what is found on a target to what is true of a run: one pure function.
 
-The rules: an exit record is the only proof of an ending by itself. A run without one is lost only when that is proven: the
-lock that its supervisor held for life is free, or the machine has another boot id. Silence proves nothing.
+The rules: an exit record is the only proof of an ending by itself. A run without one is lost only when that
+is proven: the lock that its supervisor held for life is free, or the machine has another boot id. Silence
+proves nothing.
 """
 
 from collections.abc import Mapping
@@ -11,7 +12,8 @@ from typing import Any, Self
 
 from runs.status import EndReason
 
-# A heartbeat is written each 2 s; only where locks cannot be trusted (network file systems) does its age count.
+# A heartbeat is written each 2 s; only where locks cannot be trusted (network file systems) does its age
+# count.
 STALE_HEARTBEAT_SECONDS = 60
 
 
@@ -84,7 +86,8 @@ def derive(evidence: Evidence) -> Verdict:
 
 
 def reason_of(record: Mapping[str, Any]) -> EndReason:
-    """The reason in an exit record; one that this studio does not know is our error, not the script's success."""
+    """The reason in an exit record; one that this studio does not know is our error, not the script's
+    success."""
     try:
         return EndReason(record.get("reason", ""))
     except ValueError:

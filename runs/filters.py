@@ -159,6 +159,10 @@ def _started(value: str, workspace: Workspace, user: User) -> Condition:
     return Condition("r.started_at >= %s", params=(connection.ops.adapt_datetimefield_value(moment(value)),))
 
 
+def _ended(value: str, workspace: Workspace, user: User) -> Condition:
+    return Condition("r.ended_at >= %s", params=(connection.ops.adapt_datetimefield_value(moment(value)),))
+
+
 def _name(value: str, workspace: Workspace, user: User) -> Condition:
     return Condition(
         ids="SELECT id AS run_id FROM runs_run WHERE workspace_id = %s AND " + _contains("name"),
@@ -173,7 +177,7 @@ def _archived(value: str, workspace: Workspace, user: User) -> Condition:
 
 
 KEYS: dict[str, Callable[[str, Workspace, User], Condition]] = {
-    "status": _status, "experiment": _experiment, "user": _user, "tag": _tag, "started": _started, "target": _target,
+    "status": _status, "experiment": _experiment, "user": _user, "tag": _tag, "started": _started, "ended": _ended, "target": _target,
     "name": _name, "archived": _archived,
 }  # fmt: skip
 

@@ -29,7 +29,8 @@ def finish(run: Run, host: Host, *, target_id: int, token: int) -> None:
     found = host.outputs(run.attempt)
     files, skipped = found["files"], found["skipped"]
     artifacts = collect(run, host, files)
-    artifacts += [_skipped(run, item["path"], item["why"]) for item in skipped]
+    listed = {item.path for item in artifacts}
+    artifacts += [_skipped(run, item["path"], item["why"]) for item in skipped if item["path"][:1024] not in listed]
     record = run.final or {}
     complete = compare_log(run, record)
     with transaction.atomic():

@@ -17,7 +17,6 @@ import threading
 import time
 from types import FrameType
 
-from django.db import Error as DatabaseError
 from django.db import close_old_connections, connection
 from django.utils import timezone
 from redis.exceptions import RedisError
@@ -26,6 +25,7 @@ from environments.models import Build, BuildStatus, Lease
 from runs.attending import Attendant
 from runs.models import Run
 from runs.status import ACTIVE
+from studio.database import AWAY
 from studio.queues import BELL, redis
 
 log = logging.getLogger("runstead.house")
@@ -59,7 +59,7 @@ class House:
                 if rung or time.monotonic() - swept_at > RENEW_SECONDS:
                     swept_at = time.monotonic()
                     self.open(rung | waiting_targets())
-            except DatabaseError as error:
+            except AWAY as error:
                 log.warning("the database is away: %s", error)
                 connection.close()
             if self.attendants:

@@ -113,7 +113,7 @@ def check(
     errors: dict[str, str] = {}
     try:
         name_rule(experiment)
-    except Exception as error:  # noqa: BLE001 a ValidationError; its text is the rule
+    except Exception as error:
         errors["experiment"] = f"{experiment!r} is not a name. {getattr(error, 'message', error)}"
     for label, owner in (("target", target.workspace_id), ("snapshot", snapshot.workspace_id)):
         if owner != workspace.pk:

@@ -1,5 +1,6 @@
 """What a run produced: listed, digested and read without ever following a link."""
 
+import errno
 import hashlib
 import os
 import stat
@@ -8,7 +9,7 @@ from . import files
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Dict, List, Tuple
+    from typing import Any, Dict, List, Set, Tuple
 
 _PLACES = (("code/outputs", "outputs/"), ("code/logs", "logs/"), ("artifacts", ""))
 _MAX_FILES = 100000
@@ -22,12 +23,14 @@ def listing(folder: str, known: "Dict[str, Any]") -> "Dict[str, List[Dict[str, A
     both is not read again."""
     found: "List[Dict[str, Any]]" = []
     skipped: "List[Dict[str, Any]]" = []
+    taken: "Set[str]" = set()
     for place, prefix in _PLACES:
         try:
             fd = _open_chain(folder, place)
         except OSError:
             continue
-        _walk(fd, prefix, known, found, skipped, 0)
+        _walk(fd, prefix, known, found, skipped, 0, taken)
+        taken.update(str(entry["path"]) for entry in found)
     return {"files": sorted(found, key=lambda entry: str(entry["path"])), "skipped": skipped}
 
 
@@ -49,6 +52,7 @@ def _walk(
     found: "List[Dict[str, Any]]",
     skipped: "List[Dict[str, Any]]",
     depth: int,
+    taken: "Set[str]",
 ) -> None:
     """List the folder behind `fd`, and close it."""
     try:
@@ -63,11 +67,15 @@ def _walk(
                 continue
             try:
                 mode = os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode
-                if stat.S_ISDIR(mode):
+                if path in taken:
+                    # Logged by the name of a file that the script wrote itself: a path names one file.
+                    why = "the script wrote another file of this name itself"
+                    skipped.append({"path": "artifacts/" + path, "why": why})
+                elif stat.S_ISDIR(mode):
                     if depth >= _MAX_DEPTH:
                         skipped.append({"path": path, "why": "nested deeper than %d folders" % _MAX_DEPTH})
                     else:
-                        _walk(files.open_folder(name, dir_fd=fd), path + "/", known, found, skipped, depth + 1)
+                        _walk(files.open_folder(name, dir_fd=fd), path + "/", known, found, skipped, depth + 1, taken)
                 elif stat.S_ISREG(mode):
                     found.append(_entry(fd, name, path, known.get(path)))
                 else:
@@ -85,8 +93,6 @@ def _problem(name: str, prefix: str) -> str:
         return "its name is not UTF-8"
     if any(ord(character) < 32 or ord(character) == 127 for character in name):
         return "its name holds control characters"
-    if not prefix and name in _OWN_PREFIXES:
-        return "the name is taken by the run's own folder"
     return ""
 
 
@@ -133,7 +139,12 @@ def read(folder: str, path: str, offset: int, length: int) -> "Tuple[bytes, int]
     else:
         top = path.split("/", 1)[0]
         inside = ("code/" if top in _OWN_PREFIXES else "artifacts/") + path
-    fd = files.open_beneath(folder, inside)
+    try:
+        fd = files.open_beneath(folder, inside)
+    except OSError as error:
+        if not inside.startswith("code/") or error.errno != errno.ENOENT:
+            raise
+        fd = files.open_beneath(folder, "artifacts/" + path)
     try:
         return os.pread(fd, max(min(length, MAX_READ), 0), max(offset, 0)), os.fstat(fd).st_size
     finally:

@@ -140,3 +140,19 @@ def test_disk_filled_by_the_script_is_named_and_the_studio_goes_on(capped, tmp_p
         assert after["status"] == "Completed"
     finally:
         until(lambda: subprocess.run(["umount", "-l", root], capture_output=True).returncode == 0, 20)
+
+
+def test_files_uploaded_by_name_come_home_also_below_outputs(capped, tmp_path):
+    script = (
+        "from runstead import Run\nrun = Run.get_context()\n"
+        "open('a.txt', 'w').write('uploaded')\nopen('outputs/b.txt', 'w').write('written')\n"
+        "run.upload_file('outputs/a.txt', 'a.txt')\nrun.upload_file('c.txt', 'a.txt')\n"
+        # What a program logs by the name of a file that the script wrote itself does not replace it.
+        "os.makedirs(os.environ['RUNSTEAD_RUN_DIR'] + '/artifacts/outputs')\n"
+        "open(os.environ['RUNSTEAD_RUN_DIR'] + '/artifacts/outputs/b.txt', 'w').write('another')\n"
+        "open(os.environ['RUNSTEAD_RUN_DIR'] + '/artifacts/outputs/d.txt', 'w').write('logged')\n"
+    )
+    row = ended(capped, tmp_path, script)
+    assert row["status"] == "Completed", capped.control("text", id=row["id"])
+    found = {path: size for path, size, digest, _ in capped.control("artifacts", id=row["id"]) if digest}
+    assert found == {"c.txt": 8, "outputs/a.txt": 8, "outputs/b.txt": 7, "outputs/d.txt": 6}

@@ -5,10 +5,10 @@ from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand
-from environments.setup import first_start as prepare_environments
-from studio.setup import first_start as prepare_studio
 
+from environments.setup import first_start as prepare_environments
 from studio.accounts.models import Token
+from studio.setup import first_start as prepare_studio
 
 CLIENT_FILE = "local-client.json"
 
