@@ -78,8 +78,8 @@ def guard(target_id: int, token: int) -> None:
         raise LeaseLost
 
 
-def apply_run(watched: Watched, parts: list[Part], *, target_id: int, token: int) -> None:
-    """Store what was read of a run, and note that it started."""
+def apply_run(watched: Watched, parts: list[Part], *, target_id: int, token: int) -> bool:
+    """Store what was read of a run, and note that it started, or that it ended with these bytes. Returns whether it ended."""
     started = watched.verdict is not None and watched.verdict.kind in {Kind.ALIVE, Kind.ENDED}
     with transaction.atomic():
         guard(target_id, token)
@@ -118,11 +118,16 @@ def apply_run(watched: Watched, parts: list[Part], *, target_id: int, token: int
             run.move_to(RunStatus.RUNNING, waiting_for="", **changed)
         elif changed:
             Run.objects.filter(pk=run.pk).update(**changed)
+            run.started_at = changed.get("started_at", run.started_at)
+        ended = watched.quiet and watched.verdict is not None and watched.verdict.kind is Kind.ENDED
+        if ended:
+            _end(run, watched)
     cursors.commit()
+    return ended
 
 
-def apply_build(watched: Watched, parts: list[Part], *, target_id: int, token: int) -> None:
-    """Store the log of an environment build."""
+def apply_build(watched: Watched, parts: list[Part], *, target_id: int, token: int) -> bool:
+    """Store the log of an environment build. Returns False: its end needs its log, see the attendant."""
     data = [(offset, data) for name, offset, data in parts if name == "log"]
     cursors = _Cursors(watched)
     for name, offset, piece in parts:
@@ -138,28 +143,32 @@ def apply_build(watched: Watched, parts: list[Part], *, target_id: int, token: i
                 cursors.log = logs.append(stream, offset, piece, cursors.times_ahead)
                 cursors.times_ahead = b""
     cursors.commit()
+    return False
 
 
-def end_run(watched: Watched, *, target_id: int, token: int) -> bool:
-    """All bytes are here and the run has ended, or is proven lost: Finalizing. Returns whether it moved."""
-    assert watched.verdict is not None and watched.verdict.reason is not None
-    record = dict(watched.evidence.exit or {"reason": watched.verdict.reason.value, "log": {}})
+def end_run(watched: Watched, *, target_id: int, token: int) -> None:
+    """All bytes are here and the run has ended, or is proven lost: Finalizing."""
     with transaction.atomic():
         guard(target_id, token)
-        run = Run.objects.select_for_update().get(pk=watched.row_id)
-        if run.is_final or run.status == RunStatus.FINALIZING:
-            return False
-        fields: dict[str, Any] = {
-            "final": record,
-            "exit_code": record.get("exit_code"),
-            "signal": record.get("signal"),
-            "error": explain(watched.verdict.reason, record),
-            "finalizing_at": moment(watched, record.get("ended_at")),
-            "waiting_for": "",
-        }
-        if run.started_at is None and record.get("started_at"):
-            fields["started_at"] = moment(watched, record["started_at"])
-        return run.move_to(RunStatus.FINALIZING, reason=watched.verdict.reason, **fields)
+        _end(Run.objects.select_for_update().get(pk=watched.row_id), watched)
+
+
+def _end(run: Run, watched: Watched) -> None:
+    assert watched.verdict is not None and watched.verdict.reason is not None
+    if run.is_final or run.status == RunStatus.FINALIZING:
+        return
+    record = dict(watched.evidence.exit or {"reason": watched.verdict.reason.value, "log": {}})
+    fields: dict[str, Any] = {
+        "final": record,
+        "exit_code": record.get("exit_code"),
+        "signal": record.get("signal"),
+        "error": explain(watched.verdict.reason, record),
+        "finalizing_at": moment(watched, record.get("ended_at")),
+        "waiting_for": "",
+    }
+    if run.started_at is None and record.get("started_at"):
+        fields["started_at"] = moment(watched, record["started_at"])
+    run.move_to(RunStatus.FINALIZING, reason=watched.verdict.reason, **fields)
 
 
 def explain(reason: EndReason, record: Mapping[str, Any]) -> dict[str, Any]:

@@ -42,6 +42,10 @@ KEEP_WARM = timedelta(minutes=10)
 """An idle connection is kept this long, so that the next run pays for no sign-in."""
 RELOAD_SECONDS = 2.0
 SEEN_SECONDS = 10.0
+LOOK_SECONDS = 0.5
+"""How often slots and builds that people asked for are looked at."""
+STATE = ("pk", "status", "launched")
+RELATED = ("workspace", "experiment", "environment__environment", "build", "parent", "target", "snapshot", "created_by")
 PREPARED_AHEAD = 4
 """Runs laid out beyond the free slots, so that a slot never waits for a copy."""
 RELAUNCH_SECONDS = 5.0
@@ -86,6 +90,8 @@ class Attendant(threading.Thread):
         self.used_at = timezone.now()
         self.loaded_at = 0.0
         self.seen_at = 0.0
+        self.looked_at = 0.0
+        self.rows: dict[int, Run] = {}
         self.work: list[Run] = []
         self.building: list[Build] = []
 
@@ -135,6 +141,7 @@ class Attendant(threading.Thread):
         self.watched.clear()
         self.shipped.clear()
         self.work.clear()
+        self.rows.clear()
         self.building.clear()
         self.loaded_at = 0.0
         with open_target(target) as host:
@@ -206,22 +213,37 @@ class Attendant(threading.Thread):
     # What is to be done.
 
     def load(self) -> None:
-        """Read the active runs of the target: all that are launched, and as many waiting ones as may matter
-        now."""
-        self.loaded_at = time.monotonic()
-        self.target.refresh_from_db(fields=["slots", "enabled"])
-        related = ("workspace", "experiment", "environment__environment", "build", "parent", "target", "snapshot", "created_by")
-        active = Run.objects.filter(target_id=self.target_id, status__in=ACTIVE).select_related(*related)
-        ahead = self.target.slots + PREPARED_AHEAD
+        """Read which runs of the target are active: all that are launched, and as many waiting ones as may matter now.
+
+        States are read each time, whole rows once: what a run asks for does not change.
+        """
+        now = time.monotonic()
+        self.loaded_at = now
+        active = Run.objects.filter(target_id=self.target_id, status__in=ACTIVE)
         urgent = Q(launched=True) | Q(status__in=[RunStatus.CANCEL_REQUESTED, RunStatus.FINALIZING])
-        first = active.exclude(urgent).order_by("-priority", "number")
-        self.work = [*active.filter(urgent).order_by("number"), *first[:ahead]]
-        unbuilt = Q(status__in=[BuildStatus.WAITING, BuildStatus.BUILDING], version__isnull=False)
-        self.building = list(Build.objects.filter(unbuilt, target_id=self.target_id).select_related("version"))
+        ahead = self.target.slots + PREPARED_AHEAD
+        states = [
+            *active.filter(urgent).order_by("number").values_list(*STATE),
+            *active.exclude(urgent).order_by("-priority", "number").values_list(*STATE)[:ahead],
+        ]
+        new = [pk for pk, *_ in states if pk not in self.rows]
+        rows = {**self.rows, **Run.objects.select_related(*RELATED).in_bulk(new)}
+        self.rows = {pk: rows[pk] for pk, *_ in states if pk in rows}
+        for pk, status, launched in states:
+            if pk in self.rows:
+                self.rows[pk].status, self.rows[pk].launched = status, launched
+        self.work = list(self.rows.values())
+        if self.building or now - self.looked_at > LOOK_SECONDS:
+            self.looked_at = now
+            self.target.refresh_from_db(fields=["slots", "enabled"])
+            unbuilt = Q(status__in=[BuildStatus.WAITING, BuildStatus.BUILDING], version__isnull=False)
+            self.building = list(Build.objects.filter(unbuilt, target_id=self.target_id).select_related("version"))
         if self.work or self.building:
             self.used_at = timezone.now()
+        for key in [key for key in self.watched if key[0] == "run" and key[1] not in self.rows]:
+            del self.watched[key]  # ended by somebody else
         for run in self.work:
-            if run.launched and run.final is None and run.status != RunStatus.FINALIZING:
+            if run.launched and run.status != RunStatus.FINALIZING:
                 self.watch_run(run)
 
     def watch_run(self, run: Run) -> Watched:
@@ -242,7 +264,7 @@ class Attendant(threading.Thread):
 
     def cancel(self, host: Host) -> None:
         for run in self.work:
-            if run.status != RunStatus.CANCEL_REQUESTED or run.final is not None:
+            if run.status != RunStatus.CANCEL_REQUESTED:
                 continue
             if not run.launched:
                 with transaction.atomic():
@@ -256,10 +278,11 @@ class Attendant(threading.Thread):
 
     def take(self) -> None:
         """NotStarted → Preparing: the attempt has a name before anything is done for it."""
-        for run in self.work:
-            if run.status == RunStatus.NOT_STARTED:
-                with transaction.atomic():
-                    guard(self.target_id, self.token)
+        new = [run for run in self.work if run.status == RunStatus.NOT_STARTED]
+        if new:
+            with transaction.atomic():
+                guard(self.target_id, self.token)
+                for run in new:
                     run.move_to(RunStatus.PREPARING, attempt=new_attempt(), waiting_for="")
 
     def advance(self, host: Host) -> None:
@@ -276,7 +299,7 @@ class Attendant(threading.Thread):
                     self.employ(key, partial(self.prepare, run, ready, host))
             elif run.status == RunStatus.FINALIZING:
                 self.watched.pop(key, None)
-                self.employ(key, partial(finishing.finish, run, host, target_id=self.target_id, token=self.token))
+                self.employ(key, partial(self.finish, run, host))
 
     def environment(self, run: Run, host: Host) -> Build | None:
         """The ready build that the run needs, or None while it is not ready (or the run has failed for
@@ -287,6 +310,8 @@ class Attendant(threading.Thread):
             build = builds.ensure(self.target, run.environment)
             Run.objects.filter(pk=run.pk).update(build=build)
             run.build = build
+        if build.status != BuildStatus.READY:
+            build.refresh_from_db()
         if build.status == BuildStatus.READY:
             return build
         if ("build", build.pk) in self.busy:
@@ -340,22 +365,26 @@ class Attendant(threading.Thread):
             run.move_to(RunStatus.QUEUED, waiting_for="")
             builds.used(build)
 
+    def finish(self, run: Run, host: Host) -> None:
+        run.refresh_from_db(fields=["status", "final", "reason"])
+        finishing.finish(run, host, target_id=self.target_id, token=self.token)
+
     def launch(self, host: Host) -> None:
         """Start queued runs while slots are free. That a launch may have been sent is written before it
         is."""
-        taken = sum(1 for run in self.work if run.launched and run.final is None)
+        taken = sum(1 for run in self.work if run.launched and run.status != RunStatus.FINALIZING)
         free = self.target.slots - taken if self.target.enabled else 0
         ready = [run for run in self.work if run.status == RunStatus.QUEUED and not run.launched]
-        starting: list[Watched] = []
-        for run in ready[: max(free, 0)]:
-            with transaction.atomic():
-                guard(self.target_id, self.token)
-                if not Run.objects.filter(pk=run.pk, status=RunStatus.QUEUED).update(launched=True):
-                    continue
+        if free <= 0 or not ready:
+            return
+        with transaction.atomic():
+            guard(self.target_id, self.token)
+            queued = Run.objects.filter(status=RunStatus.QUEUED)
+            starting = [run for run in ready[:free] if queued.filter(pk=run.pk).update(launched=True)]
+        for run in starting:
             run.launched = True
-            starting.append(self.watch_run(run))
         if starting:
-            self.send_launch(host, starting)
+            self.send_launch(host, [self.watch_run(run) for run in starting])
 
     def send_launch(self, host: Host, starting: list[Watched]) -> None:
         for watched in starting:
@@ -394,8 +423,9 @@ class Attendant(threading.Thread):
 
     def digest(self, host: Host, key: Key, watched: Watched, parts: list[Part], again: list[Watched]) -> None:
         apply = apply_run if key[0] == "run" else apply_build
-        apply(watched, parts, target_id=self.target_id, token=self.token)
-        if watched.quiet:
+        if apply(watched, parts, target_id=self.target_id, token=self.token):
+            self.over(key)
+        elif watched.quiet:
             self.judge(host, key, watched, again)
 
     def judge(self, host: Host, key: Key, watched: Watched, again: list[Watched]) -> None:
@@ -433,7 +463,10 @@ class Attendant(threading.Thread):
             with transaction.atomic():
                 guard(self.target_id, self.token)
                 builds.finish(build, watched.evidence.exit, self.build_log(build))
-        del self.watched[key]
+        self.over(key)
+
+    def over(self, key: Key) -> None:
+        self.watched.pop(key, None)
         self.woken.set()
 
     def build_log(self, build: Build) -> bytes:

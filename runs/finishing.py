@@ -35,8 +35,9 @@ def finish(run: Run, host: Host, *, target_id: int, token: int) -> None:
     complete = compare_log(run, record)
     with transaction.atomic():
         guard(target_id, token)
-        Artifact.objects.filter(run=run).delete()
-        Artifact.objects.bulk_create(artifacts, batch_size=500)
+        if artifacts:
+            Artifact.objects.filter(run=run).delete()  # of an earlier try that did not come to its end
+            Artifact.objects.bulk_create(artifacts, batch_size=500)
         LogStream.objects.filter(run=run, name="log").update(total=(record.get("log") or {}).get("total"))
         if record.get("killed"):
             RunEvent.objects.create(run=run, detail=f"{record['killed']} left-over processes of the run were ended.")

@@ -4,9 +4,9 @@ import threading
 from typing import Any
 
 from django.core.management.base import BaseCommand
-from django.db import Error as DatabaseError
 from django.db import connection
 
+from studio.database import AWAY
 from studio.hardening import hide_from_neighbours
 
 log = logging.getLogger("runstead.reconcile")
@@ -29,6 +29,6 @@ class Command(BaseCommand):
         while not stop.wait(options["every"]):
             try:
                 sweep()
-            except DatabaseError as error:
+            except AWAY as error:
                 log.warning("the database is away: %s", error)
                 connection.close()
