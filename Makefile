@@ -19,9 +19,9 @@ check: $(VENV)/.dev node_modules/.ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
-	$(BIN)/vermin -q --no-tips -t=3.6- --violations environments/agent environments/builders/on_target.py --exclude-regex 'pack\.py$$' --eval-annotations
+	$(BIN)/vermin -q --no-tips -t=3.6- --violations --eval-annotations --exclude-regex 'pack\.py$$' --no-make-paths-absolute environments/agent environments/builders/on_target.py
 	$(BIN)/mypy studio environments runs manage.py
-	$(BIN)/djlint --check --lint --quiet templates
+	$(BIN)/djlint --lint --quiet templates
 	$(BIN)/python manage.py check --fail-level WARNING
 	$(BIN)/python manage.py makemigrations --check --dry-run
 
@@ -35,7 +35,6 @@ infra: $(VENV)/.dev
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix -q . || true
 	$(BIN)/ruff format -q .
-	$(BIN)/djlint --reformat --quiet templates || true
 
 # One initial migration per app until the first release.
 migrations: $(VENV)/.dev

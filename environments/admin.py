@@ -18,7 +18,7 @@ from studio.templatetags.studio import ago
 
 
 @admin.register(ComputeTarget)
-class ComputeTargetAdmin(ModelAdmin):  # type: ignore[misc]
+class ComputeTargetAdmin(ModelAdmin):
     list_display = ("name", "workspace", "shown_health", "slots", "last_seen", "active_runs", "on_site")
     list_filter = ("workspace", "enabled", "transport")
     list_select_related = ("workspace",)
@@ -83,7 +83,7 @@ class ComputeTargetAdmin(ModelAdmin):  # type: ignore[misc]
         messages.success(request, f"{', '.join(names)}: {'taking runs again' if enabled else 'nothing new starts'}.")
 
 
-class VersionInline(TabularInline):  # type: ignore[misc]
+class VersionInline(TabularInline):
     model = EnvironmentVersion
     extra = 0
     can_delete = False
@@ -95,7 +95,7 @@ class VersionInline(TabularInline):  # type: ignore[misc]
 
 
 @admin.register(Environment)
-class EnvironmentAdmin(ModelAdmin):  # type: ignore[misc]
+class EnvironmentAdmin(ModelAdmin):
     list_display = ("name", "workspace", "description", "created_at", "archived_at")
     list_filter = ("workspace",)
     search_fields = ("name", "description")
@@ -104,7 +104,7 @@ class EnvironmentAdmin(ModelAdmin):  # type: ignore[misc]
 
 
 @admin.register(Build)
-class BuildAdmin(ModelAdmin):  # type: ignore[misc]
+class BuildAdmin(ModelAdmin):
     list_display = ("version", "target", "status", "attempts", "size", "started_at", "ended_at", "used_at")
     list_filter = ("status", "target")
     list_select_related = ("version__environment", "target")

@@ -178,7 +178,9 @@ def explain(reason: EndReason, record: Mapping[str, Any]) -> dict[str, Any]:
         return {}
     found = dict(record.get("error") or {})
     if reason is EndReason.TARGET_REBOOTED:
-        found.setdefault("message", "The target was restarted while the run was executing. Its files up to then were kept.")
+        found.setdefault(
+            "message", "The target was restarted while the run was executing. Its files up to then were kept."
+        )
     elif reason is EndReason.SUPERVISOR_LOST:
         found.setdefault(
             "message",

@@ -521,7 +521,11 @@ class Attendant(threading.Thread):
         run = Run.objects.get(pk=key[1])
         if run.is_final:
             return
-        reason = EndReason.DISK_FULL if isinstance(error, HostError) and error.code == "disk_full" else EndReason.STUDIO_ERROR
+        reason = (
+            EndReason.DISK_FULL
+            if isinstance(error, HostError) and error.code == "disk_full"
+            else EndReason.STUDIO_ERROR
+        )
         with transaction.atomic():
             guard(self.target_id, self.token)
             run.move_to(RunStatus.FAILED, reason=reason, error={"type": type(error).__name__, "message": str(error)})

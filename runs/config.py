@@ -100,7 +100,11 @@ def check_arguments(name: str, values: Sequence[str]) -> dict[str, str]:
         if "\0" in value:
             return {name: f"Argument {position} holds a NUL, which no program can receive. Remove it."}
         if size > MAX_ARGUMENT_BYTES:
-            return {name: f"Argument {position} has {size:,} bytes; the limit is {MAX_ARGUMENT_BYTES:,}. Put it in a file."}
+            return {
+                name: f"Argument {position} has {size:,} bytes; the limit is {MAX_ARGUMENT_BYTES:,}. Put it in a file."
+            }
     if total > MAX_ARGUMENTS_BYTES:
-        return {name: f"All arguments together have {total:,} bytes; the limit is {MAX_ARGUMENTS_BYTES:,}. Put them in a file."}
+        return {
+            name: f"All arguments together have {total:,} bytes; the limit is {MAX_ARGUMENTS_BYTES:,}. Put them in a file."
+        }
     return {}

@@ -131,4 +131,6 @@ def waiting_targets() -> set[int]:
     runs = Run.objects.filter(status__in=ACTIVE, target__isnull=False)
     unbuilt = Build.objects.filter(status__in=[BuildStatus.WAITING, BuildStatus.BUILDING], version__isnull=False)
     attended = set(Lease.live(timezone.now()).values_list("target_id", flat=True))
-    return {pk for rows in (runs, unbuilt) for pk in rows.order_by().values_list("target_id", flat=True).distinct()} - attended
+    return {
+        pk for rows in (runs, unbuilt) for pk in rows.order_by().values_list("target_id", flat=True).distinct()
+    } - attended

@@ -90,9 +90,7 @@ class Manifest:
         try:
             body = json.loads(data.decode("utf-8"))
         except (UnicodeDecodeError, ValueError, RecursionError) as error:
-            raise SnapshotError(
-                "", f"The manifest is no JSON in UTF-8 ({error}).", "Send it as documented."
-            ) from None
+            raise SnapshotError("", f"The manifest is no JSON in UTF-8 ({error}).", "Send it as documented.") from None
         check_shape(body)
         manifest = cls._of(body, data).check()
         if encode(manifest.files, manifest.links, manifest.dirs) != data:
@@ -210,9 +208,7 @@ def check_sizes(files: Sequence[FileEntry]) -> None:
         if (size == 0) != (digest == EMPTY):
             raise SnapshotError(path, "Size and digest contradict each other.", "Hash the file again.")
         if sizes.setdefault(digest, size) != size:
-            raise SnapshotError(
-                path, "Another file has the same digest and another size.", "Hash the file again."
-            )
+            raise SnapshotError(path, "Another file has the same digest and another size.", "Hash the file again.")
 
 
 class Names:
@@ -225,17 +221,13 @@ class Names:
         """Folded → written form of every file, link and empty folder."""
         self.known: set[str] = {""}
 
-    def check(
-        self, files: Sequence[FileEntry], links: Sequence[tuple[str, str]], dirs: Sequence[str]
-    ) -> None:
+    def check(self, files: Sequence[FileEntry], links: Sequence[tuple[str, str]], dirs: Sequence[str]) -> None:
         for paths in ([entry[0] for entry in files], [entry[0] for entry in links], dirs):
             before = ""
             for path in paths:
                 self._add(path)
                 if path <= before:
-                    raise SnapshotError(
-                        path, f"It is listed after {before!r}.", "Sort by path, by code points."
-                    )
+                    raise SnapshotError(path, f"It is listed after {before!r}.", "Sort by path, by code points.")
                 before = path
         for folded, path in self.leaves.items():
             if folded in self.folders:
@@ -270,9 +262,7 @@ class Names:
     def _below(self, path: str, links: Sequence[tuple[str, str]], dirs: Sequence[str]) -> SnapshotError:
         folder = self.folders[fold(path)]
         if path in dirs:
-            return SnapshotError(
-                path, "It is listed as an empty folder and has files.", "List only empty folders."
-            )
+            return SnapshotError(path, "It is listed as an empty folder and has files.", "List only empty folders.")
         kind = "link" if any(path == entry[0] for entry in links) else "file"
         return SnapshotError(
             path,
@@ -305,9 +295,7 @@ def check_parts(path: str, parts: Iterable[str]) -> None:
             rule = "The path has an empty part." if not part else f"The path has the part {part!r}."
             raise SnapshotError(path, rule, "Use the plain path inside the folder.")
         if "\\" in part:
-            raise SnapshotError(
-                path, "The name holds a backslash.", "Use '/' between folders, and no '\\' in names."
-            )
+            raise SnapshotError(path, "The name holds a backslash.", "Use '/' between folders, and no '\\' in names.")
         if CONTROL.search(part):
             raise SnapshotError(path, "The name holds a control character.", "Rename the file.")
         try:
@@ -327,12 +315,7 @@ def check_target(path: str, target: str, links: dict[str, str]) -> None:
     Joining the texts would not do: ``a/..`` is the parent of what ``a`` points to.
     """
     rule, fix = "The link leads out of the folder.", "Point it inside the folder, or leave it out."
-    if (
-        not target
-        or len(target.encode("utf-8", "replace")) > MAX_PATH
-        or "\\" in target
-        or CONTROL.search(target)
-    ):
+    if not target or len(target.encode("utf-8", "replace")) > MAX_PATH or "\\" in target or CONTROL.search(target):
         raise SnapshotError(path, "The link's target is no plain path.", fix)
     if not _encodable(target):
         raise SnapshotError(path, "The link's target is no text in UTF-8.", fix)
@@ -383,14 +366,10 @@ def _drive(path: str) -> SnapshotError:
 
 def _too_long(path: str) -> SnapshotError:
     length = len(path.encode())
-    return SnapshotError(
-        f"{path[:60]}…", f"The path has {length:,} bytes; the limit is {MAX_PATH:,}.", "Shorten it."
-    )
+    return SnapshotError(f"{path[:60]}…", f"The path has {length:,} bytes; the limit is {MAX_PATH:,}.", "Shorten it.")
 
 
 def _twin(path: str, twin: str) -> SnapshotError:
     if path == twin:
         return SnapshotError(path, "It is listed twice.", "List every path once.")
-    return SnapshotError(
-        path, f"It differs from {twin!r} only by case or Unicode form.", "Rename one of them."
-    )
+    return SnapshotError(path, f"It differs from {twin!r} only by case or Unicode form.", "Rename one of them.")

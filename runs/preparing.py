@@ -58,7 +58,9 @@ def make_spec(run: Run, build: Build, root: str, inrun: str) -> dict[str, Any]:
     assert run.environment is not None and run.target is not None
     config = ScriptRunConfig.from_json(run.config)
     own = {**run.environment.definition.get("variables", {}), **variables(run, config)}
-    rows = {row.name: row for row in Secret.objects.filter(workspace=run.workspace_id, name__in=config.secrets.values())}
+    rows = {
+        row.name: row for row in Secret.objects.filter(workspace=run.workspace_id, name__in=config.secrets.values())
+    }
     # The script's folder comes first on Python's path by itself; its project's root and ours follow.
     path = f"{root}/runs/{run.attempt}/code:{root}/lib/{inrun}"
     return {

@@ -25,9 +25,7 @@ BLOCK = 1024 * 1024
 TRIES = 3
 CACHE_VERSION = "runstead hashes 1"
 YOUNG_NS = 100_000_000
-YOUNG_COARSE_NS = (
-    3_000_000_000  # where time stamps are whole seconds, as on FAT and some network file systems
-)
+YOUNG_COARSE_NS = 3_000_000_000  # where time stamps are whole seconds, as on FAT and some network file systems
 
 T = TypeVar("T")
 
@@ -143,16 +141,12 @@ def _walk(root: Path) -> _Walk:
     while stack:
         folder, depth = stack.pop()
         if depth >= MAX_DEPTH:
-            raise SnapshotError(
-                f"{folder[:60]}…", f"It lies more than {MAX_DEPTH} folders deep.", "Move it up."
-            )
+            raise SnapshotError(f"{folder[:60]}…", f"It lies more than {MAX_DEPTH} folders deep.", "Move it up.")
         try:
             found = list(os.scandir(root / folder if folder else root))
         except OSError as error:
             if not folder:
-                raise SnapshotError(
-                    str(root), f"It cannot be read ({error.strerror}).", "Allow it."
-                ) from error
+                raise SnapshotError(str(root), f"It cannot be read ({error.strerror}).", "Allow it.") from error
             walk.skipped.append(Skipped(f"{folder}/", f"cannot be read ({error.strerror})"))
             continue
         if folder and any(entry.name == VENV_MARK for entry in found):
@@ -265,9 +259,7 @@ def _hash(root: Path, path: str) -> tuple[os.stat_result, str] | None:
             os.close(descriptor)
         if _stamp(before) == _stamp(after):
             return after, sha256.hexdigest()
-    raise SnapshotError(
-        path, "It changes while it is read.", "Stop what writes to it, or list it in .runignore."
-    )
+    raise SnapshotError(path, "It changes while it is read.", "Stop what writes to it, or list it in .runignore.")
 
 
 def _parallel(work: Callable[[str], T], items: list[str]) -> Iterable[T]:
@@ -276,8 +268,4 @@ def _parallel(work: Callable[[str], T], items: list[str]) -> Iterable[T]:
     # A chunk each, not a future each: handing one over costs as much as reading a small file.
     chunks = [items[start : start + 64] for start in range(0, len(items), 64)]
     with ThreadPoolExecutor(THREADS) as pool:
-        return [
-            result
-            for part in pool.map(lambda chunk: [work(path) for path in chunk], chunks)
-            for result in part
-        ]
+        return [result for part in pool.map(lambda chunk: [work(path) for path in chunk], chunks) for result in part]

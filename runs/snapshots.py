@@ -97,9 +97,7 @@ def file_entry(snapshot: Snapshot, path: str) -> FileEntry:
     raise KeyError(path)
 
 
-def submit_folder(
-    workspace: Workspace, folder: str | os.PathLike[str], user: User | None
-) -> tuple[Snapshot, Scan]:
+def submit_folder(workspace: Workspace, folder: str | os.PathLike[str], user: User | None) -> tuple[Snapshot, Scan]:
     """Make the snapshot of a folder on this machine, storing the contents that the workspace lacks.
 
     Raises SnapshotError, also when a file changed between the reading that hashed it and the one that stored
@@ -140,6 +138,4 @@ def _named(path: str) -> Iterator[None]:
 
 
 def _changed(path: str) -> SnapshotError:
-    return SnapshotError(
-        path, "It changed while the folder was read.", "Submit again when nothing writes to it."
-    )
+    return SnapshotError(path, "It changed while the folder was read.", "Submit again when nothing writes to it.")

@@ -51,7 +51,9 @@ def submit(
     check(workspace, experiment, target, environment, snapshot, config)
     try:
         with transaction.atomic():
-            group, _ = Experiment.objects.get_or_create(workspace=workspace, name=experiment, defaults={"created_by": user})
+            group, _ = Experiment.objects.get_or_create(
+                workspace=workspace, name=experiment, defaults={"created_by": user}
+            )
             now = timezone.now()
             Experiment.objects.filter(pk=group.pk).update(last_run_at=now, archived_at=None)
             number = workspace.next_number()
@@ -96,7 +98,9 @@ def submit(
 
 def default_environment() -> EnvironmentVersion:
     """What a run gets that names none: the Python that is on the target."""
-    version = EnvironmentVersion.objects.filter(environment__workspace=None, environment__name=DEFAULT_ENVIRONMENT).first()
+    version = EnvironmentVersion.objects.filter(
+        environment__workspace=None, environment__name=DEFAULT_ENVIRONMENT
+    ).first()
     if version is None:
         raise ConfigError({"environment": f"Name one: the default environment {DEFAULT_ENVIRONMENT} was removed."})
     return version

@@ -67,7 +67,11 @@ ALLOWED_HOSTS = listed("ALLOWED_HOSTS") or ["localhost", "127.0.0.1", "[::1]", H
 if HOST in {"0.0.0.0", "::"} and not listed("ALLOWED_HOSTS"):  # noqa: S104 compared, not bound
     import socket
 
-    ALLOWED_HOSTS += [socket.gethostname(), socket.getfqdn(), *{str(found[4][0]) for found in socket.getaddrinfo(socket.gethostname(), None)}]
+    ALLOWED_HOSTS += [
+        socket.gethostname(),
+        socket.getfqdn(),
+        *{str(found[4][0]) for found in socket.getaddrinfo(socket.gethostname(), None)},
+    ]
 CSRF_TRUSTED_ORIGINS = listed("TRUSTED_ORIGINS")
 SECURE = PUBLIC_URL.startswith("https://")
 
@@ -197,7 +201,10 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 10}},
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
 ]
-PASSWORD_HASHERS = ["django.contrib.auth.hashers.Argon2PasswordHasher", "django.contrib.auth.hashers.PBKDF2PasswordHasher"]
+PASSWORD_HASHERS = [
+    "django.contrib.auth.hashers.Argon2PasswordHasher",
+    "django.contrib.auth.hashers.PBKDF2PasswordHasher",
+]
 LOGIN_URL = "/sign-in"
 LOGIN_REDIRECT_URL = "/"
 LOGOUT_REDIRECT_URL = "/sign-in"

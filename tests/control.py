@@ -17,6 +17,7 @@ django.setup()
 
 from django.db.models import Sum  # noqa: E402
 from django.utils import timezone  # noqa: E402
+
 from environments.models import ComputeTarget, Environment, Lease  # noqa: E402
 from runs import logs  # noqa: E402
 from runs.config import ScriptRunConfig  # noqa: E402
@@ -114,7 +115,9 @@ def op_attended():
 def op_target(root, slots=1):
     """Another local target, whose runs lie below ``root``."""
     workspace = Workspace.objects.get(slug="default")
-    return ComputeTarget.objects.create(workspace=workspace, name=Path(root).name, slots=slots, options={"root": root}).name
+    return ComputeTarget.objects.create(
+        workspace=workspace, name=Path(root).name, slots=slots, options={"root": root}
+    ).name
 
 
 def op_slots(count):

@@ -29,7 +29,12 @@ class Control:
 
     def __init__(self, env):
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.control"], cwd=ROOT, env=env, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            [sys.executable, "-m", "tests.control"],
+            cwd=ROOT,
+            env=env,
+            text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
         )
         self.lock = threading.Lock()
         assert json.loads(self.process.stdout.readline())["ready"]
@@ -103,7 +108,12 @@ class Studio:
 
     def processes(self, kind: str) -> list[psutil.Process]:
         """Live processes of one kind: worker (with its job), house, reconcile, web, queue."""
-        marks = {"worker": "manage.py work", "reconcile": "manage.py reconcile", "web": "granian", "queue": "unixsocket"}
+        marks = {
+            "worker": "manage.py work",
+            "reconcile": "manage.py reconcile",
+            "web": "granian",
+            "queue": "unixsocket",
+        }
         if kind == "house":
             return [c for w in self._children(marks["worker"]) for c in w.children()]
         return self._children(marks[kind])
@@ -152,7 +162,9 @@ class Studio:
         except AssertionError:
             rows = self.control("runs", ids=ids)
             tail = self.output.read_text()[-3000:]
-            raise AssertionError(f"{[(r['id'], r['status'], r['error']) for r in rows]} after {seconds} s\n{tail}") from None
+            raise AssertionError(
+                f"{[(r['id'], r['status'], r['error']) for r in rows]} after {seconds} s\n{tail}"
+            ) from None
 
     def runs_dir(self) -> Path:
         return self.data_dir / "local" / "runs"

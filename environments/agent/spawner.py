@@ -110,8 +110,9 @@ def _serve(connection: socket.socket, root: str, umask: int) -> None:
     supervise.preload(root)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # reaps what we fork
     gc.collect()
-    if hasattr(gc, "freeze"):
-        gc.freeze()  # keeps the pages shared with the supervisors
+    freeze = getattr(gc, "freeze", None)  # Python 3.7
+    if freeze is not None:
+        freeze()  # keeps the pages shared with the supervisors
     reader = connection.makefile("rb")
     while True:
         line = reader.readline()

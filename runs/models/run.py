@@ -101,7 +101,9 @@ class Run(models.Model):
             models.Index(fields=["experiment", "-number"], name="run_of_experiment"),
             models.Index(fields=["workspace", "status", "-number"], name="run_by_status"),
             models.Index(fields=["workspace", "-started_at"], name="run_by_start"),
-            models.Index(fields=["target", "priority", "number"], condition=Q(status__in=sorted(ACTIVE)), name="run_active"),
+            models.Index(
+                fields=["target", "priority", "number"], condition=Q(status__in=sorted(ACTIVE)), name="run_active"
+            ),
             models.Index(fields=["workspace", "name"], name="run_by_name"),
             models.Index(fields=["workspace", "-ended_at"], condition=Q(status=RunStatus.FAILED), name="run_failed"),
         ]

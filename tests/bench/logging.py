@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.bench.report import Report
 from tests.live import Studio
 
-SCRIPT = '''\
+SCRIPT = """\
 import json, sys, time
 from runstead import Run
 run = Run.get_context()
@@ -34,7 +34,7 @@ else:
 with open("outputs/result.json", "w") as file:
     json.dump(result, file)
 print(json.dumps(result))
-'''
+"""
 
 
 def measure(report: Report, folder: Path) -> None:
@@ -51,9 +51,11 @@ def measure(report: Report, folder: Path) -> None:
         assert row["status"] == "Completed", studio.control("text", id=ids[0])[-2000:]
         result = json.loads(studio.control("text", id=ids[0]).splitlines()[-1])
         assert studio.control("metrics", id=ids[0])["loss"][0] == 10_000
-        report.add("run.log, per call", "µs", [block for block in result["log"]], goal="≤ 20")
+        report.add("run.log, per call", "µs", list(result["log"]), goal="≤ 20")
         if "mlflow" in result:
-            report.add("mlflow.log_metric on loopback, per call", "ms", result["mlflow"], goal="≤ 1/4 of its own server")
+            report.add(
+                "mlflow.log_metric on loopback, per call", "ms", result["mlflow"], goal="≤ 1/4 of its own server"
+            )
         report.add("10,000 run.log calls, submitted to final", "s", [time.monotonic() - began])
     finally:
         studio.stop()

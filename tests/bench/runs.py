@@ -114,5 +114,3 @@ def long_log(report: Report, studio: Studio, folder: Path) -> None:
         costs.append(cpu_seconds(studio.up.pid) - before)
     report.add("1,000,000 lines of 100 bytes, all visible", "s", times, goal="≤ 4", cpu=sorted(costs)[1])
     report.add("the same", "MB/s", [100 / t for t in times])
-
-

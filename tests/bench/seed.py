@@ -95,12 +95,24 @@ def seed(runs: int = 100_000, slug: str = "bench", random_seed: int = 7) -> floa
                 ("optimizer", ("adam", "sgd", "lamb")[i % 3]), ("dropout", f"{i % 10 / 10}"),
             ):  # fmt: skip
                 number = None if name == "optimizer" else float(value)
-                yield {"run_id": first + i, "workspace_id": workspace.pk, "name": name, "value": value, "head": value, "number": number}
+                yield {
+                    "run_id": first + i,
+                    "workspace_id": workspace.pk,
+                    "name": name,
+                    "value": value,
+                    "head": value,
+                    "number": number,
+                }
 
     def tag_rows() -> Iterator[dict[str, Any]]:
         for i in range(runs):
             for n in range(3):
-                yield {"run_id": first + i, "workspace_id": workspace.pk, "name": TAGS[(i + n * (1 + i % 2)) % 8], "value": None}
+                yield {
+                    "run_id": first + i,
+                    "workspace_id": workspace.pk,
+                    "name": TAGS[(i + n * (1 + i % 2)) % 8],
+                    "value": None,
+                }
 
     with transaction.atomic():
         for model, rows in (
@@ -130,14 +142,17 @@ def insert(model: Any, rows: Iterable[dict[str, Any]]) -> None:
     def flush() -> None:
         marks = ", ".join(["%s"] * len(names))
         columns = ", ".join(connection.ops.quote_name(field.column) for field in names)
-        cursor.executemany(f"INSERT INTO {connection.ops.quote_name(model._meta.db_table)} ({columns}) VALUES ({marks})", batch)
+        cursor.executemany(
+            f"INSERT INTO {connection.ops.quote_name(model._meta.db_table)} ({columns}) VALUES ({marks})", batch
+        )
         batch.clear()
 
     for row in rows:
         if not names:
             names = [field for field in fields if field.column in row or not field.primary_key]
             fixed = [
-                None if field.column in row else field.get_db_prep_save(field.get_default(), connection) for field in names
+                None if field.column in row else field.get_db_prep_save(field.get_default(), connection)
+                for field in names
             ]
             plain = {"CharField", "TextField", "FloatField", "BigAutoField", "BigIntegerField", "ForeignKey",
                      "PositiveBigIntegerField", "IntegerField", "BinaryField"}  # fmt: skip

@@ -32,7 +32,9 @@ def measure(report: Report, folder: Path) -> None:
     studio.data_dir.mkdir(mode=0o700)
     env = {**studio.env, "XDG_CACHE_HOME": str(folder / "cache")}
     for command in (["migrate", "-v0"], ["first_start"]):
-        subprocess.run([sys.executable, "manage.py", *command], cwd=ROOT, env=env, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(
+            [sys.executable, "manage.py", *command], cwd=ROOT, env=env, check=True, stdout=subprocess.DEVNULL
+        )
     control = Control(env)
     first, changed, sent, costs, costs_changed = [], [], [], [], []
     try:
@@ -42,7 +44,9 @@ def measure(report: Report, folder: Path) -> None:
             first.append(control("timed_snapshot", folder=str(project))["seconds"])
             costs.append(cpu_seconds(control.process.pid) - before)
             for number in range(REPEAT):
-                (project / "package_050" / "module_050.py").write_bytes(random.Random(seed * 10 + number).randbytes(5000))
+                (project / "package_050" / "module_050.py").write_bytes(
+                    random.Random(seed * 10 + number).randbytes(5000)
+                )
                 before = cpu_seconds(control.process.pid)
                 result = control("timed_snapshot", folder=str(project))
                 costs_changed.append(cpu_seconds(control.process.pid) - before)
@@ -51,5 +55,11 @@ def measure(report: Report, folder: Path) -> None:
     finally:
         control.close()
     report.add("snapshot of 10,000 files + 200 MB, first", "s", first, goal="≤ 6", cpu=sorted(costs)[len(costs) // 2])
-    report.add("the same after one changed file", "s", changed, goal="≤ 0.4", cpu=sorted(costs_changed)[len(costs_changed) // 2])
+    report.add(
+        "the same after one changed file",
+        "s",
+        changed,
+        goal="≤ 0.4",
+        cpu=sorted(costs_changed)[len(costs_changed) // 2],
+    )
     report.add("stored for one changed file", "KB", [value / 1000 for value in sent])

@@ -55,7 +55,9 @@ class Invariants:
         for row in self.studio.control("runs", ids=ids):
             pk, uid = row["id"], self.studio.control("uid", id=row["id"])
             assert (row["status"], row["reason"]) == (status, reason), row
-            assert self.oracle.count("start", uid) == starts, f"run {pk} was started {self.oracle.count('start', uid)} times"
+            assert self.oracle.count("start", uid) == starts, (
+                f"run {pk} was started {self.oracle.count('start', uid)} times"
+            )
             events = [new for _, new, _, _ in self.studio.control("events", id=pk) if new]
             assert len(events) == len(set(events)), f"a state was entered twice: {events}"
             assert sum(new in {"Completed", "Failed", "Canceled"} for new in events) == 1, events

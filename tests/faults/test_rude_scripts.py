@@ -100,7 +100,7 @@ def test_records_replaced_by_a_pipe_do_not_stop_the_studio(capped, tmp_path):
 def test_records_that_are_no_records_are_counted(capped, tmp_path):
     script = (
         "with open(os.environ['RUNSTEAD_RUN_DIR'] + '/records.jsonl', 'ab') as f:\n"
-        "    f.write(b'not json\\n\\xff\\xfe\\n[1]\\n{\"k\": 5}\\n' + b'[' * 100000 + b'\\n{\"k\": \"x\", \"v\": 1}\\n')\n"
+        '    f.write(b\'not json\\n\\xff\\xfe\\n[1]\\n{"k": 5}\\n\' + b\'[\' * 100000 + b\'\\n{"k": "x", "v": 1}\\n\')\n'
     )
     row = ended(capped, tmp_path, script)
     assert row["status"] == "Completed"
@@ -126,11 +126,15 @@ def test_traceback_gives_type_message_and_line(capped, tmp_path):
 def test_disk_filled_by_the_script_is_named_and_the_studio_goes_on(capped, tmp_path):
     root = tmp_path / "small"
     root.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=48m,mode=700", "tmpfs", root], capture_output=True).returncode:
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=48m,mode=700", "tmpfs", root], capture_output=True, check=False
+    ).returncode:
         pytest.skip("a small disk needs root, to mount one")
     try:
         target = capped.control("target", root=str(root))
-        script = "with open('fill', 'wb') as f:\n    while True:\n        f.write(b'x' * 1_000_000)\n        f.flush()\n"
+        script = (
+            "with open('fill', 'wb') as f:\n    while True:\n        f.write(b'x' * 1_000_000)\n        f.flush()\n"
+        )
         row = ended(capped, tmp_path, script, target=target)
         assert (row["status"], row["reason"]) == ("Failed", "disk_full"), row
         folder = tmp_path / "after"
@@ -139,7 +143,7 @@ def test_disk_filled_by_the_script_is_named_and_the_studio_goes_on(capped, tmp_p
         (after,) = capped.wait_for(capped.submit(folder))
         assert after["status"] == "Completed"
     finally:
-        until(lambda: subprocess.run(["umount", "-l", root], capture_output=True).returncode == 0, 20)
+        until(lambda: subprocess.run(["umount", "-l", root], capture_output=True, check=False).returncode == 0, 20)
 
 
 def test_files_uploaded_by_name_come_home_also_below_outputs(capped, tmp_path):

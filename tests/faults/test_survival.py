@@ -115,7 +115,10 @@ def test_two_reconcilers_and_a_hundred_bells(studio, oracle, invariants):
     import subprocess
     import sys
 
-    more = [subprocess.Popen([sys.executable, "manage.py", "reconcile", "--every", "0.05"], env=studio.env) for _ in range(2)]
+    more = [
+        subprocess.Popen([sys.executable, "manage.py", "reconcile", "--every", "0.05"], env=studio.env)
+        for _ in range(2)
+    ]
     try:
         ids = studio.submit(oracle.folder, *oracle.arguments(lines=20, every=0.01), count=12)
         studio.wait_for(ids, seconds=90)
@@ -145,7 +148,10 @@ def test_supervisor_killed_ends_the_run_as_lost_and_leaves_nothing(studio, oracl
     until(lambda: not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in script), 10)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT, signal.SIGHUP, signal.SIGINT, signal.SIGUSR1])
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGTERM, signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT, signal.SIGHUP, signal.SIGINT, signal.SIGUSR1],
+)
 def test_script_killed_by_a_signal_is_failed_with_its_name(studio, oracle, invariants, number):
     ids = studio.submit(oracle.folder, *oracle.arguments(signal=int(number), every=0))
     (row,) = studio.wait_for(ids)
@@ -171,7 +177,9 @@ def test_out_of_memory_is_named(studio, tmp_path):
 
 
 def test_time_limit_cancels(studio, oracle):
-    ids = studio.submit(oracle.folder, *oracle.arguments(lines=5000, every=0.05), max_run_duration_seconds=1, grace_seconds=1)
+    ids = studio.submit(
+        oracle.folder, *oracle.arguments(lines=5000, every=0.05), max_run_duration_seconds=1, grace_seconds=1
+    )
     (row,) = studio.wait_for(ids)
     assert (row["status"], row["reason"]) == ("Canceled", "timed_out"), row
 

@@ -24,7 +24,9 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         self.console = Console(highlight=False, soft_wrap=True, force_terminal=True)
         run = self.submit()
-        self.console.print(f"[bold]First run[/bold]  {run.name}  {settings.PUBLIC_URL}/{run.workspace.slug}/runs/{run.number}")
+        self.console.print(
+            f"[bold]First run[/bold]  {run.name}  {settings.PUBLIC_URL}/{run.workspace.slug}/runs/{run.number}"
+        )
         self.follow(run)
         if run.status != RunStatus.COMPLETED:
             message = run.error.get("message", run.get_reason_display())

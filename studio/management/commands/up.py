@@ -32,7 +32,9 @@ class Command(BaseCommand):
     requires_system_checks = []  # run below, after the data directory is ready
 
     def add_arguments(self, parser: Any) -> None:
-        parser.add_argument("--demo", action="store_true", help="run the example to its end, then stop; exit 0 if it completed")
+        parser.add_argument(
+            "--demo", action="store_true", help="run the example to its end, then stop; exit 0 if it completed"
+        )
         parser.add_argument("--no-example", action="store_true", help="do not run the example on the first start")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -71,7 +73,9 @@ class Command(BaseCommand):
             group.wait_until(doorbell.answers, queue, 10)
             self.step("Queue server", "embedded, on a private socket")
         elif not doorbell.answers():
-            raise StartFailed("RUNSTEAD_REDIS_URL: the queue server does not answer. Start it, or unset the variable to use the embedded one.")
+            raise StartFailed(
+                "RUNSTEAD_REDIS_URL: the queue server does not answer. Start it, or unset the variable to use the embedded one."
+            )
         group.start(Service("reconcile", [*manage, "reconcile"]))
         for number in range(settings.WORKERS):
             group.start(Service(f"worker-{number + 1}", [*manage, "work"]))
