@@ -54,7 +54,12 @@ class Failed(Exception):
 
 
 def main(arguments: "List[str]") -> int:
-    verbs = {"interpreter": interpreter, "create": create, "install": install, "record": record}  # type: Dict[str, Callable[..., None]]
+    verbs: "Dict[str, Callable[..., None]]" = {
+        "interpreter": interpreter,
+        "create": create,
+        "install": install,
+        "record": record,
+    }
     try:
         verbs[arguments[0]](*arguments[1:])
         return 0
