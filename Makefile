@@ -13,7 +13,7 @@ demo: $(VENV)/.base node_modules/.ready
 	@$(BIN)/python manage.py up --demo
 
 test: $(VENV)/.dev node_modules/.ready infra check
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(VENV)/.dev node_modules/.ready
 	$(BIN)/ruff check .

@@ -9,7 +9,7 @@ import pytest
 from tests.live import Studio
 from tests.waiting import until
 
-pytestmark = [pytest.mark.faults, pytest.mark.xdist_group("clock"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import pytest
 
 from tests.waiting import until
 
-pytestmark = [pytest.mark.faults, pytest.mark.xdist_group("rude"), pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(400)]
 CAP = 64_000_000
 
 

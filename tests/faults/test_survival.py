@@ -8,7 +8,7 @@ import pytest
 
 from tests.waiting import until
 
-pytestmark = [pytest.mark.faults, pytest.mark.xdist_group("faults"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
 
 
 def test_a_run_completes_with_everything_it_made(studio, oracle, invariants):

@@ -8,13 +8,14 @@ if (box) {
   let running = null;
   let timer = 0;
   let chosen = -1;
+  let walked = 0; // arrows pressed since the list on its way was asked for
 
   const options = () => [...list.querySelectorAll("a")];
 
   const choose = (index) => {
     const all = options();
     if (!all.length) return;
-    chosen = (index + all.length) % all.length;
+    chosen = ((index % all.length) + all.length) % all.length;
     all.forEach((option, i) => {
       option.id = `jump-${i}`;
       option.tabIndex = -1;
@@ -27,6 +28,7 @@ if (box) {
   const ask = async () => {
     running?.abort();
     running = new AbortController();
+    walked = 0;
     try {
       const answer = await fetch(`${box.dataset.address}?${new URLSearchParams({ q: field.value })}`, {
         headers: { "X-Jump": "1" },
@@ -35,7 +37,7 @@ if (box) {
       if (!answer.ok) throw new Error(`${answer.status}`);
       // The fragment is the studio's own, with every name escaped.
       list.innerHTML = await answer.text();
-      choose(0);
+      choose(walked);
     } catch (error) {
       if (error.name === "AbortError") return;
       const words = document.createElement("p");
@@ -69,7 +71,9 @@ if (box) {
   field.addEventListener("keydown", (event) => {
     if (event.key === "ArrowDown" || event.key === "ArrowUp") {
       event.preventDefault();
-      choose(chosen + (event.key === "ArrowDown" ? 1 : -1));
+      const step = event.key === "ArrowDown" ? 1 : -1;
+      walked += step;
+      choose(chosen + step);
     } else if (event.key === "Enter" && options()[chosen]) {
       event.preventDefault();
       options()[chosen].click();
