@@ -132,7 +132,7 @@ def preview(store: BlobStore, leaf: Leaf) -> Preview:
         return Preview("large", "Files over 5 MB are not shown here.")
     text = as_text(store.read(leaf.digest))
     if text is None:
-        return Preview("binary", "This is no text.")
+        return Preview("binary", "It is not a text file.")
     if ending == "md":
         return Preview("markdown", html=markdown(text))
     note = ""

@@ -48,7 +48,7 @@ class Place:
         return (
             STATES[BuildStatus(self.build.status)]
             if self.build
-            else ("slash", "idle", "Not checked yet" if self.user_managed else "Not built yet")
+            else ("clock", "idle", "Not checked yet" if self.user_managed else "Not built yet")
         )
 
     @property

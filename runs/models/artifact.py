@@ -23,3 +23,7 @@ class Artifact(models.Model):
 
     def __str__(self) -> str:
         return self.path
+
+    @property
+    def filename(self) -> str:
+        return self.path.rpartition("/")[2]

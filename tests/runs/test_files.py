@@ -186,7 +186,7 @@ def test_the_snapshot_opens_with_its_script_in_colours(workspace: Workspace, rea
     assert 'id="L2"' in text and 'id="L3"' not in text
     for shown in ("a/b/c.txt", "z.bin", "3 files"):
         assert shown in text
-    assert "This is no text." in reader_client.get("/vision/runs/1/snapshot/z.bin").content.decode()
+    assert "It is not a text file." in reader_client.get("/vision/runs/1/snapshot/z.bin").content.decode()
     assert body(reader_client.get("/vision/runs/1/raw/snapshot/z.bin")) == b"\0\1"
     archive = zipfile.ZipFile(io.BytesIO(body(reader_client.get("/vision/runs/1/snapshot.zip"))))
     assert archive.namelist() == ["a/b/c.txt", "train.py", "z.bin"]

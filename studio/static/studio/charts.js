@@ -156,7 +156,7 @@ class Frame {
       scales: { x: { time }, y: { distr: this.board.log ? 3 : 1 } },
       axes: [
         { ...axis, size: 22, gap: 4, space: 70, grid: { show: false }, border: { show: true, width: 1, stroke: () => colours["line-2"] },
-          values: time ? undefined : (_, marks) => marks.map(tick) },
+          values: time ? undefined : (_, marks) => marks.map((at, n) => (n ? tick(at) : `step ${tick(at)}`)) },
         { ...axis, size: 44, gap: 5, space: 34, grid: { stroke: () => colours.grid, width: 1 }, values: (_, marks) => marks.map(tick) },
       ],
       cursor: {
@@ -218,10 +218,10 @@ class Frame {
       .map((series, n) => ({ series, n, value: n ? plot.data[n][idx] : null }))
       .filter(({ series, n, value }) => n && !series.raw && value !== null && value !== undefined)
       .sort((a, b) => b.value - a.value)
-      .map(({ series, value }) => {
+      .map(({ series, n, value }) => {
         const line = document.createElement("div");
         const mark = document.createElement("span");
-        mark.className = "sw";
+        mark.className = ["sw", "sw dash", "sw dot", "sw dash"][plot.series.filter((other, m) => m && m <= n && !other.raw).length - 1] ?? "sw dash";
         mark.style.setProperty("--c", series.stroke());
         const number = document.createElement("i");
         number.textContent = figure(value);

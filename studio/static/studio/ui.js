@@ -225,6 +225,13 @@ const served = Date.parse(document.querySelector('meta[name="now"]')?.content ??
 const ahead = Date.now() - served;
 export const now = () => Date.now() - ahead;
 
+// A strip of tabs wider than the screen shows the open one.
+for (const open of document.querySelectorAll(".tabs > [aria-current]")) {
+  const strip = open.parentElement;
+  const [a, b] = [strip.getBoundingClientRect(), open.getBoundingClientRect()];
+  if (b.right > a.right || b.left < a.left) strip.scrollLeft += b.left - a.left - (a.width - b.width) / 2;
+}
+
 function tick() {
   for (const time of document.querySelectorAll("time[data-ago]")) {
     const text = relative((now() - Date.parse(time.dateTime)) / 1000);
