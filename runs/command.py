@@ -1,9 +1,9 @@
 """How a framework forms the command line, and which variables a script finds."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
-from runs.config import ScriptRunConfig
+from runs.config import FRAMEWORKS, ScriptRunConfig
 from runs.models import Run
 
 REFERENCE = re.compile(r"\$(?:\{([A-Za-z_][A-Za-z0-9_]*)\}|([A-Za-z_][A-Za-z0-9_]*))")
@@ -13,17 +13,6 @@ def expand(argument: str, variables: Mapping[str, str]) -> str:
     """Replace ``$NAME`` and ``${NAME}`` by the run's own variables; leave unknown names alone. There is no
     shell."""
     return REFERENCE.sub(lambda m: variables.get(m[1] or m[2], m[0]), argument)
-
-
-def _python(config: ScriptRunConfig, python: str) -> list[str]:
-    return [python, "-u", config.script, *config.arguments]
-
-
-def _command(config: ScriptRunConfig, python: str) -> list[str]:
-    return list(config.command)
-
-
-FRAMEWORKS: dict[str, Callable[[ScriptRunConfig, str], list[str]]] = {"python": _python, "command": _command}
 
 
 def argv(config: ScriptRunConfig, python: str, variables: Mapping[str, str]) -> list[str]:

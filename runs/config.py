@@ -5,13 +5,12 @@ validates it here, so that a page, the API and a YAML file answer the same to th
 """
 
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
 from environments.variables import check_variables
 
-FRAMEWORKS = ("python", "command")
 MAX_ARGUMENT_BYTES = 100_000  # of one argument; the kernel takes 131,072 with its terminating NUL
 MAX_ARGUMENTS_BYTES = 1_000_000
 MAX_SECONDS = 365 * 24 * 3600
@@ -76,6 +75,18 @@ class ScriptRunConfig:
         if errors:
             raise ConfigError(errors)
         return self
+
+
+def _python(config: ScriptRunConfig, python: str) -> list[str]:
+    return [python, "-u", config.script, *config.arguments]
+
+
+def _command(config: ScriptRunConfig, python: str) -> list[str]:
+    return list(config.command)
+
+
+# How a command line is formed, from the configuration and the environment's interpreter.
+FRAMEWORKS: dict[str, Callable[[ScriptRunConfig, str], list[str]]] = {"python": _python, "command": _command}
 
 
 def check_script(script: str, files: "Sequence[str] | set[str] | None") -> dict[str, str]:

@@ -120,6 +120,12 @@ def op_target(root, slots=1):
     ).name
 
 
+def op_capacity():
+    """Slots of the local target, and the interpreter that its runs use."""
+    target = ComputeTarget.objects.get(name="local")
+    return target.slots, target.builds.get(version__environment__name="python").python
+
+
 def op_slots(count):
     return ComputeTarget.objects.filter(name="local").update(slots=count)
 

@@ -1,7 +1,9 @@
 """Submit to first line, to visible, to final; many at once; a long log."""
 
 import json
+import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.bench.report import Report, cpu_seconds
@@ -92,6 +94,17 @@ def print_to_visible(report: Report, studio: Studio, api: Api, folder: Path) -> 
 
 def hundred_at_once(report: Report, studio: Studio, folder: Path) -> None:
     place = project(folder, "hundred", TRIVIAL)
+    # The floor: the same processes, as many at once as the target has slots, and nothing around them.
+    slots, python = studio.control("capacity")
+    began = time.monotonic()
+    with ThreadPoolExecutor(slots) as pool:
+        list(
+            pool.map(
+                lambda _: subprocess.run([python, str(place / "train.py")], stdout=subprocess.DEVNULL, check=True),
+                range(100),
+            )
+        )
+    report.add("floor: 100 subprocesses, as many at once as slots", "runs/s", [100 / (time.monotonic() - began)])
     rates, costs = [], []
     for _ in range(3):
         before, began = cpu_seconds(studio.up.pid), time.monotonic()
