@@ -103,6 +103,8 @@ def apply_run(watched: Watched, parts: list[Part], *, target_id: int, token: int
                 cursors.samples = max(cursors.samples, offset + len(data))
             elif name != "times":
                 stream, _ = LogStream.objects.get_or_create(run=run, build=None, name=name)
+                if name != "log" and offset == 0 < stream.size:
+                    logs.restart(stream)  # it became shorter: the script began it anew
                 ahead = cursors.times_ahead if name == "log" else b""
                 size = logs.append(stream, offset, data, ahead)
                 if name == "log":
@@ -162,7 +164,7 @@ def _end(run: Run, watched: Watched) -> None:
         "final": record,
         "exit_code": record.get("exit_code"),
         "signal": record.get("signal"),
-        "error": explain(watched.verdict.reason, record),
+        "error": explain(watched.verdict.reason, record, deleted=not watched.evidence.exists),
         "finalizing_at": moment(watched, record.get("ended_at")),
         "waiting_for": "",
     }
@@ -171,7 +173,7 @@ def _end(run: Run, watched: Watched) -> None:
     run.move_to(RunStatus.FINALIZING, reason=watched.verdict.reason, **fields)
 
 
-def explain(reason: EndReason, record: Mapping[str, Any]) -> dict[str, Any]:
+def explain(reason: EndReason, record: Mapping[str, Any], *, deleted: bool = False) -> dict[str, Any]:
     """What a person should know of a bad ending: type, message and log line where the script left a
     traceback."""
     if reason in {EndReason.EXITED, EndReason.CANCELED}:
@@ -180,6 +182,10 @@ def explain(reason: EndReason, record: Mapping[str, Any]) -> dict[str, Any]:
     if reason is EndReason.TARGET_REBOOTED:
         found.setdefault(
             "message", "The target was restarted while the run was executing. Its files up to then were kept."
+        )
+    elif deleted:
+        found.setdefault(
+            "message", "The run's directory on the target was deleted. What was left of the run was stopped."
         )
     elif reason is EndReason.SUPERVISOR_LOST:
         found.setdefault(

@@ -6,6 +6,7 @@ the target (no transaction), apply what came back (a short transaction per run, 
 """
 
 import contextlib
+import copy
 import logging
 import threading
 import time
@@ -20,7 +21,9 @@ from django.db.models import Q
 from django.utils import timezone
 
 from environments import builds, inrun
+from environments.agent.files import is_full
 from environments.host import Host, HostError, HostLost
+from environments.launchers import LAUNCHERS
 from environments.models import Build, BuildStatus, ComputeTarget, Lease
 from environments.target import note_probe, note_reached, note_unreachable, open_target
 from environments.transports.base import TransportError
@@ -46,6 +49,7 @@ LOOK_SECONDS = 0.5
 """How often slots and builds that people asked for are looked at."""
 STATE = ("pk", "status", "launched")
 RELATED = ("workspace", "experiment", "environment__environment", "build", "parent", "target", "snapshot", "created_by")
+UNBUILT = (BuildStatus.WAITING, BuildStatus.BUILDING)
 PREPARED_AHEAD = 4
 """Runs laid out beyond the free slots, so that a slot never waits for a copy."""
 RELAUNCH_SECONDS = 5.0
@@ -156,6 +160,7 @@ class Attendant(threading.Thread):
                 self.attend(host)
             finally:
                 self.host = None
+                host.close()  # or a long transfer would hold up the end
                 self.settle()
 
     def lost(self, error: Exception) -> None:
@@ -188,14 +193,15 @@ class Attendant(threading.Thread):
             self.take()
             self.advance(host)
             self.launch(host)
-            entries = [w.entry() for w in self.watched.values() if time.monotonic() >= w.skip_until]
-            if entries:
-                draining = any(w.verdict and w.verdict.kind in {Kind.ENDED, Kind.LOST} for w in self.watched.values())
+            asked = {k: w for k, w in self.watched.items() if time.monotonic() >= w.skip_until}
+            if asked:
+                draining = any(w.verdict and w.verdict.kind in {Kind.ENDED, Kind.LOST} for w in asked.values())
                 timeout = 0.0 if self.woken.is_set() or draining else POLL_SECONDS
+                entries = [w.entry() for w in asked.values()]
                 found, _ = host.watch(entries, timeout=timeout, limit=REPORT_BYTES, woken=self.woken.is_set)
                 self.seen()
-                self.report(host, found)
-            elif self.work or self.building or self.busy:
+                self.report(host, found, asked)
+            elif self.work or self.building or self.busy or self.watched:
                 self.woken.wait(RELOAD_SECONDS)
             else:
                 if timezone.now() - self.used_at > KEEP_WARM:
@@ -222,9 +228,11 @@ class Attendant(threading.Thread):
         active = Run.objects.filter(target_id=self.target_id, status__in=ACTIVE)
         urgent = Q(launched=True) | Q(status__in=[RunStatus.CANCEL_REQUESTED, RunStatus.FINALIZING])
         ahead = self.target.slots + PREPARED_AHEAD
+        # Those whose environment is being built come back when it is: they must not keep others from free slots.
+        built = Q(build=None) | ~Q(build__status__in=UNBUILT) | Q(build__version=None)
         states = [
             *active.filter(urgent).order_by("number").values_list(*STATE),
-            *active.exclude(urgent).order_by("-priority", "number").values_list(*STATE)[:ahead],
+            *active.exclude(urgent).filter(built).order_by("-priority", "number").values_list(*STATE)[:ahead],
         ]
         new = [pk for pk, *_ in states if pk not in self.rows]
         rows = {**self.rows, **Run.objects.select_related(*RELATED).in_bulk(new)}
@@ -236,7 +244,7 @@ class Attendant(threading.Thread):
         if self.building or now - self.looked_at > LOOK_SECONDS:
             self.looked_at = now
             self.target.refresh_from_db(fields=["slots", "enabled"])
-            unbuilt = Q(status__in=[BuildStatus.WAITING, BuildStatus.BUILDING], version__isnull=False)
+            unbuilt = Q(status__in=UNBUILT, version__isnull=False)
             self.building = list(Build.objects.filter(unbuilt, target_id=self.target_id).select_related("version"))
         if self.work or self.building:
             self.used_at = timezone.now()
@@ -273,8 +281,11 @@ class Attendant(threading.Thread):
                 continue
             watched = self.watch_run(run)
             if not watched.cancel_sent:
-                host.cancel("runs", run.attempt, ScriptRunConfig.from_json(run.config).grace_seconds)
-                watched.cancel_sent = True
+                try:
+                    host.cancel("runs", run.attempt, ScriptRunConfig.from_json(run.config).grace_seconds)
+                    watched.cancel_sent = True
+                except HostError as error:  # its directory is gone, say: what is found there decides, and others go on
+                    log.warning("run %s: the cancel was refused: %s", run.pk, error)
 
     def take(self) -> None:
         """NotStarted → Preparing: the attempt has a name before anything is done for it."""
@@ -354,8 +365,9 @@ class Attendant(threading.Thread):
         self.begun.add(build.attempt)
 
     def prepare(self, run: Run, build: Build, host: Host) -> None:
-        assert run.snapshot is not None
         compress = self.target.transport != "local"
+        run = copy.copy(run)  # the attendant's thread renews the states of its own while this goes on
+        assert run.snapshot is not None
         if run.snapshot.digest not in self.shipped:
             preparing.ship(run.snapshot, host, compress=compress)
             self.shipped.add(run.snapshot.digest)
@@ -366,6 +378,7 @@ class Attendant(threading.Thread):
             builds.used(build)
 
     def finish(self, run: Run, host: Host) -> None:
+        run = copy.copy(run)
         run.refresh_from_db(fields=["status", "final", "reason"])
         finishing.finish(run, host, target_id=self.target_id, token=self.token)
 
@@ -390,34 +403,36 @@ class Attendant(threading.Thread):
         for watched in starting:
             watched.launched_at = time.monotonic()
             watched.launches += 1
-        host.launch([(watched.dir, watched.attempt) for watched in starting])
+        try:
+            launcher = LAUNCHERS[self.target.launcher]
+            launcher.launch(host, [(watched.dir, watched.attempt) for watched in starting])
+        except HostError as error:  # one of them has no directory any more, say: what is found there decides
+            log.warning("target %s: a launch was refused: %s", self.target_id, error)
 
     # What came back.
 
-    def report(self, host: Host, found: list[dict[str, Any]]) -> None:
-        by_attempt = {w.attempt: (key, w) for key, w in self.watched.items()}
+    def report(self, host: Host, found: list[dict[str, Any]], asked: dict[Key, Watched]) -> None:
+        """Apply what was reported, and judge what had nothing new. What was not asked for is not judged: bytes that could
+        not be applied a moment ago are still to come."""
+        items = {item["attempt"]: item for item in found}
         again: list[Watched] = []
-        for item in found:
-            parts: list[Part] = item["parts"]
-            if item["attempt"] not in by_attempt:
-                continue
-            key, watched = by_attempt[item["attempt"]]
-            read_evidence(watched, item["evidence"])
-            watched.quiet = not parts or all_here(watched, parts)
+        for key, watched in asked.items():
+            item = items.get(watched.attempt)
             try:
-                self.digest(host, key, watched, parts, again)
-                watched.seen, watched.errors = item["rev"], 0
+                if item is not None:
+                    parts: list[Part] = item["parts"]
+                    read_evidence(watched, item["evidence"])
+                    watched.quiet = not parts or all_here(watched, parts)
+                    self.digest(host, key, watched, parts, again)
+                    watched.seen, watched.errors = item["rev"], 0
+                elif watched.verdict:
+                    self.judge(host, key, watched, again)  # nothing new: all its bytes are here
             except (LeaseLost, HostLost, *AWAY):
                 raise
             except Exception:
                 watched.errors += 1
                 watched.skip_until = time.monotonic() + min(2.0**watched.errors, 60.0)
                 log.exception("%s %s: what the target reported could not be applied", *key)
-        reported = {item["attempt"] for item in found}
-        for key, watched in list(self.watched.items()):
-            # Nothing new from one that has ended: all its bytes are here.
-            if watched.attempt not in reported and watched.verdict and time.monotonic() >= watched.skip_until:
-                self.judge(host, key, watched, again)
         if again:
             self.send_launch(host, again)
 
@@ -483,6 +498,9 @@ class Attendant(threading.Thread):
         def guarded() -> None:
             try:
                 job()
+            except AWAY:
+                connection.close()  # this thread's own, which nobody else would ever renew
+                raise
             finally:
                 self.wake()
 
@@ -502,6 +520,9 @@ class Attendant(threading.Thread):
                 raise error
             elif isinstance(error, AWAY):
                 self.postponed[key] = time.monotonic() + 1.0
+            elif isinstance(error, OSError) and is_full(error):
+                log.warning("%s %s waits for room on the studio's disk: %s", *key, error)
+                self.postponed[key] = time.monotonic() + 5.0
             else:
                 self.failed(key, error)
 

@@ -28,9 +28,10 @@ def finish(run: Run, host: Host, *, target_id: int, token: int) -> None:
     """Collect, compare, end. May be repeated from the start at any point; the last step is the status."""
     found = host.outputs(run.attempt)
     files, skipped = found["files"], found["skipped"]
-    artifacts = collect(run, host, files)
-    listed = {item.path for item in artifacts}
-    artifacts += [_skipped(run, item["path"], item["why"]) for item in skipped if item["path"][:1024] not in listed]
+    rows = {row.path: row for row in collect(run, host, files)}
+    for item in skipped:
+        rows.setdefault(item["path"][:1024], _skipped(run, item["path"], item["why"]))
+    artifacts = list(rows.values())
     record = run.final or {}
     complete = compare_log(run, record)
     with transaction.atomic():
@@ -85,7 +86,7 @@ def collect(run: Run, host: Host, files: list[dict[str, Any]]) -> list[Artifact]
             size=item["size"],
             mode=item["mode"],
             digest=item["sha256"],
-            modified_at=datetime.fromtimestamp(item["mtime"], UTC),
+            modified_at=_moment(item["mtime"]),
         )
         if item["sha256"] in lacking and item["sha256"] not in batch:
             try:
@@ -129,6 +130,14 @@ def _read_large(run: Run, host: Host, item: dict[str, Any], store: BlobStore) ->
             store.put_file(file, item["sha256"], item["size"])
         except ValueError as error:
             raise Changed("it changed after the run had ended") from error
+
+
+def _moment(unix: float) -> datetime | None:
+    """A file's time, which a script may set to anything; None where no calendar has it."""
+    try:
+        return datetime.fromtimestamp(unix, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 def _skipped(run: Run, path: str, why: str) -> Artifact:

@@ -1,5 +1,6 @@
 """What RQ workers do. Tasks take ids, read the row again, and may be repeated."""
 
+import logging
 from datetime import timedelta
 
 from django.db import connection
@@ -12,7 +13,10 @@ from runs.house import House, waiting_targets
 from runs.models import LogStream
 from runs.status import FINAL
 from studio.blobs import BlobStore
+from studio.database import AWAY
 from studio.queues import once, ring_now
+
+log = logging.getLogger("runstead.tasks")
 
 SEAL_AFTER = timedelta(seconds=30)
 """Just ended, a log is read most; and a burst of runs has better use for the processors."""
@@ -30,8 +34,14 @@ def seal() -> None:
     """Turn the log rows of runs and builds that have ended into compressed objects, until none is left."""
     for stream in unsealed().select_related("run", "build__target").iterator(chunk_size=100):
         owner = stream.run or (stream.build.target if stream.build is not None else None)
-        if owner is not None:
+        if owner is None:
+            continue
+        try:
             logs.seal(stream, BlobStore(owner.workspace_id))
+        except AWAY:
+            raise
+        except Exception:  # one log that cannot be sealed must not keep all others from it
+            log.exception("the log %s stays as rows: it could not be sealed", stream)
 
 
 def unsealed() -> "QuerySet[LogStream]":

@@ -122,6 +122,17 @@ def replace_json(path: str, value: "Dict[str, Any]", durable: bool = False) -> N
     replace(path, json.dumps(value, separators=(",", ":")).encode(), durable)
 
 
+def overwrite(path: str, value: "Dict[str, Any]") -> None:
+    """Put the JSON of `value` where a longer one is, in its own blocks, padded with blanks."""
+    fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        data = json.dumps(value, separators=(",", ":")).encode()
+        os.pwrite(fd, data.ljust(os.fstat(fd).st_size), 0)
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
 def sync_folder(path: str) -> None:
     """Make the names in a folder survive a power cut, where the file system can."""
     try:

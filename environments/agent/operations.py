@@ -158,18 +158,29 @@ class Operations(object):
         grace = header.get("grace", 10)
         if isinstance(grace, bool) or not isinstance(grace, (int, float)) or grace < 0:
             raise Refused("bad_request", "grace: seconds, 0 or more, are needed, got %r" % (grace,))
-        files.replace_json(os.path.join(folder, "cancel"), {"grace": grace})
+        wish = os.path.join(folder, "cancel")
+        try:
+            files.replace_json(wish, {"grace": grace})
+        except OSError as error:
+            if not files.is_full(error):
+                raise
+            # A second name takes no room, and the specification has a grace as well.
+            name = "%s.%d.link" % (wish, threading.get_ident())
+            os.link(os.path.join(folder, "spec.json"), name)
+            os.rename(name, wish)
         return {}, []
 
     def op_kill(self, header: "Dict[str, Any]", body: bytes) -> "Reply":
-        folder = self._existing(header)
+        folder = self._layout.attempt(header.get("dir", "runs"), header.get("attempt"))
         if evidence.locks(folder)[0] == "held":
             raise Refused("supervised", "the run's supervisor lives; cancel it instead", permanent=False)
         token = (files.read_json(os.path.join(folder, "spec.json"), MAX_HEADER) or {}).get("token")
+        # Without its directory a run is known by where that was.
+        mark = "RUNSTEAD_TOKEN=%s" % token if isinstance(token, str) and token else "RUNSTEAD_RUN_DIR=%s" % folder
         killed = set()
         end = time.monotonic() + 5
-        while isinstance(token, str) and token and time.monotonic() < end:
-            living = processes.of_attempt(token, os.path.join(folder, "job.lock"))
+        while time.monotonic() < end:
+            living = processes.of_attempt(mark, os.path.join(folder, "job.lock"))
             if not living:
                 break
             processes.send(living, signal.SIGKILL)  # again and again: a process may fork while we look

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 _PLACES = (("code/outputs", "outputs/"), ("code/logs", "logs/"), ("artifacts", ""))
 _MAX_FILES = 100000
 _MAX_DEPTH = 64
+MAX_PATH = 1024
 MAX_READ = 16 * 1024 * 1024
 _OWN_PREFIXES = ("outputs", "logs")
 
@@ -61,7 +62,7 @@ def _walk(
             if len(found) >= _MAX_FILES:
                 skipped.append({"path": path, "why": "over the limit of %d files" % _MAX_FILES})
                 return
-            why = _problem(name, prefix)
+            why = _problem(name, path)
             if why:
                 skipped.append({"path": path.encode("utf-8", "backslashreplace").decode(), "why": why})
                 continue
@@ -86,14 +87,14 @@ def _walk(
         os.close(fd)
 
 
-def _problem(name: str, prefix: str) -> str:
+def _problem(name: str, path: str) -> str:
     try:
         name.encode("utf-8")
     except UnicodeEncodeError:
         return "its name is not UTF-8"
     if any(ord(character) < 32 or ord(character) == 127 for character in name):
         return "its name holds control characters"
-    return ""
+    return "its path is longer than %d characters" % MAX_PATH if len(path) > MAX_PATH else ""
 
 
 def _kind(mode: int) -> str:

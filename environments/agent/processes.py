@@ -128,11 +128,10 @@ def tree(root: int) -> "List[int]":
     return found
 
 
-def of_attempt(token: str, job_lock: str) -> "Set[int]":
-    """Living processes of a run whose supervisor is gone: they carry its token in their environment or hold
-    its job lock; and
-    everything below them."""
-    needle = ("RUNSTEAD_TOKEN=%s" % token).encode()
+def of_attempt(mark: str, job_lock: str) -> "Set[int]":
+    """Living processes of a run whose supervisor is gone: they carry `mark` (NAME=value) in their environment or hold
+    its job lock; and everything below them."""
+    needle = mark.encode("utf-8", "surrogateescape")
     try:
         lock = os.stat(job_lock)
     except OSError:

@@ -155,7 +155,8 @@ class Supervisor(object):
         self.wake = wake
         self.poller.register(wake, select.POLLIN)
         self.job = os.open(self.path("job.lock"), _CREATE, 0o600)
-        fcntl.flock(self.job, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Not refused but waited for: an agent that looks whether it is held has it for a moment.
+        fcntl.flock(self.job, fcntl.LOCK_EX)
         self._look_for_cancel()
         rejected = None
         steps = self.spec["steps"] if self.spec["kind"] == "build" else [self.spec]
@@ -172,13 +173,15 @@ class Supervisor(object):
         except starting.NotStarted as error:
             rejected = str(error)
         except OSError as error:
+            if self.pid:
+                raise  # it runs: whoever called us ends it, and nobody says that it was never started
             rejected = "%s: %s" % (error.filename or "start", error.strerror)
         if rejected is not None:
             self.status = None
         self._end(rejected)
 
     def _start(self, step: "Dict[str, Any]", last: bool) -> None:
-        self.status = None
+        self.status, self.pid = None, 0
         own = {
             "RUNSTEAD_RUN_DIR": self.folder,
             "RUNSTEAD_TOKEN": str(self.spec["token"]),
@@ -415,7 +418,10 @@ class Supervisor(object):
     def _forget_secrets(self) -> None:
         if self.spec.get("secrets"):
             self.spec["secrets"] = {}
-            files.replace_json(self.path("spec.json"), self.spec)
+            try:
+                files.replace_json(self.path("spec.json"), self.spec)
+            except OSError:
+                files.overwrite(self.path("spec.json"), self.spec)  # a full disk: where it is, there is room enough
 
     def _reserve(self) -> bool:
         fd = -1

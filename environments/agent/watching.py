@@ -29,6 +29,7 @@ _LOOK_EVERY = 0.1
 _MAX_LINE = 1 << 20
 _MAX_FILES = 100
 _MAX_DEPTH = 3
+_MAX_NAME = 400
 _FORGET_AFTER = 60.0
 
 
@@ -292,6 +293,13 @@ def _has_folders(path: str) -> bool:
         return False
 
 
+def _can_be_told(path: str) -> bool:
+    try:
+        return len(path.encode("utf-8")) <= _MAX_NAME
+    except UnicodeEncodeError:
+        return False
+
+
 def _log_files(base: str) -> "List[Tuple[str, int]]":
     """Regular files below code/logs: path (from `logs/` on) and size, the first hundred by name."""
     found, todo = [], [(base, "logs", 1)]
@@ -305,7 +313,7 @@ def _log_files(base: str) -> "List[Tuple[str, int]]":
                     if entry.is_dir(follow_symlinks=False):
                         if depth < _MAX_DEPTH:
                             todo.append((entry.path, shown + "/" + entry.name, depth + 1))
-                    elif entry.is_file(follow_symlinks=False):
+                    elif entry.is_file(follow_symlinks=False) and _can_be_told(shown + "/" + entry.name):
                         found.append((shown + "/" + entry.name, entry.stat(follow_symlinks=False).st_size))
         except OSError:
             continue

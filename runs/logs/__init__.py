@@ -6,6 +6,6 @@ While a run lives its log is rows (``LogChunk``), so that the offset moves in th
 
 from runs.logs.frames import LogLost
 from runs.logs.reader import Line, Reader
-from runs.logs.store import LogGap, append, digest, seal
+from runs.logs.store import LogGap, append, digest, restart, seal
 
-__all__ = ["Line", "LogGap", "LogLost", "Reader", "append", "digest", "seal"]
+__all__ = ["Line", "LogGap", "LogLost", "Reader", "append", "digest", "restart", "seal"]

@@ -87,6 +87,15 @@ def append(stream: LogStream, offset: int, data: bytes, times: bytes = b"") -> i
     return stream.size
 
 
+def restart(stream: LogStream) -> None:
+    """Forget what a log held: its file was begun anew. Call inside the transaction that moves the reader's cursor."""
+    LogChunk.objects.filter(stream=stream).delete()
+    values = {"size": 0, "lines": 0, "errors": 0, "warnings": 0}
+    LogStream.objects.filter(pk=stream.pk).update(**values)
+    for name, value in values.items():
+        setattr(stream, name, value)
+
+
 def _chunks(stream: LogStream, start: int, first_line: int, data: bytes, times: bytes) -> Iterator[LogChunk]:
     """Rows of at most a chunk each. The times of each begin with the entry that holds at its first byte."""
     for begin in range(0, len(data), CHUNK):

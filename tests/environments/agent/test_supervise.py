@@ -1,8 +1,10 @@
 """One start, byte-exact logs, right endings: with real processes."""
 
+import contextlib
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -451,6 +453,61 @@ def test_a_full_disk_ends_as_such_and_still_has_its_record(tmp_path):
             assert record["reason"] == "disk_full"
             assert record["log"]["lost"] > 0
             assert record["log"]["bytes"] + record["log"]["lost"] == 500000
+        finally:
+            full.close()
+    finally:
+        until(lambda: subprocess.run(["umount", str(place)], check=False, stderr=subprocess.DEVNULL).returncode == 0)
+
+
+def test_somebody_who_looks_at_the_job_lock_at_the_wrong_moment_does_not_stop_the_start(runs):
+    import fcntl
+
+    attempt = runs.prepare([sys.executable, "-c", "print('up')"])
+    with (runs.folder(attempt) / "job.lock").open("w") as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        runs.host.launch([("runs", attempt)])
+        until((runs.folder(attempt) / "heartbeat").exists)
+        assert not (runs.folder(attempt) / "exit.json").exists()
+    record, log = runs.finish(attempt)
+    assert (record["reason"], log) == ("exited", b"up\n")
+
+
+def test_a_run_without_its_directory_is_ended_by_where_that_was(runs):
+    attempt = runs.python("import time\nprint('up')\nwhile True: time.sleep(1)")
+    runs.wait_for_log(attempt, b"up")
+    shutil.rmtree(runs.folder(attempt))
+    assert runs.host.kill("runs", attempt) == 1
+    assert runs.survivors(attempt) == []
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="mounting a small file system takes root")
+def test_on_a_full_disk_secrets_leave_the_specification_and_a_cancel_is_heard(tmp_path):
+    from tests.environments.agent.conftest import Runs
+
+    place = tmp_path / "small"
+    place.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(place)], check=False)
+    if mounted.returncode:
+        pytest.skip("this machine does not let us mount")
+    try:
+        full = Runs(place / "root")
+        try:
+            attempt = full.prepare(
+                [sys.executable, "-c", "import time\nwhile True: time.sleep(1)"],
+                secrets={"KEY": "planted-secret" * 400},
+            )
+            (full.folder(attempt) / "exit.reserve").write_bytes(b"0" * 65536)
+            with contextlib.suppress(OSError), (place / "ballast").open("wb", buffering=0) as ballast:
+                while ballast.write(b"x" * 4096):
+                    pass
+            full.host.launch([("runs", attempt)])
+            spec = full.folder(attempt) / "spec.json"
+            until(lambda: b"planted-secret" not in spec.read_bytes())
+            assert json.loads(spec.read_bytes())["secrets"] == {}
+            assert full.survivors(attempt) != []
+            full.host.cancel("runs", attempt, 0.2)
+            assert full.exit(attempt)["reason"] == "canceled"
+            assert full.survivors(attempt) == []
         finally:
             full.close()
     finally:
