@@ -146,9 +146,11 @@ DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # The doorbell. Messages are ids as JSON: whoever can write to the queue must not be able to run code.
+# The embedded one has a password as well: the kernel's sandbox keeps a run from files, not from connecting to a socket.
 REDIS_SOCKET = socket_path(DATA_DIR)
-REDIS_URL = setting("REDIS_URL") or f"unix://{REDIS_SOCKET}?db=0"
 REDIS_EMBEDDED = not setting("REDIS_URL")
+REDIS_PASSWORD_FILE = DATA_DIR / "keys" / "doorbell"
+REDIS_URL = setting("REDIS_URL") or f"unix://:{generated(REDIS_PASSWORD_FILE)}@{REDIS_SOCKET}?db=0"
 RQ_QUEUES = {
     "default": {"URL": REDIS_URL, "DEFAULT_TIMEOUT": -1, "SERIALIZER": "rq.serializers.JSONSerializer"},
 }
@@ -262,5 +264,9 @@ LOGGING = {
     "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["stderr"], "level": setting("LOG_LEVEL", "WARNING").upper()},
-    "loggers": {"runstead": {"level": setting("LOG_LEVEL", "INFO").upper()}, "rq": {"level": "ERROR"}},
+    "loggers": {
+        "runstead": {"level": setting("LOG_LEVEL", "INFO").upper()},
+        "rq": {"level": "ERROR"},
+        "django.request": {"level": "ERROR"},  # a page that is not there, a form that is refused: no news
+    },
 }

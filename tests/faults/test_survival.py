@@ -62,7 +62,8 @@ def test_queue_flushed_with_twenty_runs(studio, oracle, invariants):
     from redis import Redis
 
     ids = twenty(studio, oracle)
-    Redis(unix_socket_path=str(studio.data_dir / "doorbell" / "valkey.sock")).flushall()
+    password = (studio.data_dir / "keys" / "doorbell").read_text()
+    Redis(unix_socket_path=str(studio.data_dir / "doorbell" / "valkey.sock"), password=password).flushall()
     studio.wait_for(ids, seconds=120)
     invariants.check(ids)
 
