@@ -59,7 +59,7 @@ def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpR
         404,
         "Not found",
         "There is no such page, or it belongs to a workspace that you are not a member of.",
-        "Check the address, or search with Ctrl K.",
+        "Check the address, or go Home and search there.",
     )
 
 

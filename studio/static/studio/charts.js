@@ -31,6 +31,10 @@ export function figure(value) {
   if (size >= 1000) return Math.round(value).toLocaleString("en");
   return Number.isInteger(value) ? String(value) : value.toPrecision(4);
 }
+const bytes = (value) => {
+  const power = Math.min(4, Math.floor(Math.log10(Math.max(1, value)) / 3));
+  return `${+(value / 1000 ** power).toFixed(1)} ${["B", "KB", "MB", "GB", "TB"][power]}`;
+};
 const tick = (value) => {
   if (value === null) return "";
   const size = Math.abs(value);
@@ -60,6 +64,7 @@ class Frame {
     this.series = [...element.querySelectorAll("[data-series]")].map((mark) => ({
       id: mark.dataset.series, name: mark.dataset.name, x: [], y: [], next: 0, sampled: false, count: 0,
     }));
+    this.unit = element.dataset.unit ?? "step"; // the machine's own measures are counted, not stepped
     this.loaded = false;
     this.zoomed = false;
     this.plot = null;
@@ -109,7 +114,7 @@ class Frame {
     const last = [...first.y].reverse().find((value) => value !== null && value !== undefined);
     const place = this.element.querySelector("[data-last]");
     if (place && last !== undefined) {
-      place.textContent = figure(last);
+      place.textContent = "bytes" in this.element.dataset ? bytes(last) : figure(last);
       place.title = String(last);
     }
     const note = this.element.querySelector("[data-sampled]");
@@ -155,8 +160,8 @@ class Frame {
       legend: { show: false },
       scales: { x: { time }, y: { distr: this.board.log ? 3 : 1 } },
       axes: [
-        { ...axis, size: 22, gap: 4, space: 70, grid: { show: false }, border: { show: true, width: 1, stroke: () => colours["line-2"] },
-          values: time ? undefined : (_, marks) => marks.map((at, n) => (n ? tick(at) : `step ${tick(at)}`)) },
+        { ...axis, size: 25, gap: 7, space: 70, grid: { show: false }, border: { show: true, width: 1, stroke: () => colours["line-2"] },
+          values: time ? undefined : (_, marks) => marks.map((at, n) => (n ? tick(at) : `${this.unit} ${tick(at)}`)) },
         { ...axis, size: 44, gap: 5, space: 34, grid: { stroke: () => colours.grid, width: 1 }, values: (_, marks) => marks.map(tick) },
       ],
       cursor: {
@@ -213,7 +218,7 @@ class Frame {
     }
     const at = plot.data[0][idx];
     const head = document.createElement("b");
-    head.textContent = this.board.x === "time" ? clock(at) : `step ${at.toLocaleString("en")}`;
+    head.textContent = this.board.x === "time" ? clock(at) : `${this.unit} ${at.toLocaleString("en")}`;
     const lines = plot.series
       .map((series, n) => ({ series, n, value: n ? plot.data[n][idx] : null }))
       .filter(({ series, n, value }) => n && !series.raw && value !== null && value !== undefined)

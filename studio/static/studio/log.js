@@ -438,10 +438,10 @@ class Viewer {
 
   arrived(found) {
     if (found.size > this.size) this.news = Date.now();
-    const before = this.lines;
+    const [before, follow] = [this.lines, this.follow]; // a short run may be over with its first lines
     this.totals(found);
     this.live = found.live;
-    if (!this.blocks.size && this.lines) this.show(this.follow ? this.last : 0, () => this.follow && this.end());
+    if (!this.blocks.size && this.lines) this.show(follow ? this.last : 0, () => follow && this.end());
     else if (found.html && this.complete(before)) this.append(found);
     else this.keep(() => {});
     if (this.follow) this.end();
@@ -484,6 +484,8 @@ class Viewer {
   ended() {
     this.following(false);
     for (const part of [this.card.querySelector(".live"), this.part("follow"), this.card.querySelector(".fkey")]) part.hidden = true;
+    const empty = this.log.querySelector(".lempty");
+    if (empty && !this.lines) empty.textContent = "Nothing was written.";
     announce("The log has ended.");
   }
 
@@ -554,6 +556,7 @@ class Viewer {
 
   apply() {
     this.card.classList.toggle("wrapped", this.wrapped);
+    this.card.classList.toggle("unwrapped", !this.wrapped);
     this.card.classList.toggle("untimed", this.times === "off");
     this.part("wrap").setAttribute("aria-pressed", String(this.wrapped));
     this.part("times").value = this.times;
