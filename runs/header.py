@@ -4,7 +4,7 @@ Computed from rows alone, so that the page, the fragment that it polls and the t
 """
 
 import signal as signals
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -65,7 +65,7 @@ class Progress:
 class Phase:
     name: str
     state: str
-    """``done2``, ``now`` or ``todo``, as the style sheet names them."""
+    """``done2``, ``now``, ``todo``, or how a run ended in it: ``broke``, ``cut``. The style sheet names them so."""
     seconds: float | None = None
     progress: Progress | None = None
     left: float | None = None
@@ -175,6 +175,9 @@ def phases_of(run: Run, now: datetime, progress: Progress | None) -> list[Phase]
             uploaded,
         )
     )
+    if status in {S.FAILED, S.CANCELED}:
+        at = 2 if run.started_at else 1 if began and run.prepared_at is None else 0
+        phases[at] = replace(phases[at], state="broke" if status == S.FAILED else "cut")
     return phases
 
 

@@ -116,7 +116,7 @@ def opening(log: Log, reader: Reader) -> int | None:
 def waiting(log: Log) -> str:
     """What stands in place of an empty log."""
     if not log.live:
-        return "The script wrote nothing."
+        return "Nothing was written."
     if log.run is None:
         return "The build has not written anything yet."
     if log.run.status in {RunStatus.NOT_STARTED, RunStatus.PREPARING, RunStatus.QUEUED}:

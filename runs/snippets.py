@@ -195,7 +195,11 @@ _Dumper.add_representer(str, _represent)
 
 
 def yaml_text(request: RunRequest) -> str:
-    return yaml.dump(to_mapping(request), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100, indent=2)
+    """The same run as a file, its first line the command that takes it."""
+    head = f"# {shlex.join(['runstead', 'run', request.source, '--file', 'run.yaml'])}\n"
+    return head + yaml.dump(
+        to_mapping(request), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100, indent=2
+    )
 
 
 class YamlError(ValueError):

@@ -5,7 +5,9 @@ default: SQLite, an embedded Redis-compatible server on a private unix socket, a
 directory.
 """
 
+import logging
 import os
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +55,11 @@ def listed(name: str) -> list[str]:
     return [part.strip() for part in setting(name).split(",") if part.strip()]
 
 
-DATA_DIR = private_dir(Path(setting("DATA_DIR") or BASE_DIR / "data").expanduser().resolve())
+DATA_DIR = Path(setting("DATA_DIR") or BASE_DIR / "data").expanduser().resolve()
+try:
+    private_dir(DATA_DIR)
+except OSError as error:
+    raise ImproperlyConfigured(f"RUNSTEAD_DATA_DIR: cannot make {DATA_DIR}: {error.strerror}.") from error
 HOST = setting("HOST", "127.0.0.1")
 PORT = integer("PORT", 8000, 1, 65535)
 DEBUG = boolean("DEBUG", False)
@@ -63,6 +69,10 @@ SECRET_KEY = setting("SECRET_KEY") or generated(DATA_DIR / "keys" / "secret-key"
 CREDENTIALS_KEY_FILE = DATA_DIR / "keys" / "credentials-key"
 
 PUBLIC_URL = setting("PUBLIC_URL") or f"http://{'localhost' if HOST in {'0.0.0.0', '::'} else HOST}:{PORT}"  # noqa: S104 compared, not bound
+if not PUBLIC_URL.startswith(("http://", "https://")):
+    raise ImproperlyConfigured(
+        f"RUNSTEAD_PUBLIC_URL={PUBLIC_URL!r}: expected http://… or https://…, as people type it."
+    )
 ALLOWED_HOSTS = listed("ALLOWED_HOSTS") or ["localhost", "127.0.0.1", "[::1]", HOST.strip("[]")]
 if HOST in {"0.0.0.0", "::"} and not listed("ALLOWED_HOSTS"):  # noqa: S104 compared, not bound
     import socket
@@ -127,11 +137,17 @@ TEMPLATES = [
     }
 ]
 
-# Rows.
-env = environ.Env()
-DATABASES: dict[str, dict[str, Any]] = {
-    "default": environ.Env.db_url_config(setting("DATABASE_URL") or f"sqlite:///{DATA_DIR / 'studio.sqlite3'}")
-}
+# Rows. The address may hold a password: messages show its scheme and no more.
+DATABASE_URL = setting("DATABASE_URL") or f"sqlite:///{DATA_DIR / 'studio.sqlite3'}"
+if DATABASE_URL.partition("://")[0] not in {"sqlite", "postgres", "postgresql"} or "://" not in DATABASE_URL:
+    raise ImproperlyConfigured(
+        "RUNSTEAD_DATABASE_URL: expected postgres://user:password@host:5432/name or sqlite:////absolute/path."
+    )
+if not DATABASE_URL.startswith("sqlite") and not find_spec("psycopg"):
+    raise ImproperlyConfigured(
+        "RUNSTEAD_DATABASE_URL: PostgreSQL needs the package psycopg. Install it: .venv/bin/uv pip install 'psycopg[binary]'"
+    )
+DATABASES: dict[str, dict[str, Any]] = {"default": environ.Env.db_url_config(DATABASE_URL)}
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     DATABASES["default"]["OPTIONS"] = {
         "transaction_mode": "IMMEDIATE",
@@ -151,6 +167,8 @@ REDIS_SOCKET = socket_path(DATA_DIR)
 REDIS_EMBEDDED = not setting("REDIS_URL")
 REDIS_PASSWORD_FILE = DATA_DIR / "keys" / "doorbell"
 REDIS_URL = setting("REDIS_URL") or f"unix://:{generated(REDIS_PASSWORD_FILE)}@{REDIS_SOCKET}?db=0"
+if not REDIS_URL.startswith(("redis://", "rediss://", "unix://")):
+    raise ImproperlyConfigured("RUNSTEAD_REDIS_URL: expected redis://, rediss:// (TLS) or unix:// and an address.")
 RQ_QUEUES = {
     "default": {"URL": REDIS_URL, "DEFAULT_TIMEOUT": -1, "SERIALIZER": "rq.serializers.JSONSerializer"},
 }
@@ -160,7 +178,7 @@ WEB_WORKERS = integer("WEB_WORKERS", 2, 1, 64)
 
 # Blobs: code, outputs, ended logs.
 STORAGE_URL = setting("STORAGE_URL") or f"file://{DATA_DIR / 'storage'}"
-if not STORAGE_URL.startswith("file://"):
+if not STORAGE_URL.startswith("file:///"):
     raise ImproperlyConfigured(f"RUNSTEAD_STORAGE_URL={STORAGE_URL!r}: expected file:///absolute/path.")
 STORAGES = {
     "default": {
@@ -258,14 +276,17 @@ UNFOLD = {
     },
 }  # fmt: skip
 
+LOG_LEVEL = setting("LOG_LEVEL").upper()
+if LOG_LEVEL and LOG_LEVEL not in logging.getLevelNamesMapping():
+    raise ImproperlyConfigured(f"RUNSTEAD_LOG_LEVEL={LOG_LEVEL!r}: expected DEBUG, INFO, WARNING or ERROR.")
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
-    "root": {"handlers": ["stderr"], "level": setting("LOG_LEVEL", "WARNING").upper()},
+    "root": {"handlers": ["stderr"], "level": LOG_LEVEL or "WARNING"},
     "loggers": {
-        "runstead": {"level": setting("LOG_LEVEL", "INFO").upper()},
+        "runstead": {"level": LOG_LEVEL or "INFO"},
         "rq": {"level": "ERROR"},
         "django.request": {"level": "ERROR"},  # a page that is not there, a form that is refused: no news
     },

@@ -235,4 +235,4 @@ def _pin(run: Run, series: MetricSeries) -> Pin:
     best, step = (series.low, series.low_step) if lower else (series.high, series.high_step)
     if best is None or step is None or series.count < 2:
         return Pin(series.name, (series,))
-    return Pin(series.name, (series,), f"{'lowest' if lower else 'highest'} {best:.4g} at step {step:,}")
+    return Pin(series.name, (series,), f"best {best:.4g}, step {step:,}")

@@ -53,11 +53,11 @@ def choose(page: Page, folder) -> None:
     expect(page.locator(".upload")).to_contain_text("is ready", timeout=30_000)
 
 
-def start(page: Page, studio, folder, *, arguments: str, experiment: str = "first") -> int:
+def start(page: Page, studio, folder, *, arguments: str, experiment: str = "first", script: str = "train.py") -> int:
     """Fill the form, press Start, return the run's number."""
     page.goto(f"{studio.url}/default/runs/new?empty")
     choose(page, folder)
-    page.locator("#f-script").fill("train.py")
+    page.locator("#f-script").fill(script)
     page.locator("#f-experiment").fill(experiment)
     page.locator("#f-arguments").fill(arguments)
     page.locator("#f-environment").select_option("python:1")
@@ -99,6 +99,14 @@ def test_cancel_a_second_run(page, studio, project):
     page.get_by_role("button", name="Cancel run").click()
     expect(page.locator("#run-header")).to_contain_text("Canceled", timeout=30_000)
     assert studio.control("runs", ids=None)[-1]["number"] == number
+
+
+def test_a_run_that_fails_at_once_is_read_at_its_traceback(page, studio, project):
+    (project / "fail.py").write_text("for i in range(300):\n    print('line', i)\n{}['lost']\n")
+    start(page, studio, project, arguments="", script="fail.py")
+    expect(page.locator("#run-header")).to_contain_text("Failed", timeout=30_000)
+    expect(page.locator(".log.view").get_by_text("KeyError: 'lost'")).to_be_in_viewport(timeout=10_000)
+    expect(page.locator("#active-runs")).to_have_text("")  # the side does not say otherwise for half a minute
 
 
 def test_outputs_open(page, studio):
@@ -149,7 +157,7 @@ def test_run_list_shows_them_and_filters(page, studio):
     rows = page.locator("table.t tbody tr")
     expect(rows).to_have_count(1)
     page.goto(f"{studio.url}/default/runs")
-    expect(rows).to_have_count(4)
+    expect(rows).to_have_count(5)
 
 
 def test_no_page_complained(page):

@@ -73,6 +73,29 @@ def test_exactly_one_phase_is_on_while_a_run_is_active(workspace: Workspace, sta
     assert [name for name, state in states(header(run)) if state == "now"] == [expected]
 
 
+@pytest.mark.parametrize(
+    ("reason", "started", "phase"),
+    [
+        (EndReason.EXIT_CODE, True, ("Running", "broke")),
+        (EndReason.CANCELED, True, ("Running", "cut")),
+        (EndReason.CANCELED, False, ("Queued", "cut")),
+        (EndReason.ENVIRONMENT_FAILED, False, ("Prepared", "broke")),
+    ],
+)
+def test_the_phase_in_which_a_run_broke_is_not_shown_as_well_done(
+    workspace: Workspace, reason: EndReason, started: bool, phase: tuple[str, str]
+) -> None:
+    run = ended(workspace, reason)
+    if not started:
+        run.started_at = run.finalizing_at = None
+    if reason is EndReason.ENVIRONMENT_FAILED:
+        RunEvent.objects.create(run=run, new=RunStatus.PREPARING)
+    found = states(header(run))
+    assert [item for item in found if item[1] in {"broke", "cut"}] == [phase]
+    # Nothing that never happened is ticked.
+    assert started or found[-1] == ("Upload outputs", "todo")
+
+
 def test_progress_needs_a_metric_and_a_known_total(running: Run, workspace: Workspace) -> None:
     MetricSeries.objects.create(run=running, workspace=workspace, name="epoch", last=41, count=41)
     assert header(running).phases[2].progress is None

@@ -70,7 +70,7 @@ def test_an_empty_log_says_why(reader_client, run, base):
     type(run).objects.filter(pk=run.pk).update(status=RunStatus.QUEUED, waiting_for="2 runs ahead")
     assert "2 runs ahead" in reader_client.get(base).content.decode()
     type(run).objects.filter(pk=run.pk).update(status=RunStatus.COMPLETED)
-    assert "The script wrote nothing." in reader_client.get(base).content.decode()
+    assert "Nothing was written." in reader_client.get(base).content.decode()
 
 
 def test_a_log_that_was_cut_says_how_much_is_missing(reader_client, run, base):

@@ -228,4 +228,4 @@ def test_pinned_charts_begin_with_the_primary_metric(run: Run) -> None:
     metrics.apply_samples(run, b'{"t": 1, "cpu": 1, "rss": 2}\n')
     pins = metrics.pinned(run)
     assert [pin.title for pin in pins] == ["f1", "loss", "CPU"]
-    assert pins[0].note == "highest 2 at step 2"
+    assert pins[0].note == "best 2, step 2"

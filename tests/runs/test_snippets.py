@@ -144,7 +144,15 @@ def test_a_snippet_holds_the_name_of_a_secret_and_nothing_else_of_it() -> None:
     asked = request_with(config={"secrets": {"HF_TOKEN": "hf-read"}})
     assert "--secret HF_TOKEN=hf-read" in cli(asked)
     assert from_yaml(yaml_text(asked))["secrets"] == {"HF_TOKEN": "hf-read"}
+
     assert "'HF_TOKEN': 'hf-read'" in python(asked)
+
+
+@pytest.mark.parametrize(("folder", "source"), [("digits", "./digits"), ("a\nscript: evil.py", ".")])
+def test_the_yaml_says_which_command_takes_it(folder: str, source: str) -> None:
+    text = yaml_text(request_with(folder=folder))
+    assert text.splitlines()[0] == f"# runstead run {source} --file run.yaml"
+    assert from_yaml(text)["script"] == "train.py"
 
 
 @given(WORDS, WORD, st.integers(-3, 3), st.integers(0, 3600))

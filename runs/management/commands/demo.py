@@ -8,6 +8,7 @@ from rich.console import Console
 from environments.models import ComputeTarget, Environment
 from runs import logs
 from runs.config import ScriptRunConfig
+from runs.header import WORDS
 from runs.models import LogStream, MetricSeries, Run
 from runs.snapshots import submit_folder
 from runs.status import RunStatus
@@ -56,7 +57,7 @@ class Command(BaseCommand):
         offset, shown = 0, ""
         while True:
             run.refresh_from_db()
-            state = f"{run.status}  {run.waiting_for}".strip()
+            state = f"{WORDS.get(run.status, run.status)}  {run.waiting_for}".strip()
             if state != shown:
                 self.console.print(f"[dim]{state}[/dim]")
                 shown = state

@@ -300,4 +300,4 @@ def _absent(script: str, folder: Folder) -> str:
             return "%s is left out of the snapshot: %s is %s." % (script, path, why)
     close = difflib.get_close_matches(script, [entry[0] for entry in folder.files], n=1, cutoff=0.5)
     hint = " Did you mean %s?" % close[0] if close else ""
-    return "%s is not in %s.%s" % (script, folder.path, hint)
+    return "%s is not in %s.%s" % (script, os.path.abspath(folder.path), hint)

@@ -16,7 +16,7 @@ from django.conf import settings
 from django.contrib.staticfiles.finders import get_finders
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
-from django.db import connection, connections
+from django.db import OperationalError, connection, connections
 from rich.console import Console
 from rich.text import Text
 
@@ -46,7 +46,10 @@ class Command(BaseCommand):
             self.console.print("[bold]Runstead[/bold]")
             self.step("Data directory", str(settings.DATA_DIR))
             call_command("check", fail_level="ERROR", stdout=StringIO())
-            call_command("migrate", verbosity=0, interactive=False)
+            try:
+                call_command("migrate", verbosity=0, interactive=False)
+            except OperationalError as error:
+                raise CommandError(f"The database ({connection.vendor}) refused: {error}") from error
             self.step("Database", connection.vendor)
             self.collect_static()
             first = call_command("first_start", stdout=StringIO())
@@ -164,6 +167,8 @@ def port_is_free(host: str, port: int) -> None:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host.strip("[]"), port))
+        except socket.gaierror:
+            raise CommandError(f"RUNSTEAD_HOST={host}: this machine has no such address. Try 127.0.0.1.") from None
         except OSError as error:
             raise CommandError(
                 f"Cannot listen on {host}:{port}: {error.strerror}. Choose another port, for example: RUNSTEAD_PORT=8001 make up"

@@ -135,6 +135,11 @@ function report(html, status) {
 let announced = "";
 document.addEventListener("announce", (event) => {
   const text = event.detail?.value ?? "";
-  if (text && text !== announced) announce(text);
+  if (text && text !== announced) {
+    announce(text);
+    // What the side says of slots and active runs has changed with it; the page must not contradict itself for half a minute.
+    const side = document.getElementById("capacity");
+    if (side) htmx.ajax("GET", side.getAttribute("hx-get"), { source: side });
+  }
   announced = text;
 });
