@@ -225,13 +225,21 @@ class Attendant(threading.Thread):
         """
         now = time.monotonic()
         self.loaded_at = now
-        active = Run.objects.filter(target_id=self.target_id, status__in=ACTIVE)
+        if self.building or now - self.looked_at > LOOK_SECONDS:
+            self.looked_at = now
+            self.target.refresh_from_db(fields=["slots", "enabled"])
+            unbuilt = Q(status__in=UNBUILT, version__isnull=False)
+            self.building = list(Build.objects.filter(unbuilt, target_id=self.target_id).select_related("version"))
+        # By the workspace's index of states: the target's own would lead through every run that ever was on it.
+        active = Run.objects.filter(
+            workspace_id=self.target.workspace_id, target_id=self.target_id, status__in=ACTIVE
+        ).order_by()
         urgent = Q(launched=True) | Q(status__in=[RunStatus.CANCEL_REQUESTED, RunStatus.FINALIZING])
         ahead = self.target.slots + PREPARED_AHEAD
         # Those whose environment is being built come back when it is: they must not keep others from free slots.
-        built = Q(build=None) | ~Q(build__status__in=UNBUILT) | Q(build__version=None)
+        built = Q(build=None) | ~Q(build_id__in=[build.pk for build in self.building])
         states = [
-            *active.filter(urgent).order_by("number").values_list(*STATE),
+            *sorted(active.filter(urgent).values_list(*STATE)),
             *active.exclude(urgent).filter(built).order_by("-priority", "number").values_list(*STATE)[:ahead],
         ]
         new = [pk for pk, *_ in states if pk not in self.rows]
@@ -241,11 +249,6 @@ class Attendant(threading.Thread):
             if pk in self.rows:
                 self.rows[pk].status, self.rows[pk].launched = status, launched
         self.work = list(self.rows.values())
-        if self.building or now - self.looked_at > LOOK_SECONDS:
-            self.looked_at = now
-            self.target.refresh_from_db(fields=["slots", "enabled"])
-            unbuilt = Q(status__in=UNBUILT, version__isnull=False)
-            self.building = list(Build.objects.filter(unbuilt, target_id=self.target_id).select_related("version"))
         if self.work or self.building:
             self.used_at = timezone.now()
         for key in [key for key in self.watched if key[0] == "run" and key[1] not in self.rows]:
