@@ -7,6 +7,7 @@ nothing in it is executed, unpickled or served as a page.
 import csv
 import io
 import json
+import re
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -80,15 +81,21 @@ def tree(leaves: Sequence[Leaf], selected: str = "") -> list[Row]:
     return rows
 
 
+def natural(name: str) -> list[tuple[int, int, str]]:
+    """A key by which ``epoch_2`` comes before ``epoch_10``."""
+    parts = re.split(r"([0-9]+)", name)
+    return [(0, int(part), "") if place % 2 else (1, 0, part.casefold()) for place, part in enumerate(parts)]
+
+
 def _walk(folder: _Folder, base: str, depth: int, way: set[str], expand: bool, rows: list[Row]) -> None:
-    names = sorted(folder.folders)
+    names = sorted(folder.folders, key=natural)
     for name in names[:MAX_LEVEL]:
         below, path = folder.folders[name], base + name
         is_open = expand or path in way
         rows.append(Row(path, name, depth, True, below.size, below.files, is_open))
         if is_open:
             _walk(below, path + "/", depth + 1, way, expand, rows)
-    leaves = sorted(folder.leaves, key=lambda leaf: leaf.path)
+    leaves = sorted(folder.leaves, key=lambda leaf: natural(leaf.path))
     shown = leaves[:MAX_LEVEL]
     shown += [leaf for leaf in leaves[MAX_LEVEL:] if leaf.path in way]
     rows.extend(Row(leaf.path, leaf.path.rsplit("/", 1)[-1], depth, False, leaf.size, why=leaf.why) for leaf in shown)

@@ -251,3 +251,10 @@ def test_a_run_that_goes_on_says_when_outputs_come(workspace: Workspace, reader_
     make_run(workspace, status=RunStatus.RUNNING)
     assert b"Outputs come at the end" in reader_client.get("/vision/runs/1/outputs").content
     assert reader_client.get("/vision/runs/1/outputs.zip").status_code == 404
+
+
+def test_numbered_names_are_in_the_order_of_their_numbers():
+    from runs.browse import natural
+
+    names = ["epoch_10.pt", "epoch_2.pt", "Epoch_1.pt", "a", "10", "9"]
+    assert sorted(names, key=natural) == ["9", "10", "a", "Epoch_1.pt", "epoch_2.pt", "epoch_10.pt"]
