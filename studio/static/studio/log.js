@@ -377,7 +377,10 @@ class Viewer {
     }
   }
 
-  toEnd = () => this.scrollTo(this.log.scrollHeight);
+  toEnd = () => {
+    this.scrollTo(this.log.scrollHeight);
+    this.rests = true; // at the end, and to stay there when a banner above takes some of the height
+  };
 
   get atEnd() {
     const { scrollTop, clientHeight, scrollHeight } = this.log;
@@ -438,10 +441,10 @@ class Viewer {
 
   arrived(found) {
     if (found.size > this.size) this.news = Date.now();
-    const [before, follow] = [this.lines, this.follow]; // a short run may be over with its first lines
+    const before = this.lines;
     this.totals(found);
     this.live = found.live;
-    if (!this.blocks.size && this.lines) this.show(follow ? this.last : 0, () => follow && this.end());
+    if (!this.blocks.size && this.lines) this.follow || this.show(0, () => {});
     else if (found.html && this.complete(before)) this.append(found);
     else this.keep(() => {});
     if (this.follow) this.end();
@@ -482,7 +485,9 @@ class Viewer {
   }
 
   ended() {
+    const { aimed } = this; // a short run is over with its first lines: the way to their end is still gone to its end
     this.following(false);
+    this.aimed = aimed;
     for (const part of [this.card.querySelector(".live"), this.part("follow"), this.card.querySelector(".fkey")]) part.hidden = true;
     const empty = this.log.querySelector(".lempty");
     if (empty && !this.lines) empty.textContent = "Nothing was written.";
@@ -635,6 +640,7 @@ class Viewer {
         else if (this.atEnd && this.live && !this.follow && this.high === this.last) this.following(true);
       }
       before = this.expected = top;
+      this.rests = this.atEnd;
       this.fill();
     };
     log.addEventListener("scroll", () => {
@@ -643,7 +649,7 @@ class Viewer {
     });
     new ResizeObserver(() => {
       this.keep(() => this.wrapped && this.heights.clear());
-      if (this.follow) this.end();
+      if (this.follow || this.rests) this.end();
       else this.fill();
     }).observe(log);
     document.addEventListener("selectionchange", () => {
