@@ -10,7 +10,7 @@ import secrets
 import shutil
 import sys
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from django.db import transaction
@@ -147,7 +147,8 @@ def finish(build: Build, record: Mapping[str, Any] | None, log_tail: bytes = b""
             fields = {"status": BuildStatus.FAILED, "ended_at": now, "error": error}
     else:
         result = record.get("result") or {}
-        fields = {"ended_at": datetime.fromtimestamp(float(record["ended_at"]), UTC) if record.get("ended_at") else now}
+        # By our clock: whether it failed before or after a run was submitted is compared with a time of ours.
+        fields = {"ended_at": now}
         if record.get("reason") == "exited" and result.get("python"):
             fields |= {
                 "status": BuildStatus.READY, "python": str(result["python"]), "lock": str(result.get("lock", "")),

@@ -173,7 +173,8 @@ RQ_QUEUES = {
     "default": {"URL": REDIS_URL, "DEFAULT_TIMEOUT": -1, "SERIALIZER": "rq.serializers.JSONSerializer"},
 }
 RQ_SHOW_ADMIN_LINK = False
-WORKERS = integer("WORKERS", 2, 1, 64)
+# One attends targets for as long as there are runs; the others do what comes up beside it.
+WORKERS = integer("WORKERS", 2, 2, 64)
 WEB_WORKERS = integer("WEB_WORKERS", 2, 1, 64)
 
 # Blobs: code, outputs, ended logs.

@@ -12,7 +12,9 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *s
 
 
 def read_settings() -> set[str]:
-    return {f"RUNSTEAD_{name}" for name in re.findall(r"\b(?:setting|integer|boolean|listed)\(\s*\"([A-Z_]+)\"", SETTINGS)}
+    return {
+        f"RUNSTEAD_{name}" for name in re.findall(r"\b(?:setting|integer|boolean|listed)\(\s*\"([A-Z_]+)\"", SETTINGS)
+    }
 
 
 def test_every_setting_is_in_the_readme_and_no_other():
