@@ -48,7 +48,7 @@ class Command(BaseCommand):
             target=ComputeTarget.objects.get(workspace=workspace, name="local"),
             environment=environment.versions.first(),
             snapshot=snapshot,
-            config=ScriptRunConfig(script="train.py").validated(),
+            config=ScriptRunConfig(script="train.py", arguments=("--epochs", "40", "--lr", "0.002")).validated(),
             name="first-run",
         )
 
