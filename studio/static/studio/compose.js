@@ -44,7 +44,8 @@ function markScript() {
 
 function guessScript() {
   const guess = document.getElementById("script-files")?.dataset.guess;
-  if (!typedScript && guess) {
+  // Never into a field that a person is in: what they type would join the guess.
+  if (!typedScript && guess && document.activeElement !== field("script")) {
     if (field("script").value !== guess) {
       field("script").value = guess;
       recheck(0);
