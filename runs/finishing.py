@@ -4,6 +4,7 @@ removed."""
 import hashlib
 import logging
 import tempfile
+import time
 from datetime import UTC, datetime
 from typing import Any
 
@@ -49,13 +50,22 @@ def finish(run: Run, host: Host, *, target_id: int, token: int) -> None:
 
 
 def clean(run: Run, host: Host) -> None:
-    """Everything came home: the directory on the target is no longer needed."""
-    try:
-        host.remove("runs", run.attempt)
-    except HostError as error:
-        log.warning("run %s: its directory stays on the target: %s", run.pk, error)
-    else:
+    """Everything came home: the directory on the target is no longer needed.
+
+    The supervisor writes the exit record a moment before it lets its lock go, so the first answer may be that it lives.
+    """
+    for pause in (0.0, 0.05, 0.2, 1.0):
+        time.sleep(pause)
+        try:
+            host.remove("runs", run.attempt)
+        except HostError as error:
+            problem = error
+            if error.code == "in_use":
+                continue
+            break
         Run.objects.filter(pk=run.pk).update(cleaned_at=timezone.now())
+        return
+    log.warning("run %s: its directory stays on the target: %s", run.pk, problem)
 
 
 def compare_log(run: Run, record: dict[str, Any]) -> bool | None:

@@ -26,6 +26,9 @@ MAX_NAMED = 3
 FILE = re.compile(
     r"[\w.@+-]+(?:/[\w.@+-]+)*\.(?:py|ya?ml|json|toml|ini|cfg|conf|txt|csv|tsv|parquet|npz?|pt|pth|ckpt|h5|pkl|onnx)\Z"
 )
+SECRET_FILE = re.compile(
+    r"\.env(\.(?!example$|sample$|template$).*)?\Z|id_(rsa|dsa|ecdsa|ed25519)\Z|.*\.(pem|p12|pfx|keystore)\Z|\.netrc\Z|\.pgpass\Z"
+)
 WRITTEN = ("outputs/", "logs/", "./outputs/", "./logs/")
 WAITS = Q(status__in=[RunStatus.NOT_STARTED, RunStatus.PREPARING, RunStatus.QUEUED])
 
@@ -88,6 +91,7 @@ def preflight(form: RunForm) -> list[Check]:
     return [
         *check_script(form),
         *check_files(form),
+        *check_secrets(form),
         *check_environment(form.version, form.target_row),
         *check_target(form.target_row),
     ]
@@ -130,6 +134,18 @@ def syntax_problem(snapshot: Snapshot, script: str) -> str:
     except (ValueError, RecursionError, MemoryError):
         return f"{script} cannot be parsed: it is nested too deeply or holds a NUL"
     return ""
+
+
+def check_secrets(form: RunForm) -> list[Check]:
+    """Files that usually hold passwords or keys: a snapshot keeps them, and every member can read it."""
+    found = sorted(path for path in form.paths or set() if SECRET_FILE.match(path.rsplit("/", 1)[-1]))
+    if not found:
+        return []
+    named = ", ".join(found[:MAX_NAMED]) + (f" and {len(found) - MAX_NAMED} more" if len(found) > MAX_NAMED else "")
+    detail = (
+        "Members can read every file of a snapshot. List it in .runignore, and use a secret of the workspace instead."
+    )
+    return [Check("warn", f"{named} may hold a password or a key", detail)]
 
 
 def check_files(form: RunForm) -> list[Check]:

@@ -361,3 +361,22 @@ def test_a_reader_may_not_start_runs(reader_client: Client, fields: dict) -> Non
 def test_a_post_without_its_token_is_refused(contributor: Any, client_of: Any, fields: dict) -> None:
     assert client_of(contributor, enforce_csrf_checks=True).post(URL, fields).status_code == 403
     assert Run.objects.count() == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "warned"),
+    [
+        (".env", True),
+        ("conf/.env.local", True),
+        (".env.example", False),
+        ("id_rsa", True),
+        ("key.pem", True),
+        ("env.py", False),
+    ],
+)
+def test_a_file_that_usually_holds_a_secret_is_warned_of(name, warned):
+    from types import SimpleNamespace
+
+    from runs.preflight import check_secrets
+
+    assert bool(check_secrets(SimpleNamespace(paths={"train.py", name}))) is warned
