@@ -56,6 +56,19 @@ class Watched:
 
 
 Part = tuple[str, int, bytes]
+SURELY_WHOLE = 4096
+"""An answer with fewer bytes of a run than this was not cut at the report's limit."""
+
+Key = tuple[str, int]
+
+
+def all_here(watched: Watched, parts: list[Part]) -> bool:
+    """Whether these parts are the last of an ended run, so that nobody need ask again."""
+    record = watched.evidence.exit
+    if record is None or sum(len(data) for _, _, data in parts) >= SURELY_WHOLE:
+        return False
+    end = max((offset + len(data) for name, offset, data in parts if name == "log"), default=watched.log)
+    return bool(end == (record.get("log") or {}).get("bytes"))
 
 
 def read_evidence(watched: Watched, found: Mapping[str, Any]) -> Verdict:
@@ -209,3 +222,9 @@ class _Cursors:
         w = self.watched
         w.log, w.records, w.samples, w.times = self.log, self.records, self.samples, self.times
         w.times_ahead, w.files = self.times_ahead, self.files
+
+
+def log_end(build: Build) -> bytes:
+    """The last 64 KiB of a build's log, where its error stands."""
+    stream = LogStream.objects.filter(build=build, name="log").first()
+    return logs.Reader(stream).read(max(0, stream.size - 65536), 65536) if stream is not None else b""

@@ -10,8 +10,6 @@ import copy
 import logging
 import threading
 import time
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -21,15 +19,27 @@ from django.db.models import Q
 from django.utils import timezone
 
 from environments import builds, inrun
-from environments.agent.files import is_full
 from environments.host import Host, HostError, HostLost
 from environments.launchers import LAUNCHERS
 from environments.models import Build, BuildStatus, ComputeTarget, Lease
 from environments.target import note_probe, note_reached, note_unreachable, open_target
 from environments.transports.base import TransportError
 from runs import finishing, preparing
-from runs.applying import LeaseLost, Part, Watched, apply_build, apply_run, end_run, guard, read_evidence
+from runs.applying import (
+    Key,
+    LeaseLost,
+    Part,
+    Watched,
+    all_here,
+    apply_build,
+    apply_run,
+    end_run,
+    guard,
+    log_end,
+    read_evidence,
+)
 from runs.config import ScriptRunConfig
+from runs.errands import Errands
 from runs.evidence import Kind
 from runs.models import LogStream, Run
 from runs.models.run import new_attempt
@@ -54,21 +64,7 @@ PREPARED_AHEAD = 4
 """Runs laid out beyond the free slots, so that a slot never waits for a copy."""
 RELAUNCH_SECONDS = 5.0
 MAX_LAUNCHES = 4
-POOL = 4
-
-SURELY_WHOLE = 4096
-"""An answer with fewer bytes of a run than this was not cut at the report's limit."""
-
-Key = tuple[str, int]
-
-
-def all_here(watched: Watched, parts: list[Part]) -> bool:
-    """Whether these parts are the last of an ended run, so that nobody need ask again."""
-    record = watched.evidence.exit
-    if record is None or sum(len(data) for _, _, data in parts) >= SURELY_WHOLE:
-        return False
-    end = max((offset + len(data) for name, offset, data in parts if name == "log"), default=watched.log)
-    return bool(end == (record.get("log") or {}).get("bytes"))
+MAX_TRIES = 3
 
 
 class Attendant(threading.Thread):
@@ -82,15 +78,12 @@ class Attendant(threading.Thread):
         self.stopping = False
         self.host: Host | None = None
         self.woken = threading.Event()
-        self.pool = ThreadPoolExecutor(POOL, thread_name_prefix=f"attend-{target_id}")
-        self.busy: dict[Key, Future[None]] = {}
+        self.errands = Errands(f"attend-{target_id}", self.wake)
         self.watched: dict[Key, Watched] = {}
         self.shipped: set[str] = set()
         """Snapshots known to be on the target, so that a hundred runs of one cost no question."""
         self.begun: set[str] = set()
         """Attempts of builds whose directory this attendant knows to be laid out."""
-        self.postponed: dict[Key, float] = {}
-        self.tries: dict[Key, int] = {}
         self.used_at = timezone.now()
         self.loaded_at = 0.0
         self.seen_at = 0.0
@@ -135,7 +128,7 @@ class Attendant(threading.Thread):
         except Exception:
             log.exception("target %s: the attendant stops", self.target_id)
         finally:
-            self.pool.shutdown(wait=True, cancel_futures=True)
+            self.errands.end()
             with contextlib.suppress(*AWAY):
                 Lease.release(self.target_id, self.token)
             connection.close()
@@ -155,13 +148,13 @@ class Attendant(threading.Thread):
             Run.objects.filter(target=target, unreachable_since__isnull=False).update(unreachable_since=None)
             self.host = host
             try:
-                self.employ(("probe", self.target_id), lambda: note_probe(target, host.probe()))
+                self.errands.start(("probe", self.target_id), lambda: note_probe(target, host.probe()))
                 builds.verify(target, host.envs())
                 self.attend(host)
             finally:
                 self.host = None
                 host.close()  # or a long transfer would hold up the end
-                self.settle()
+                self.errands.settle()
 
     def lost(self, error: Exception) -> None:
         """The target does not answer. That is noted, and changes no run's status."""
@@ -176,16 +169,9 @@ class Attendant(threading.Thread):
         host.lib(digest, lambda: data)
         return digest
 
-    def settle(self) -> None:
-        """Wait for the pool's work on a connection that is gone; it fails by itself."""
-        for future in list(self.busy.values()):
-            with contextlib.suppress(Exception):
-                future.result(timeout=30)
-        self.busy.clear()
-
     def attend(self, host: Host) -> None:
         while not self.stopping:
-            self.reap()
+            self.errands.reap(self.failed)
             if self.woken.is_set() or time.monotonic() - self.loaded_at > RELOAD_SECONDS:
                 self.woken.clear()
                 self.load()
@@ -201,7 +187,7 @@ class Attendant(threading.Thread):
                 found, _ = host.watch(entries, timeout=timeout, limit=REPORT_BYTES, woken=self.woken.is_set)
                 self.seen()
                 self.report(host, found, asked)
-            elif self.work or self.building or self.busy or self.watched:
+            elif self.work or self.building or self.errands or self.watched:
                 self.woken.wait(RELOAD_SECONDS)
             else:
                 if timezone.now() - self.used_at > KEEP_WARM:
@@ -305,15 +291,15 @@ class Attendant(threading.Thread):
             self.tend_build(build, host)
         for run in self.work:
             key = ("run", run.pk)
-            if key in self.busy or time.monotonic() < self.postponed.get(key, 0.0):
+            if not self.errands.may_start(key):
                 continue
             if run.status == RunStatus.PREPARING:
                 ready = self.environment(run, host)
                 if ready is not None:
-                    self.employ(key, partial(self.prepare, run, ready, host))
+                    self.errands.start(key, partial(self.prepare, run, ready, host))
             elif run.status == RunStatus.FINALIZING:
                 self.watched.pop(key, None)
-                self.employ(key, partial(self.finish, run, host))
+                self.errands.start(key, partial(self.finish, run, host))
 
     def environment(self, run: Run, host: Host) -> Build | None:
         """The ready build that the run needs, or None while it is not ready (or the run has failed for
@@ -328,7 +314,7 @@ class Attendant(threading.Thread):
             build.refresh_from_db()
         if build.status == BuildStatus.READY:
             return build
-        if ("build", build.pk) in self.busy:
+        if self.errands.runs(("build", build.pk)):
             return None
         if build.status == BuildStatus.FAILED:
             if build.ended_at is not None and build.ended_at > run.created_at:
@@ -351,13 +337,13 @@ class Attendant(threading.Thread):
     def tend_build(self, build: Build, host: Host) -> None:
         """Begin a build that is asked for, by a run or by a person; follow one that goes on."""
         key = ("build", build.pk)
-        if key in self.busy or time.monotonic() < self.postponed.get(key, 0.0):
+        if not self.errands.may_start(key):
             return
         if build.status == BuildStatus.BUILDING and build.attempt in self.begun:
             self.watch_build(build)
         elif build.status in {BuildStatus.WAITING, BuildStatus.BUILDING}:
             # One that is begun may be of another attendant, who went before anything was sent. Sent again it starts once.
-            self.employ(key, partial(self.begin_build, build, host))
+            self.errands.start(key, partial(self.begin_build, build, host))
 
     def begin_build(self, build: Build, host: Host) -> None:
         with transaction.atomic():
@@ -480,64 +466,24 @@ class Attendant(threading.Thread):
             build = Build.objects.get(pk=watched.row_id)
             with transaction.atomic():
                 guard(self.target_id, self.token)
-                builds.finish(build, watched.evidence.exit, self.build_log(build))
+                builds.finish(build, watched.evidence.exit, log_end(build))
         self.over(key)
 
     def over(self, key: Key) -> None:
         self.watched.pop(key, None)
         self.woken.set()
 
-    def build_log(self, build: Build) -> bytes:
-        stream = LogStream.objects.filter(build=build, name="log").first()
-        if stream is None:
-            return b""
-        from runs.logs import Reader  # noqa: PLC0415
-
-        return Reader(stream).read(max(0, stream.size - 65536), 65536)
-
-    # The pool.
-
-    def employ(self, key: Key, job: Callable[[], object]) -> None:
-        def guarded() -> None:
-            try:
-                job()
-            except AWAY:
-                connection.close()  # this thread's own, which nobody else would ever renew
-                raise
-            finally:
-                self.wake()
-
-        self.busy[key] = self.pool.submit(guarded)
-
-    def reap(self) -> None:
-        """See how the pool's work ended. What failed for a reason of ours is tried again, then fails the
-        run."""
-        for key, future in list(self.busy.items()):
-            if not future.done():
-                continue
-            del self.busy[key]
-            error = future.exception()
-            if error is None:
-                self.postponed.pop(key, None)
-            elif isinstance(error, LeaseLost | HostLost):
-                raise error
-            elif isinstance(error, AWAY):
-                self.postponed[key] = time.monotonic() + 1.0
-            elif isinstance(error, OSError) and is_full(error):
-                log.warning("%s %s waits for room on the studio's disk: %s", *key, error)
-                self.postponed[key] = time.monotonic() + 5.0
-            else:
-                self.failed(key, error)
+    # What went wrong beside.
 
     def failed(self, key: Key, error: BaseException) -> None:
         log.error("%s %s failed in the studio", *key, exc_info=error)
         permanent = isinstance(error, HostError) and error.permanent
-        tries = self.tries[key] = self.tries.get(key, 0) + 1
-        if key[0] == "probe" or (tries < 3 and not permanent):
-            self.postponed[key] = time.monotonic() + 2.0**tries
+        tries = self.errands.failures(key)
+        if key[0] == "probe" or (tries < MAX_TRIES and not permanent):
+            self.errands.postpone(key, min(2.0**tries, 60.0))
             return
         if key[0] == "build":
-            self.tries.pop(key)
+            self.errands.forget(key)
             with transaction.atomic():
                 guard(self.target_id, self.token)
                 builds.give_up(Build.objects.get(pk=key[1]), error)
