@@ -1,11 +1,14 @@
 """The browser's modules of the upload, run by Node beside what they must agree with: git, hashlib and the studio's own scan."""
 
+import atexit
 import hashlib
 import json
 import random
 import shutil
 import subprocess
 import sys
+import tempfile
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -28,13 +31,23 @@ PARTS = [
 ]  # fmt: skip
 
 
+@cache
+def modules() -> Path:
+    """A copy that Node takes for modules, whatever its version: a browser is told so by the page."""
+    place = Path(tempfile.mkdtemp(prefix="modules-"))
+    atexit.register(shutil.rmtree, place, ignore_errors=True)
+    shutil.copytree(MODULES.parent, place, dirs_exist_ok=True)
+    (place / "package.json").write_text('{"type": "module"}')
+    return place / MODULES.name
+
+
 def node(script: str, **values: object) -> object:
     """What a module script prints as JSON; ``input`` holds the values."""
     program = shutil.which("node") or str(Path(sys.executable).with_name("node"))
-    head = f"const input = JSON.parse(require('fs').readFileSync(0));const base = {json.dumps(MODULES.as_uri())};"
+    head = f"const input = JSON.parse(require('fs').readFileSync(0));const base = {json.dumps(modules().as_uri())};"
     body = f"(async () => {{ const out = await (async () => {{ {script} }})(); console.log(JSON.stringify(out)); }})();"
     done = subprocess.run(
-        [program, "--no-warnings", "--experimental-default-type=module", "--input-type=commonjs", "-e", head + body],
+        [program, "--no-warnings", "--input-type=commonjs", "-e", head + body],
         input=json.dumps(values), capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -68,7 +68,7 @@ def test_the_script_gets_no_foreign_descriptors_and_default_signals(runs):
         " if int(fd) > 2 and os.path.exists('/proc/self/fd/' + fd)))\n"
         "status = dict(line.split(':', 1) for line in open('/proc/%d/status' % os.getppid()))\n"
         "mine = dict(line.split(':', 1) for line in open('/proc/self/status'))\n"
-        "print(int(mine['SigBlk'], 16), int(mine['SigIgn'], 16) & ~(1 << 12 | 1 << 24))\n"
+        "print(int(mine['SigBlk'], 16), int(mine['SigIgn'], 16) & 0x7fffffff & ~(1 << 12 | 1 << 24))\n"
         "print(os.getpgrp() == os.getsid(0) == os.getpid(), os.readlink('/proc/self/fd/0'))\n"
     )
     _, log = runs.finish(runs.python(code))
