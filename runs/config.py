@@ -46,7 +46,8 @@ class ScriptRunConfig:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """Read back what ``to_json`` wrote."""
-        return cls(**{**data, "arguments": tuple(data["arguments"]), "command": tuple(data["command"])})
+        lists = {name: tuple(data.get(name, ())) for name in ("arguments", "command")}
+        return cls(**{**data, **lists})
 
     def validated(self, files: "Sequence[str] | set[str] | None" = None) -> Self:
         """Return self, or raise ConfigError naming every wrong field. ``files``: the paths of the

@@ -16,6 +16,7 @@ os.environ["DJANGO_SETTINGS_MODULE"] = "studio.settings"
 django.setup()
 
 from django.db.models import Sum  # noqa: E402
+from django.test import Client  # noqa: E402
 from django.utils import timezone  # noqa: E402
 
 from environments.models import ComputeTarget, Environment, Lease  # noqa: E402
@@ -124,6 +125,27 @@ def op_capacity():
     """Slots of the local target, and the interpreter that its runs use."""
     target = ComputeTarget.objects.get(name="local")
     return target.slots, target.builds.get(version__environment__name="python").python
+
+
+def op_seed(runs):
+    from tests.bench.seed import seed
+
+    return seed(runs)
+
+
+def op_page(path, times):
+    """Milliseconds that the server needs for a page, signed in; the first call is not counted."""
+    client = Client(HTTP_HOST="localhost")
+    client.force_login(
+        User.objects.get(email="bench@example.test"), backend="django.contrib.auth.backends.ModelBackend"
+    )
+    taken = []
+    for _ in range(times + 1):
+        began = time.perf_counter()
+        answer = client.get(path)
+        taken.append((time.perf_counter() - began) * 1000)
+        assert answer.status_code == 200, answer.status_code
+    return taken[1:]
 
 
 def op_slots(count):
