@@ -111,6 +111,7 @@ class ProcessGroup:
             if service.alive or self.stopping:
                 continue
             if service.restart_at == 0.0:
+                self._end_group(service)
                 code = service.process.returncode if service.process else None
                 if now - service.started_at > STEADY_SECONDS:
                     service.delay = 0.0
@@ -132,7 +133,12 @@ class ProcessGroup:
             deadline = time.monotonic() + STOP_SECONDS
             while service.alive and time.monotonic() < deadline:
                 self.pump(0.05)
-            if service.alive:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(service.process.pid, signal.SIGKILL)
-                service.process.wait()
+            self._end_group(service)
+            service.process.wait()
+
+    @staticmethod
+    def _end_group(service: Service) -> None:
+        """End what is left of a service: its own workers may have outlived it, and would go on to hold its port."""
+        if service.process is not None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(service.process.pid, signal.SIGKILL)

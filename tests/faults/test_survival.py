@@ -92,7 +92,11 @@ def test_queue_server_killed(studio, oracle, invariants):
 def test_web_killed(studio, oracle, invariants):
     ids = studio.submit(oracle.folder, *oracle.arguments(lines=20, every=0.1))
     studio.wait_for(ids, {"Running"})
+    (server,) = studio.processes("web")
+    workers = server.children(recursive=True)
+    assert workers
     studio.kill("web")
+    until(lambda: not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in workers), 10)
     until(studio.answers, 30)
     studio.wait_for(ids)
     invariants.check(ids)
