@@ -1,5 +1,6 @@
 """A real studio, started as its user starts it, with handles to kill its parts."""
 
+import contextlib
 import json
 import os
 import signal
@@ -115,7 +116,11 @@ class Studio:
             "queue": "unixsocket",
         }
         if kind == "house":
-            return [c for w in self._children(marks["worker"]) for c in w.children()]
+            found = []
+            for worker in self._children(marks["worker"]):
+                with contextlib.suppress(psutil.Error):  # it has just been killed
+                    found += worker.children()
+            return found
         return self._children(marks[kind])
 
     def _children(self, mark: str) -> list[psutil.Process]:

@@ -93,8 +93,7 @@ def test_web_killed(studio, oracle, invariants):
     ids = studio.submit(oracle.folder, *oracle.arguments(lines=20, every=0.1))
     studio.wait_for(ids, {"Running"})
     (server,) = studio.processes("web")
-    workers = server.children(recursive=True)
-    assert workers
+    workers = until(lambda: server.children(recursive=True), 10)
     studio.kill("web")
     until(lambda: not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in workers), 10)
     until(studio.answers, 30)
@@ -145,8 +144,7 @@ def test_supervisor_killed_ends_the_run_as_lost_and_leaves_nothing(studio, oracl
     ids = studio.submit(oracle.folder, *oracle.arguments(lines=2000, every=0.05))
     studio.wait_for(ids, {"Running"})
     supervisor = supervisor_of(studio, ids[0])
-    script = supervisor.children()
-    assert script
+    script = until(supervisor.children, 10)  # Running means claimed: the script starts a moment later
     supervisor.kill()
     studio.wait_for(ids, seconds=20)
     invariants.check(ids, status="Failed", reason="supervisor_lost", whole=False)
