@@ -19,6 +19,7 @@ def test_a_run_completes_with_everything_it_made(studio, oracle, invariants):
 
 def test_workers_killed_at_any_moment_of_a_run(studio, oracle, invariants):
     """Sweeps the kill over the whole life of a run, from the submit to after the end."""
+    studio.wait_for(studio.submit(oracle.folder, *oracle.arguments(lines=1)))  # from here on somebody attends
     seen = set()
     every = []
     for step in range(16):
