@@ -11,8 +11,9 @@ from django.utils.safestring import SafeString
 from unfold.admin import ModelAdmin, TabularInline
 from unfold.decorators import action
 
+from environments.doctor import examine
 from environments.models import Build, ComputeTarget, Environment, EnvironmentVersion
-from environments.target import examine, health
+from environments.target import health
 from studio.queues import ring
 from studio.templatetags.studio import ago
 

@@ -36,7 +36,7 @@ def listed_environments(request: HttpRequest) -> dict[str, Any]:
 @targets.get("", auth=Member(Role.READER))
 def listed_targets(request: HttpRequest) -> dict[str, Any]:
     """Compute targets of the workspace."""
-    rows = ComputeTarget.objects.filter(workspace=request.workspace)  # type: ignore[attr-defined]
+    rows = ComputeTarget.objects.attached().filter(workspace=request.workspace)  # type: ignore[attr-defined]
     return {
         "targets": [
             {

@@ -48,6 +48,7 @@ class Host:
 
     def __init__(self, transport: Transport, root: str) -> None:
         self.root = root
+        self.transport = transport
         self._waiting: dict[int, Future[tuple[Reply, bytes]]] = {}
         self._ids = count(1)
         self._sending = threading.Lock()
@@ -250,9 +251,19 @@ class Host:
         contents lack."""
         self.call("prepare", timeout=600, dir=kind, attempt=attempt, spec=dict(spec), manifest=manifest)
 
-    def launch(self, attempts: Sequence[tuple[str, str]]) -> list[str]:
-        """Fork a supervisor for each (kind, attempt). Whether a script starts is the claim's to say."""
-        return list(self.call("launch", attempts=[list(pair) for pair in attempts])[0]["launched"])
+    def launch(
+        self, attempts: Sequence[tuple[str, str]], grants: Mapping[str, Mapping[str, str]] | None = None
+    ) -> list[str]:
+        """Fork a supervisor for each (kind, attempt). Whether a script starts is the claim's to say.
+
+        `grants`: by attempt, the variables of what it was given for its start: CUDA_VISIBLE_DEVICES, say.
+        """
+        fields = {attempt: dict(env) for attempt, env in (grants or {}).items()}
+        return list(self.call("launch", attempts=[list(pair) for pair in attempts], grants=fields)[0]["launched"])
+
+    def grant(self, kind: str, attempt: str, env: Mapping[str, str]) -> None:
+        """Leave an attempt the variables of what it was given, for a supervisor that somebody else starts."""
+        self.call("grant", dir=kind, attempt=attempt, env=dict(env))
 
     def inspect(self, attempts: Sequence[str]) -> dict[str, Reply]:
         """Evidence of each attempt, by id."""

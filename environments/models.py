@@ -1,30 +1,57 @@
 """Where runs execute: compute targets, and the software they need."""
 
+import json
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import ClassVar
 
+from django.conf import settings
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models, transaction
 from django.db.models import F, Q
 from django.utils import timezone
 
+from studio.credentials import decrypt, encrypt
 from studio.workspaces.models import Workspace, name_rule
+
+
+class ComputeTargetQuerySet(models.QuerySet["ComputeTarget"]):
+    def attached(self) -> "ComputeTargetQuerySet":
+        """Those that runs may be sent to: neither a draft of the wizard nor detached."""
+        return self.filter(attached_at__isnull=False, detached_at=None)
 
 
 class ComputeTarget(models.Model):
     """A place where runs execute: a transport × a launcher."""
+
+    objects = ComputeTargetQuerySet.as_manager()
 
     workspace = models.ForeignKey(Workspace, models.CASCADE, related_name="targets")
     name = models.CharField(max_length=255, validators=[name_rule])
     transport = models.CharField(max_length=16, default="local")
     launcher = models.CharField(max_length=16, default="process")
     options = models.JSONField(default=dict, blank=True)
-    """Settings of the transport and the launcher: root, python, and later host, port, image."""
+    """Settings of the transport, the launcher and the frameworks, none of them secret; see ``environments.options``."""
+    credentials = models.BinaryField(null=True, editable=False)
+    """Encrypted JSON: password, private_key, passphrase. Written and used, never shown."""
     slots = models.PositiveIntegerField(default=1, validators=[MinValueValidator(1), MaxValueValidator(10_000)])
     """How many runs may execute at once."""
+    gpu_slots = models.PositiveIntegerField(null=True, blank=True, validators=[MaxValueValidator(1024)])
+    """How many GPUs runs may ask for. Null: as many as the last probe found."""
     enabled = models.BooleanField(default=True)
     """Off: draining. What runs goes on, nothing new starts."""
+    quarantined_at = models.DateTimeField(null=True, blank=True)
+    """Set when runs failed there one after the other: nothing new starts until a person resumes it."""
+    quarantine_reason = models.TextField(blank=True)
     created_at = models.DateTimeField(default=timezone.now)
+    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, blank=True, related_name="+")
+    attached_at = models.DateTimeField(null=True, blank=True, default=timezone.now)
+    """Null: a draft that somebody has begun to attach."""
+    detached_at = models.DateTimeField(null=True, blank=True)
+    """The row stays, because runs name it; its credentials do not."""
+    checked_at = models.DateTimeField(null=True, blank=True)
+    steps = models.JSONField(default=list, blank=True)
+    """The steps of the last connection test, as ``environments.doctor`` gives them."""
     facts = models.JSONField(default=dict, blank=True)
     """What the last probe found: cpus, memory, disk, gpus, python, isolation."""
     last_seen_at = models.DateTimeField(null=True, blank=True)
@@ -32,11 +59,30 @@ class ComputeTarget(models.Model):
     last_error = models.TextField(blank=True)
 
     class Meta:
-        constraints: ClassVar = [models.UniqueConstraint(fields=["workspace", "name"], name="one_target_of_a_name")]
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["workspace", "name"],
+                condition=Q(attached_at__isnull=False, detached_at=None),
+                name="one_target_of_a_name",
+            )
+        ]
         ordering = ["name"]
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def gpus(self) -> int:
+        """How many GPUs runs may be given."""
+        return self.gpu_slots if self.gpu_slots is not None else len(self.facts.get("gpus") or [])
+
+    def set_credentials(self, values: Mapping[str, str]) -> None:
+        """Encrypt; the caller saves the row."""
+        self.credentials = encrypt(json.dumps(dict(values))) if values else None
+
+    def get_credentials(self) -> dict[str, str]:
+        """For transports alone. Raises ImproperlyConfigured when the key file does not fit."""
+        return dict(json.loads(decrypt(bytes(self.credentials)))) if self.credentials else {}
 
 
 class Lease(models.Model):
@@ -154,7 +200,9 @@ class Build(models.Model):
     """The directory under ``builds/`` on the target; saved before anything is sent there."""
     attempts = models.PositiveIntegerField(default=0)
     python = models.TextField(blank=True)
-    """The interpreter that runs use, once ready."""
+    """The interpreter that runs use, once ready: a path on the target, or inside the image."""
+    image = models.CharField(max_length=255, blank=True)
+    """Id of the Docker image on the target's engine; empty for environments that are folders."""
     lock = models.TextField(blank=True)
     """What was installed, one exact requirement a line."""
     size = models.BigIntegerField(null=True)

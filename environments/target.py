@@ -1,8 +1,6 @@
 """A compute target reached: its stream opened, its health noted, what must stay hidden there."""
 
-import contextlib
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -12,15 +10,11 @@ from typing import Any
 from django.conf import settings
 from django.utils import timezone
 
-from environments.host import Host, HostError, HostLost
+from environments.host import Host
 from environments.models import ComputeTarget
+from environments.transports import TRANSPORTS
 from environments.transports.base import Transport, TransportError
-from environments.transports.local import LocalTransport
 
-# How a target is reached. A new way is a file in transports/ and a line here.
-TRANSPORTS: dict[str, Callable[[Mapping[str, Any]], Transport]] = {"local": lambda options: LocalTransport()}
-
-LEAST_FREE = 10**9
 FRESH = timedelta(minutes=2)
 
 # What each tier of isolation means to people: a title and a sentence.
@@ -48,21 +42,26 @@ def hidden_paths() -> list[str]:
     return [str(path) for path in Path(settings.DATA_DIR).iterdir() if path != settings.LOCAL_ROOT]
 
 
-def _transport(target: ComputeTarget) -> Transport:
+def transport_of(target: ComputeTarget) -> Transport:
+    """The way to a target, not opened yet. Raises TransportError where its kind is not known."""
     make = TRANSPORTS.get(target.transport)
     if make is None:
         raise TransportError(
             f"transport: {target.transport!r} is not known. Use one of: {', '.join(TRANSPORTS)}.",
             permanent=True,
         )
-    return make(target.options)
+    return make(target.options, target.get_credentials())
 
 
 @contextmanager
 def open_target(target: ComputeTarget) -> Iterator[Host]:
     """A connection to the target's agent, closed at the end. Raises TransportError when there is none to be had."""
-    with Host(_transport(target), root_of(target)) as host:
-        yield host
+    transport = transport_of(target)
+    try:
+        with Host(transport, root_of(target)) as host:
+            yield host
+    finally:
+        transport.close()
 
 
 # -- health --------------------------------------------------------------------------------------------------------------
@@ -118,82 +117,3 @@ def health(target: ComputeTarget) -> Health:
         # Nobody keeps a connection to a target that has nothing to do. That is no fault, and no proof of health either.
         return Health("idle", "Idle", "last seen", target.last_seen_at)
     return Health("ok", "Online", "seen", target.last_seen_at)
-
-
-# -- connection test -------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class TestStep:
-    title: str
-    ok: bool
-    detail: str
-    milliseconds: float
-    fix: str = ""
-
-
-class _Stop(Exception):
-    pass
-
-
-def examine(target: ComputeTarget) -> list[TestStep]:
-    """The connection test: each step timed, the first that fails is the last and names its fix. Keeps what it finds."""
-    steps: list[TestStep] = []
-
-    def step(title: str, act: "Callable[[], tuple[Any, str]]", fix: str) -> Any:
-        begun = time.perf_counter()
-        try:
-            value, detail = act()
-        except (TransportError, HostError, HostLost, OSError, TimeoutError) as error:
-            steps.append(TestStep(title, False, str(error), (time.perf_counter() - begun) * 1000, fix))
-            note_unreachable(target.pk, str(error))
-            raise _Stop from error
-        steps.append(TestStep(title, True, detail, (time.perf_counter() - begun) * 1000))
-        return value
-
-    with contextlib.suppress(_Stop), contextlib.ExitStack() as stack:
-
-        def connect() -> tuple[Host, str]:
-            host = stack.enter_context(Host(_transport(target), root_of(target)))
-            return host, f"{target.transport}, root {root_of(target)}"
-
-        def python() -> tuple[Any, str]:
-            hello = host.hello()
-            return hello, f"Python {hello['python']} on {hello['host']} as {hello['user']}"
-
-        def hardware() -> tuple[Any, str]:
-            facts = note_probe(target, host.probe())
-            gpus = len(facts.get("gpus") or [])
-            return (
-                facts,
-                f"{facts['cpus']} CPUs, {facts['memory'] / 1e9:.1f} GB memory, {gpus or 'no'} GPU{'' if gpus == 1 else 's'}",
-            )
-
-        def disk() -> tuple[Any, str]:
-            free = facts["disk"]["free"]
-            if free < LEAST_FREE:
-                raise OSError(f"{free / 1e9:.1f} GB free on the disk of {root_of(target)}")
-            return free, f"{free / 1e9:.1f} GB free of {facts['disk']['total'] / 1e9:.1f} GB"
-
-        def software() -> tuple[Any, str]:
-            present = [name for name, path in sorted((facts.get("tools") or {}).items()) if path]
-            return present, ", ".join(present) or "no further tools"
-
-        def apart() -> tuple[Any, str]:
-            tier = facts.get("isolation") or {}
-            return (
-                tier,
-                f"{ISOLATION.get(str(tier.get('tier')), ISOLATION['process'])[0]}: {tier.get('detail', '')}",
-            )
-
-        host = step(
-            "Connect and start the agent",
-            connect,
-            "Check that the root folder can be written and that Python 3 is there.",
-        )
-        step("Python", python, "Install Python 3.6 or newer on the target.")
-        facts = step("Processors, memory, GPUs", hardware, "Look at the target's own logs.")
-        step("Disk", disk, f"Free at least {LEAST_FREE // 10**9} GB on the target.")
-        step("Tools", software, "")
-        step("Isolation", apart, "")
-    return steps

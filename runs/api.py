@@ -164,7 +164,7 @@ def find_run(request: HttpRequest, number: int) -> Run:
 
 
 def find_target(workspace: Workspace, name: str) -> ComputeTarget:
-    target = ComputeTarget.objects.filter(workspace=workspace, name=name).first()
+    target = ComputeTarget.objects.attached().filter(workspace=workspace, name=name).first()
     if target is None:
         raise ConfigError({"target": f"There is no compute target named {name}. Compute lists them."})
     return target

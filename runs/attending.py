@@ -20,11 +20,11 @@ from django.utils import timezone
 
 from environments import builds, inrun
 from environments.host import Host, HostError, HostLost
-from environments.launchers import LAUNCHERS
+from environments.launchers import LAUNCHERS, Launcher
 from environments.models import Build, BuildStatus, ComputeTarget, Lease
 from environments.target import note_probe, note_reached, note_unreachable, open_target
 from environments.transports.base import TransportError
-from runs import finishing, preparing
+from runs import finishing, preparing, queue
 from runs.applying import (
     Key,
     LeaseLost,
@@ -57,11 +57,8 @@ RELOAD_SECONDS = 2.0
 SEEN_SECONDS = 10.0
 LOOK_SECONDS = 0.5
 """How often slots and builds that people asked for are looked at."""
-STATE = ("pk", "status", "launched")
 RELATED = ("workspace", "experiment", "environment__environment", "build", "parent", "target", "snapshot", "created_by")
 UNBUILT = (BuildStatus.WAITING, BuildStatus.BUILDING)
-PREPARED_AHEAD = 4
-"""Runs laid out beyond the free slots, so that a slot never waits for a copy."""
 RELAUNCH_SECONDS = 5.0
 MAX_LAUNCHES = 4
 MAX_TRIES = 3
@@ -143,6 +140,7 @@ class Attendant(threading.Thread):
         self.loaded_at = 0.0
         with open_target(target) as host:
             self.target = target
+            self.launcher: Launcher = LAUNCHERS[target.launcher](host, target.options)
             self.inrun = self.send_inrun(host)
             note_reached(target)
             Run.objects.filter(target=target, unreachable_since__isnull=False).update(unreachable_since=None)
@@ -153,6 +151,7 @@ class Attendant(threading.Thread):
                 self.attend(host)
             finally:
                 self.host = None
+                self.launcher.close()
                 host.close()  # or a long transfer would hold up the end
                 self.errands.settle()
 
@@ -178,7 +177,7 @@ class Attendant(threading.Thread):
             self.cancel(host)
             self.take()
             self.advance(host)
-            self.launch(host)
+            self.launch()
             asked = {k: w for k, w in self.watched.items() if time.monotonic() >= w.skip_until}
             if asked:
                 draining = any(w.verdict and w.verdict.kind in {Kind.ENDED, Kind.LOST} for w in asked.values())
@@ -213,21 +212,10 @@ class Attendant(threading.Thread):
         self.loaded_at = now
         if self.building or now - self.looked_at > LOOK_SECONDS:
             self.looked_at = now
-            self.target.refresh_from_db(fields=["slots", "enabled"])
+            self.target.refresh_from_db(fields=["slots", "gpu_slots", "enabled", "quarantined_at", "facts"])
             unbuilt = Q(status__in=UNBUILT, version__isnull=False)
             self.building = list(Build.objects.filter(unbuilt, target_id=self.target_id).select_related("version"))
-        # By the workspace's index of states: the target's own would lead through every run that ever was on it.
-        active = Run.objects.filter(
-            workspace_id=self.target.workspace_id, target_id=self.target_id, status__in=ACTIVE
-        ).order_by()
-        urgent = Q(launched=True) | Q(status__in=[RunStatus.CANCEL_REQUESTED, RunStatus.FINALIZING])
-        ahead = self.target.slots + PREPARED_AHEAD
-        # Those whose environment is being built come back when it is: they must not keep others from free slots.
-        built = Q(build=None) | ~Q(build_id__in=[build.pk for build in self.building])
-        states = [
-            *sorted(active.filter(urgent).values_list(*STATE)),
-            *active.exclude(urgent).filter(built).order_by("-priority", "number").values_list(*STATE)[:ahead],
-        ]
+        states = queue.of_interest(self.target, [build.pk for build in self.building])
         new = [pk for pk, *_ in states if pk not in self.rows]
         rows = {**self.rows, **Run.objects.select_related(*RELATED).in_bulk(new)}
         self.rows = {pk: rows[pk] for pk, *_ in states if pk in rows}
@@ -369,32 +357,40 @@ class Attendant(threading.Thread):
     def finish(self, run: Run, host: Host) -> None:
         run = copy.copy(run)
         run.refresh_from_db(fields=["status", "final", "reason"])
-        finishing.finish(run, host, target_id=self.target_id, token=self.token)
+        finishing.finish(run, host, self.launcher, target_id=self.target_id, token=self.token)
 
-    def launch(self, host: Host) -> None:
-        """Start queued runs while slots are free. That a launch may have been sent is written before it
-        is."""
-        taken = sum(1 for run in self.work if run.launched and run.status != RunStatus.FINALIZING)
-        free = self.target.slots - taken if self.target.enabled else 0
-        ready = [run for run in self.work if run.status == RunStatus.QUEUED and not run.launched]
-        if free <= 0 or not ready:
+    def launch(self) -> None:
+        """Start queued runs while there is room. That a launch may have been sent is written before it is."""
+        chosen = queue.choose(self.target, self.work)
+        if not chosen:
             return
+        starting = []
         with transaction.atomic():
             guard(self.target_id, self.token)
             queued = Run.objects.filter(status=RunStatus.QUEUED)
-            starting = [run for run in ready[:free] if queued.filter(pk=run.pk).update(launched=True)]
-        for run in starting:
-            run.launched = True
-        if starting:
-            self.send_launch(host, [self.watch_run(run) for run in starting])
+            for run, granted in chosen:
+                if queued.filter(pk=run.pk).update(launched=True, granted=granted):
+                    starting.append((run, granted))
+        for run, granted in starting:
+            run.launched, run.granted = True, granted
+        self.send_launch([self.watch_run(run) for run, _ in starting])
 
-    def send_launch(self, host: Host, starting: list[Watched]) -> None:
+    def send_launch(self, starting: list[Watched]) -> None:
+        """Ask for the starts, for the first time or again."""
         for watched in starting:
             watched.launched_at = time.monotonic()
             watched.launches += 1
+        if self.launcher.beside:
+            for watched in starting:
+                key = ("launch", watched.row_id)
+                if self.errands.may_start(key):
+                    self.errands.start(key, partial(self.ask_launcher, [watched]))
+        elif starting:
+            self.ask_launcher(starting)
+
+    def ask_launcher(self, starting: list[Watched]) -> None:
         try:
-            launcher = LAUNCHERS[self.target.launcher]
-            launcher.launch(host, [(watched.dir, watched.attempt) for watched in starting])
+            self.launcher.launch([queue.start_of(self.rows[watched.row_id]) for watched in starting])
         except HostError as error:  # one of them has no directory any more, say: what is found there decides
             log.warning("target %s: a launch was refused: %s", self.target_id, error)
 
@@ -423,7 +419,7 @@ class Attendant(threading.Thread):
                 watched.skip_until = time.monotonic() + min(2.0**watched.errors, 60.0)
                 log.exception("%s %s: what the target reported could not be applied", *key)
         if again:
-            self.send_launch(host, again)
+            self.send_launch(again)
 
     def digest(self, host: Host, key: Key, watched: Watched, parts: list[Part], again: list[Watched]) -> None:
         apply = apply_run if key[0] == "run" else apply_build
@@ -441,7 +437,10 @@ class Attendant(threading.Thread):
         elif kind is Kind.LOST:
             # Proven by one look. Look again after ending what is left: the record may have been written in
             # between.
-            host.kill(watched.dir, watched.attempt)
+            if key[0] == "run":
+                self.launcher.kill(watched.attempt)
+            else:
+                host.kill(watched.dir, watched.attempt)
             verdict = read_evidence(watched, host.inspect([watched.attempt])[watched.attempt])
             if verdict.kind is Kind.LOST:
                 self.ended(host, key, watched)

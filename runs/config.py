@@ -37,6 +37,8 @@ class ScriptRunConfig:
     """Variable → name of the workspace's secret."""
     max_run_duration_seconds: int | None = None
     memory_bytes: int | None = None
+    gpus: int = 0
+    """How many GPUs the run is given; it finds them in CUDA_VISIBLE_DEVICES."""
     grace_seconds: int = 10
     """Between asking the script to end and killing it."""
 
@@ -71,6 +73,8 @@ class ScriptRunConfig:
             errors["max_run_duration_seconds"] = "The time limit must be between 1 second and 365 days."
         if self.memory_bytes is not None and not 16 * 1024**2 <= self.memory_bytes <= 2**50:
             errors["memory_bytes"] = "The memory limit must be between 16 MB and 1 PB."
+        if not 0 <= self.gpus <= 1024:
+            errors["gpus"] = "A run may ask for 0 to 1,024 GPUs."
         if not 0 <= self.grace_seconds <= 3600:
             errors["grace_seconds"] = "The grace must be between 0 and 3,600 seconds."
         if errors:

@@ -13,6 +13,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from environments.host import Host, HostError
+from environments.launchers import Launcher
 from runs import logs
 from runs.applying import guard
 from runs.models import Artifact, LogStream, Run, RunEvent
@@ -25,7 +26,7 @@ PIECE = 8 * 1024**2
 SMALL = 1024**2
 
 
-def finish(run: Run, host: Host, *, target_id: int, token: int) -> None:
+def finish(run: Run, host: Host, launcher: Launcher, *, target_id: int, token: int) -> None:
     """Collect, compare, end. May be repeated from the start at any point; the last step is the status."""
     found = host.outputs(run.attempt)
     files, skipped = found["files"], found["skipped"]
@@ -45,6 +46,7 @@ def finish(run: Run, host: Host, *, target_id: int, token: int) -> None:
             RunEvent.objects.create(run=run, detail=f"{record['killed']} left-over processes of the run were ended.")
         if not run.move_to(EndReason(run.reason).status, log_complete=complete):
             return
+    launcher.clean(run.attempt)
     if complete and all(item.digest for item in artifacts):
         clean(run, host)
 

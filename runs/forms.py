@@ -142,7 +142,9 @@ class RunForm(forms.Form):
 
     def clean_target(self) -> str:
         name = str(self.cleaned_data["target"]).strip()
-        self.target_row = ComputeTarget.objects.filter(workspace=self.workspace, name=name).first() if name else None
+        self.target_row = (
+            ComputeTarget.objects.attached().filter(workspace=self.workspace, name=name).first() if name else None
+        )
         if self.target_row is None:
             names = ", ".join(targets_of(self.workspace).values_list("name", flat=True)[:5])
             what = f"There is no target {name[:60]!r}." if name else "No target is chosen."
@@ -324,7 +326,7 @@ def _parsed(parse: Any, text: str) -> int:
 
 
 def targets_of(workspace: Workspace) -> "QuerySet[ComputeTarget]":
-    return ComputeTarget.objects.filter(workspace=workspace).order_by("name")
+    return ComputeTarget.objects.attached().filter(workspace=workspace).order_by("name")
 
 
 def versions_of(workspace: Workspace) -> "QuerySet[EnvironmentVersion]":

@@ -31,7 +31,9 @@ class Capacity:
 
 def capacity_of(workspace: Workspace) -> Capacity:
     """Two indexed queries: the slots of all enabled targets, and the active runs by what they do."""
-    slots = ComputeTarget.objects.filter(workspace=workspace, enabled=True).aggregate(n=Sum("slots"))["n"] or 0
+    slots = (
+        ComputeTarget.objects.attached().filter(workspace=workspace, enabled=True).aggregate(n=Sum("slots"))["n"] or 0
+    )
     waits = Q(status__in=[RunStatus.NOT_STARTED, RunStatus.PREPARING, RunStatus.QUEUED])
     counts = Run.objects.filter(workspace=workspace, status__in=sorted(ACTIVE)).aggregate(
         active=Count("pk"), waiting=Count("pk", filter=waits), busy=Count("pk", filter=~waits & Q(launched=True))

@@ -88,7 +88,7 @@ def _experiments(workspace: Workspace, query: str, base: str) -> list[Hit]:
 
 
 def _resources(workspace: Workspace, query: str, base: str) -> list[Hit]:
-    targets = ComputeTarget.objects.filter(workspace=workspace, name__icontains=query)[:LIMIT]
+    targets = ComputeTarget.objects.attached().filter(workspace=workspace, name__icontains=query)[:LIMIT]
     environments = Environment.objects.filter(
         Q(workspace=workspace) | Q(workspace=None), name__icontains=query, archived_at=None
     )[:LIMIT]

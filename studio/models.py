@@ -1,7 +1,8 @@
-"""Rows of the content-addressed store; see ``studio.blobs``."""
+"""Rows of the content-addressed store, see ``studio.blobs``; and the audit of who did what."""
 
 from typing import ClassVar
 
+from django.conf import settings
 from django.db import models
 from django.utils import timezone
 
@@ -37,3 +38,25 @@ class Blob(models.Model):
 
     def __str__(self) -> str:
         return self.digest
+
+
+class AuditEvent(models.Model):
+    """Somebody changed something that others depend on; see ``studio.audit``."""
+
+    at = models.DateTimeField(default=timezone.now)
+    workspace = models.ForeignKey("workspaces.Workspace", models.CASCADE, null=True, related_name="audit")
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+")
+    """Null: the studio itself."""
+    action = models.CharField(max_length=64)
+    """A verb with its object: ``target.attach``, ``target.drain``, ``token.create``."""
+    subject = models.CharField(max_length=255, blank=True)
+    """The name of what was changed, as it was then."""
+    detail = models.TextField(blank=True)
+    """What changed, in words. Never a secret."""
+
+    class Meta:
+        indexes: ClassVar = [models.Index(fields=["workspace", "-at"], name="audit_newest")]
+        ordering = ["-at", "-pk"]
+
+    def __str__(self) -> str:
+        return f"{self.action} {self.subject}"

@@ -146,8 +146,21 @@ class Operations(object):
             if not os.path.isfile(os.path.join(self._layout.attempt(kind, attempt), "spec.json")):
                 text = "attempt %s has no directory on this target; prepare it first" % attempt
                 raise Refused("not_prepared", text, permanent=False)
+            env = (header.get("grants") or {}).get(attempt)
+            if env:
+                self._grant(self._layout.attempt(kind, attempt), env)
         with self._launching:
             return {"launched": self._spawner.launch(attempts)}, []
+
+    def op_grant(self, header: "Dict[str, Any]", body: bytes) -> "Reply":
+        self._grant(self._existing(header), header["env"])
+        return {}, []
+
+    @staticmethod
+    def _grant(folder: str, env: "Any") -> None:
+        if not isinstance(env, dict) or not all(isinstance(value, str) for value in env.values()):
+            raise Refused("bad_request", "env: names and texts are needed")
+        files.replace_json(os.path.join(folder, "grant.json"), {"env": env})
 
     def op_inspect(self, header: "Dict[str, Any]", body: bytes) -> "Reply":
         found = {attempt: evidence.gather(self._layout.find(attempt)) for attempt in header["attempts"]}

@@ -190,7 +190,8 @@ class Supervisor(object):
         }
         if self.spec["kind"] == "run":
             own.update(self._track())
-        env = starting.environment(self.spec.get("env") or {}, step.get("env") or {}, self.secrets, own)
+        given = (files.read_json(self.path("grant.json")) or {}).get("env") or {}
+        env = starting.environment(self.spec.get("env") or {}, step.get("env") or {}, given, self.secrets, own)
         argv = [starting.to_bytes(argument) for argument in step.get("argv") or []]
         if not argv or any(b"\0" in argument for argument in argv):
             raise starting.NotStarted("argv: a program and arguments without NUL are needed")

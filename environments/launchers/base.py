@@ -1,13 +1,41 @@
 """What a launcher is: it starts the supervisors of prepared attempts on a target, and nothing more."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
-from environments.host import Host
+
+@dataclass(frozen=True)
+class Start:
+    """One attempt to be supervised."""
+
+    attempt: str
+    """32 hex digits: its directory is ``runs/<attempt>`` below the target's root."""
+    env: Mapping[str, str] = field(default_factory=dict)
+    """Variables of what it was given: ``CUDA_VISIBLE_DEVICES``."""
+    gpus: Sequence[str] = ()
+    """The GPUs that it was given, by index or id."""
+    image: str = ""
+    """Id of the image that its environment is; empty where environments are folders."""
+    memory_bytes: int | None = None
+    shm_bytes: int | None = None
 
 
 class Launcher(Protocol):
-    """A way to start. It may be asked again for the same attempt: the claim in its directory lets one start only."""
+    """A way to start, for one open connection. It may be asked again for the same attempt: the claim in its directory lets one
+    start only. Every method raises what ``Host`` raises, and nothing else."""
 
-    def launch(self, host: Host, attempts: Sequence[tuple[str, str]]) -> None:
-        """Have each (kind, attempt) supervised. Whether a script starts is the claim's to say. Raises what ``host`` raises."""
+    beside: bool
+    """Whether a launch takes so long that the attendant has it done beside its turns."""
+
+    def launch(self, starts: Sequence[Start]) -> None:
+        """Have each supervised. Whether a script starts is the claim's to say."""
+
+    def kill(self, attempt: str) -> None:
+        """End whatever is left of an attempt whose supervisor is gone."""
+
+    def clean(self, attempt: str) -> None:
+        """Take away what a launch left besides the run's directory, once the run has ended."""
+
+    def close(self) -> None:
+        """The connection ends."""

@@ -1,12 +1,29 @@
 """Runs as processes of the machine that the agent is on."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from environments.host import Host
+from environments.launchers.base import Start
 
 
 class ProcessLauncher:
     """The agent forks the supervisors itself: no interpreter is started for a run but the script's own."""
 
-    def launch(self, host: Host, attempts: Sequence[tuple[str, str]]) -> None:
-        host.launch(attempts)
+    beside = False
+
+    def __init__(self, host: Host, options: Mapping[str, Any]) -> None:
+        self.host = host
+
+    def launch(self, starts: Sequence[Start]) -> None:
+        grants = {start.attempt: start.env for start in starts if start.env}
+        self.host.launch([("runs", start.attempt) for start in starts], grants)
+
+    def kill(self, attempt: str) -> None:
+        self.host.kill("runs", attempt)
+
+    def clean(self, attempt: str) -> None:
+        """A process leaves nothing."""
+
+    def close(self) -> None:
+        """Nothing of its own is open."""

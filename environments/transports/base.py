@@ -37,4 +37,7 @@ class Transport(Protocol):
     """The interpreter that runs the agent there: a path, or a name on the target's PATH."""
 
     def open(self, argv: list[str]) -> Stream:
-        """Start a process on the target. Raises TransportError."""
+        """Start a process on the target. May be called again while earlier streams live. Raises TransportError."""
+
+    def close(self) -> None:
+        """End what the streams share, a connection say. May be called twice."""

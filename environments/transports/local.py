@@ -76,3 +76,6 @@ class LocalTransport:
             text = f"{argv[0]} could not be started: {error.strerror}"
             raise TransportError(text, permanent=True) from error
         return LocalStream(process)
+
+    def close(self) -> None:
+        """Streams share nothing here."""

@@ -8,9 +8,10 @@ from django.http import HttpResponseBase
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_POST
 
+from environments.doctor import examine
 from environments.forms import SlotsForm
 from environments.models import ComputeTarget
-from environments.target import ISOLATION, Health, examine, health
+from environments.target import ISOLATION, Health, health
 from studio.queues import ring
 from studio.workspaces.access import MemberRequest, fetch, member
 from studio.workspaces.models import Role, Workspace
@@ -69,7 +70,7 @@ class Seen:
 
 
 def targets_of(workspace: Workspace) -> "QuerySet[ComputeTarget]":
-    return ComputeTarget.objects.filter(workspace=workspace).select_related("lease")
+    return ComputeTarget.objects.attached().filter(workspace=workspace).select_related("lease")
 
 
 def seen(target: ComputeTarget) -> Seen:

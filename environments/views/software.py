@@ -94,7 +94,7 @@ def listing(request: MemberRequest) -> HttpResponseBase:
     newest: dict[int, EnvironmentVersion] = {}
     for version in EnvironmentVersion.objects.filter(environment__in=rows).order_by("number"):
         newest[version.environment_id] = version
-    targets = list(ComputeTarget.objects.filter(workspace=request.workspace))
+    targets = list(ComputeTarget.objects.attached().filter(workspace=request.workspace))
     places = places_of(list(newest.values()), targets)
     shown = [
         Row(
@@ -145,7 +145,7 @@ def version_page(request: MemberRequest, name: str, number: int) -> dict[str, An
     row = the_environment(request, name)
     version = fetch(row.versions.select_related("environment"), number=number)
     definition = Definition.from_json(version.definition)
-    targets = list(ComputeTarget.objects.filter(workspace=request.workspace))
+    targets = list(ComputeTarget.objects.attached().filter(workspace=request.workspace))
     places = places_of([version], targets)[version.key]
     locked = next((p.build for p in places if p.build and p.build.status == BuildStatus.READY and p.build.lock), None)
     return {
@@ -286,7 +286,9 @@ def archive(request: MemberRequest, name: str) -> HttpResponseBase:
 def build(request: MemberRequest, name: str, number: int) -> HttpResponseBase:
     """Have this version built on a target now, before a run needs it; a failed build is tried again."""
     row = fetch(the_environment(request, name).versions.select_related("environment"), number=number)
-    target = fetch(ComputeTarget.objects.filter(workspace=request.workspace), name=request.POST.get("target", ""))
+    target = fetch(
+        ComputeTarget.objects.attached().filter(workspace=request.workspace), name=request.POST.get("target", "")
+    )
     found = builds.ensure(target, row)
     builds.retry(found)
     ring(target.pk)

@@ -78,6 +78,8 @@ class Run(models.Model):
     """Saved before any remote action; empty until the attendant takes the run."""
     launched = models.BooleanField(default=False)
     """A launch may have been sent: from here on the target is asked, never sent again blindly."""
+    granted = models.JSONField(default=dict)
+    """What the run was given when it was launched: ``{"gpus": ["0", "2"]}``. Saved with ``launched``, and held until it ends."""
     build = models.ForeignKey(Build, models.SET_NULL, null=True, related_name="runs")
     final = models.JSONField(null=True)
     """The target's exit record, once seen."""

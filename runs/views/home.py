@@ -107,7 +107,7 @@ def targets(workspace: Workspace) -> list[dict[str, Any]]:
         .annotate(n=Count("pk"))
     )
     found = []
-    for target in ComputeTarget.objects.filter(workspace=workspace)[:20]:
+    for target in ComputeTarget.objects.attached().filter(workspace=workspace)[:20]:
         used = min(target.slots, counts.get(target.pk, 0))
         blocks = [""] * used + ["free" if target.enabled else "off"] * (target.slots - used)
         found.append(
@@ -127,7 +127,7 @@ def steps(workspace: Workspace) -> list[dict[str, Any]]:
     usable = Q(workspace=None) | Q(workspace=workspace)
     return [
         {
-            "done": ComputeTarget.objects.filter(workspace=workspace, enabled=True).exists(),
+            "done": ComputeTarget.objects.attached().filter(workspace=workspace, enabled=True).exists(),
             "title": "A machine to run on",
             "text": "The machine of the studio is there from the start, as local.",
             "address": f"{base}/compute",

@@ -12,11 +12,12 @@ from django.db import connection
 
 from environments import builds
 from environments.definition import Definition
+from environments.doctor import examine
 from environments.host import Host
 from environments.models import Build, BuildStatus, ComputeTarget, Environment
 from environments.registry import find, register
 from environments.setup import first_start, load_curated
-from environments.target import examine, health, open_target
+from environments.target import health, open_target
 from tests.environments.test_builders import make_wheel
 from tests.waiting import until
 

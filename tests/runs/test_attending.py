@@ -3,8 +3,9 @@
 import pytest
 
 from environments.models import BuildStatus
-from runs.attending import PREPARED_AHEAD, Attendant
+from runs.attending import Attendant
 from runs.models import Run
+from runs.queue import PREPARED_AHEAD
 from runs.status import RunStatus
 from tests.runs.factory import make_build, make_run, make_target, make_version
 
