@@ -24,8 +24,6 @@ class ComputeTargetQuerySet(models.QuerySet["ComputeTarget"]):
 class ComputeTarget(models.Model):
     """A place where runs execute: a transport × a launcher."""
 
-    objects = ComputeTargetQuerySet.as_manager()
-
     workspace = models.ForeignKey(Workspace, models.CASCADE, related_name="targets")
     name = models.CharField(max_length=255, validators=[name_rule])
     transport = models.CharField(max_length=16, default="local")
@@ -57,6 +55,8 @@ class ComputeTarget(models.Model):
     last_seen_at = models.DateTimeField(null=True, blank=True)
     unreachable_since = models.DateTimeField(null=True, blank=True)
     last_error = models.TextField(blank=True)
+
+    objects = ComputeTargetQuerySet.as_manager()
 
     class Meta:
         constraints: ClassVar = [
