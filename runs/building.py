@@ -1,0 +1,87 @@
+"""Environments that an attendant has built on its target, for runs that wait and people who asked."""
+
+from functools import partial
+
+from django.db import transaction
+from django.db.models import Q
+
+from environments import builds
+from environments.host import Host
+from environments.models import Build, BuildStatus, ComputeTarget
+from runs.applying import guard
+from runs.errands import Errands
+from runs.models import LogStream, Run
+from runs.status import EndReason, RunStatus
+
+UNBUILT = (BuildStatus.WAITING, BuildStatus.BUILDING)
+
+
+class Building:
+    """The builds of one target over one connection."""
+
+    def __init__(self, target: ComputeTarget, token: int, host: Host, errands: Errands) -> None:
+        self.target = target
+        self.token = token
+        self.host = host
+        self.errands = errands
+        self.waiting: list[Build] = []
+        """Those that are not ready yet."""
+        self.begun: set[str] = set()
+        """Attempts whose directory is known to be laid out."""
+
+    def load(self) -> None:
+        unbuilt = Q(status__in=UNBUILT, version__isnull=False)
+        self.waiting = list(Build.objects.filter(unbuilt, target=self.target).select_related("version"))
+
+    def ready(self, run: Run) -> Build | None:
+        """The ready build that the run needs, or None while it is not ready (or the run has failed for
+        it)."""
+        assert run.environment is not None
+        build = run.build
+        if build is None:
+            build = builds.ensure(self.target, run.environment)
+            Run.objects.filter(pk=run.pk).update(build=build)
+            run.build = build
+        if build.status != BuildStatus.READY:
+            build.refresh_from_db()
+        if build.status == BuildStatus.READY:
+            return build
+        if self.errands.runs(("build", build.pk)):
+            return None
+        if build.status == BuildStatus.FAILED:
+            if build.ended_at is not None and build.ended_at > run.created_at:
+                with transaction.atomic():
+                    guard(self.target.pk, self.token)
+                    run.move_to(
+                        RunStatus.FAILED,
+                        reason=EndReason.ENVIRONMENT_FAILED,
+                        error={"type": "Environment", "message": build.error, "build": build.pk},
+                    )
+                return None
+            builds.retry(build)  # it failed for an earlier run: a new one deserves a new try
+        self.tend(build)
+        note = f"Building the environment {run.environment}"
+        if run.waiting_for != note:
+            Run.objects.filter(pk=run.pk, status=RunStatus.PREPARING).update(waiting_for=note)
+            run.waiting_for = note
+        return None
+
+    def tend(self, build: Build) -> bool:
+        """Begin a build that is asked for, by a run or by a person. Returns whether it goes on, and is to be followed."""
+        key = ("build", build.pk)
+        if not self.errands.may_start(key):
+            return False
+        if build.status == BuildStatus.BUILDING and build.attempt in self.begun:
+            return True
+        if build.status in UNBUILT:
+            # One that is begun may be of another attendant, who went before anything was sent. Sent again it starts once.
+            self.errands.start(key, partial(self.begin, build))
+        return False
+
+    def begin(self, build: Build) -> None:
+        with transaction.atomic():
+            guard(self.target.pk, self.token)
+            if builds.new_attempt(build):
+                LogStream.objects.filter(build=build).delete()
+        builds.begin(build, self.host, self.target)
+        self.begun.add(build.attempt)

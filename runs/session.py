@@ -1,0 +1,383 @@
+"""What an attendant does over one open connection to its target.
+
+Each turn: load what is to be done (a short read), do it on the target (no transaction), apply what came back (a short
+transaction per run, guarded by the token). Long transfers and layouts run beside it in a small pool and never in the way of
+observing.
+"""
+
+import copy
+import logging
+import threading
+import time
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
+
+from django.db import transaction
+from django.utils import timezone
+
+from environments import builds, inrun
+from environments.host import Host, HostError, HostLost
+from environments.launchers import LAUNCHERS
+from environments.models import Build, ComputeTarget
+from environments.target import note_probe, note_reached
+from runs import finishing, preparing, queue
+from runs.applying import (
+    Key,
+    LeaseLost,
+    Part,
+    Watched,
+    all_here,
+    apply_build,
+    apply_run,
+    end_run,
+    guard,
+    log_end,
+    read_evidence,
+)
+from runs.building import Building
+from runs.config import ScriptRunConfig
+from runs.errands import Errands
+from runs.evidence import Kind
+from runs.models import LogStream, Run
+from runs.models.run import new_attempt
+from runs.status import EndReason, RunStatus
+from studio.database import AWAY
+
+log = logging.getLogger("runstead.session")
+
+POLL_SECONDS = 4.0
+"""How long one look at the target waits for something to change; a bell ends it at once."""
+REPORT_BYTES = 4 * 1024**2
+KEEP_WARM = timedelta(minutes=10)
+"""An idle connection is kept this long, so that the next run pays for no sign-in."""
+RELOAD_SECONDS = 2.0
+SEEN_SECONDS = 10.0
+LOOK_SECONDS = 0.5
+"""How often slots and builds that people asked for are looked at."""
+RELATED = ("workspace", "experiment", "environment__environment", "build", "parent", "target", "snapshot", "created_by")
+RELAUNCH_SECONDS = 5.0
+MAX_LAUNCHES = 4
+MAX_TRIES = 3
+
+
+class Changed(Exception):
+    """How the target is reached was edited: connect again."""
+
+
+class Session:
+    """One connection: what is known of the target's runs, and the turns that drive them."""
+
+    def __init__(self, target: ComputeTarget, token: int, host: Host, errands: Errands, woken: threading.Event) -> None:
+        self.target = target
+        self.target_id = target.pk
+        self.token = token
+        self.host = host
+        self.errands = errands
+        self.woken = woken
+        self.launcher = LAUNCHERS[target.launcher](host, target.options)
+        self.building = Building(target, token, host, errands)
+        self.stopping = False
+        self.watched: dict[Key, Watched] = {}
+        self.shipped: set[str] = set()
+        """Snapshots known to be on the target, so that a hundred runs of one cost no question."""
+        self.rows: dict[int, Run] = {}
+        self.work: list[Run] = []
+        self.inrun = ""
+        self.used_at: datetime = timezone.now()
+        self.loaded_at = 0.0
+        self.seen_at = 0.0
+        self.looked_at = 0.0
+
+    def attend(self) -> None:
+        """Turn after turn until told to stop, idle for long, or the connection ends (HostLost)."""
+        digest, data = inrun.sdk_zip()
+        self.host.lib(digest, lambda: data)
+        self.inrun = digest
+        self.errands.start(("probe", self.target_id), lambda: note_probe(self.target, self.host.probe()))
+        builds.verify(self.target, self.host.envs())
+        while not self.stopping:
+            self.errands.reap(self.failed)
+            if self.woken.is_set() or time.monotonic() - self.loaded_at > RELOAD_SECONDS:
+                self.woken.clear()
+                self.load()
+            self.cancel()
+            self.take()
+            self.advance()
+            self.launch()
+            asked = {k: w for k, w in self.watched.items() if time.monotonic() >= w.skip_until}
+            if asked:
+                draining = any(w.verdict and w.verdict.kind in {Kind.ENDED, Kind.LOST} for w in asked.values())
+                timeout = 0.0 if self.woken.is_set() or draining else POLL_SECONDS
+                entries = [w.entry() for w in asked.values()]
+                found, _ = self.host.watch(entries, timeout=timeout, limit=REPORT_BYTES, woken=self.woken.is_set)
+                self.seen()
+                self.report(found, asked)
+            elif self.work or self.building.waiting or self.errands or self.watched:
+                self.woken.wait(RELOAD_SECONDS)
+            else:
+                if timezone.now() - self.used_at > KEEP_WARM:
+                    return
+                self.woken.wait(30)
+                self.host.hello()  # notices a connection that has died in the meantime
+                self.seen()
+
+    def seen(self) -> None:
+        """It has just answered. The page says when it last did; a row each few seconds is enough for that."""
+        if time.monotonic() - self.seen_at > SEEN_SECONDS:
+            self.seen_at = time.monotonic()
+            note_reached(self.target)
+
+    # What is to be done.
+
+    def load(self) -> None:
+        """Read which runs of the target are active: all that are launched, and as many waiting ones as may matter now.
+
+        States are read each time, whole rows once: what a run asks for does not change.
+        """
+        now = time.monotonic()
+        self.loaded_at = now
+        if self.building.waiting or now - self.looked_at > LOOK_SECONDS:
+            self.looked_at = now
+            self.look()
+            self.building.load()
+        states = queue.of_interest(self.target, [build.pk for build in self.building.waiting])
+        new = [pk for pk, *_ in states if pk not in self.rows]
+        rows = {**self.rows, **Run.objects.select_related(*RELATED).in_bulk(new)}
+        self.rows = {pk: rows[pk] for pk, *_ in states if pk in rows}
+        for pk, status, launched in states:
+            if pk in self.rows:
+                self.rows[pk].status, self.rows[pk].launched = status, launched
+        self.work = list(self.rows.values())
+        if self.work or self.building.waiting:
+            self.used_at = timezone.now()
+        for key in [key for key in self.watched if key[0] == "run" and key[1] not in self.rows]:
+            del self.watched[key]  # ended by somebody else
+        for run in self.work:
+            if run.launched and run.status != RunStatus.FINALIZING:
+                self.watch_run(run)
+
+    def look(self) -> None:
+        """Read what people may change about the target meanwhile. Raises Changed when it is reached in another way now."""
+        way = [self.target.transport, self.target.launcher, self.target.options, bytes(self.target.credentials or b"")]
+        self.target.refresh_from_db()
+        now = [self.target.transport, self.target.launcher, self.target.options, bytes(self.target.credentials or b"")]
+        if now != way:
+            raise Changed
+
+    def watch_run(self, run: Run) -> Watched:
+        key = ("run", run.pk)
+        if key not in self.watched:
+            sizes = dict(LogStream.objects.filter(run=run).values_list("name", "size"))
+            self.watched[key] = Watched(
+                run.pk, "runs", run.attempt, sizes.pop("log", 0), run.records_offset, run.samples_offset, run.times_offset,
+                files=sizes,
+            )  # fmt: skip
+        return self.watched[key]
+
+    def watch_build(self, build: Build) -> None:
+        key = ("build", build.pk)
+        if key not in self.watched:
+            size = LogStream.objects.filter(build=build, name="log").values_list("size", flat=True).first()
+            self.watched[key] = Watched(build.pk, "builds", build.attempt, size or 0)
+
+    def cancel(self) -> None:
+        for run in self.work:
+            if run.status != RunStatus.CANCEL_REQUESTED:
+                continue
+            if not run.launched:
+                with transaction.atomic():
+                    guard(self.target_id, self.token)
+                    run.move_to(RunStatus.CANCELED, reason=EndReason.CANCELED)
+                continue
+            watched = self.watch_run(run)
+            if not watched.cancel_sent:
+                try:
+                    self.host.cancel("runs", run.attempt, ScriptRunConfig.from_json(run.config).grace_seconds)
+                    watched.cancel_sent = True
+                except HostError as error:  # its directory is gone, say: what is found there decides, and others go on
+                    log.warning("run %s: the cancel was refused: %s", run.pk, error)
+
+    def take(self) -> None:
+        """NotStarted → Preparing: the attempt has a name before anything is done for it."""
+        new = [run for run in self.work if run.status == RunStatus.NOT_STARTED]
+        if new:
+            with transaction.atomic():
+                guard(self.target_id, self.token)
+                for run in new:
+                    run.move_to(RunStatus.PREPARING, attempt=new_attempt(), waiting_for="")
+
+    def advance(self) -> None:
+        """Send contents, build or find the environment, lay out; collect what has ended. All in the pool."""
+        for build in self.building.waiting:
+            if self.building.tend(build):
+                self.watch_build(build)
+        for run in self.work:
+            key = ("run", run.pk)
+            if not self.errands.may_start(key):
+                continue
+            if run.status == RunStatus.PREPARING:
+                ready = self.building.ready(run)
+                if ready is not None:
+                    self.errands.start(key, partial(self.prepare, run, ready))
+            elif run.status == RunStatus.FINALIZING:
+                self.watched.pop(key, None)
+                self.errands.start(key, partial(self.finish, run))
+
+    def prepare(self, run: Run, build: Build) -> None:
+        compress = self.target.transport != "local"
+        run = copy.copy(run)  # the attendant's thread renews the states of its own while this goes on
+        assert run.snapshot is not None
+        if run.snapshot.digest not in self.shipped:
+            preparing.ship(run.snapshot, self.host, compress=compress)
+            self.shipped.add(run.snapshot.digest)
+        preparing.lay_out(run, build, self.host, self.inrun, compress=compress)
+        with transaction.atomic():
+            guard(self.target_id, self.token)
+            run.move_to(RunStatus.QUEUED, waiting_for="")
+            builds.used(build)
+
+    def finish(self, run: Run) -> None:
+        run = copy.copy(run)
+        run.refresh_from_db(fields=["status", "final", "reason"])
+        finishing.finish(run, self.host, self.launcher, target_id=self.target_id, token=self.token)
+
+    def launch(self) -> None:
+        """Start queued runs while there is room. That a launch may have been sent is written before it is."""
+        chosen = queue.choose(self.target, self.work)
+        if not chosen:
+            return
+        starting = []
+        with transaction.atomic():
+            guard(self.target_id, self.token)
+            queued = Run.objects.filter(status=RunStatus.QUEUED)
+            for run, granted in chosen:
+                if queued.filter(pk=run.pk).update(launched=True, granted=granted):
+                    starting.append((run, granted))
+        for run, granted in starting:
+            run.launched, run.granted = True, granted
+        self.send_launch([self.watch_run(run) for run, _ in starting])
+
+    def send_launch(self, starting: list[Watched]) -> None:
+        """Ask for the starts, for the first time or again."""
+        for watched in starting:
+            watched.launched_at = time.monotonic()
+            watched.launches += 1
+        if self.launcher.beside:
+            for watched in starting:
+                key = ("launch", watched.row_id)
+                if self.errands.may_start(key):
+                    self.errands.start(key, partial(self.ask_launcher, [watched]))
+        elif starting:
+            self.ask_launcher(starting)
+
+    def ask_launcher(self, starting: list[Watched]) -> None:
+        try:
+            self.launcher.launch([queue.start_of(self.rows[watched.row_id]) for watched in starting])
+        except HostError as error:  # one of them has no directory any more, say: what is found there decides
+            log.warning("target %s: a launch was refused: %s", self.target_id, error)
+
+    # What came back.
+
+    def report(self, found: list[dict[str, Any]], asked: dict[Key, Watched]) -> None:
+        """Apply what was reported, and judge what had nothing new. What was not asked for is not judged: bytes that could
+        not be applied a moment ago are still to come."""
+        items = {item["attempt"]: item for item in found}
+        again: list[Watched] = []
+        for key, watched in asked.items():
+            item = items.get(watched.attempt)
+            try:
+                if item is not None:
+                    parts: list[Part] = item["parts"]
+                    read_evidence(watched, item["evidence"])
+                    watched.quiet = not parts or all_here(watched, parts)
+                    self.digest(key, watched, parts, again)
+                    watched.seen, watched.errors = item["rev"], 0
+                elif watched.verdict:
+                    self.judge(key, watched, again)  # nothing new: all its bytes are here
+            except (LeaseLost, HostLost, *AWAY):
+                raise
+            except Exception:
+                watched.errors += 1
+                watched.skip_until = time.monotonic() + min(2.0**watched.errors, 60.0)
+                log.exception("%s %s: what the target reported could not be applied", *key)
+        if again:
+            self.send_launch(again)
+
+    def digest(self, key: Key, watched: Watched, parts: list[Part], again: list[Watched]) -> None:
+        apply = apply_run if key[0] == "run" else apply_build
+        if apply(watched, parts, target_id=self.target_id, token=self.token):
+            self.over(key)
+        elif watched.quiet:
+            self.judge(key, watched, again)
+
+    def judge(self, key: Key, watched: Watched, again: list[Watched]) -> None:
+        """All bytes known to be there have been read: act on what the evidence says."""
+        assert watched.verdict is not None
+        kind = watched.verdict.kind
+        if kind is Kind.NOT_CLAIMED:
+            self.unclaimed(watched, again)
+        elif kind is Kind.LOST:
+            # Proven by one look. Look again after ending what is left: the record may have been written in
+            # between.
+            if key[0] == "run":
+                self.launcher.kill(watched.attempt)
+            else:
+                self.host.kill(watched.dir, watched.attempt)
+            verdict = read_evidence(watched, self.host.inspect([watched.attempt])[watched.attempt])
+            if verdict.kind is Kind.LOST:
+                self.ended(key, watched)
+        elif kind is Kind.ENDED:
+            self.ended(key, watched)
+
+    def unclaimed(self, watched: Watched, again: list[Watched]) -> None:
+        """The start was asked for and nobody has claimed it. Asking again is safe: the claim lets one start
+        only."""
+        if time.monotonic() - watched.launched_at < RELAUNCH_SECONDS:
+            return
+        if watched.launches < MAX_LAUNCHES:
+            again.append(watched)
+        elif self.host.void(watched.dir, watched.attempt):
+            # The studio took the claim itself: now it is certain that nothing will start.
+            log.error("attempt %s: %s launches, no start", watched.attempt, watched.launches)
+
+    def ended(self, key: Key, watched: Watched) -> None:
+        if key[0] == "run":
+            end_run(watched, target_id=self.target_id, token=self.token)
+        else:
+            build = Build.objects.get(pk=watched.row_id)
+            with transaction.atomic():
+                guard(self.target_id, self.token)
+                builds.finish(build, watched.evidence.exit, log_end(build))
+        self.over(key)
+
+    def over(self, key: Key) -> None:
+        self.watched.pop(key, None)
+        self.woken.set()
+
+    # What went wrong beside.
+
+    def failed(self, key: Key, error: BaseException) -> None:
+        log.error("%s %s failed in the studio", *key, exc_info=error)
+        permanent = isinstance(error, HostError) and error.permanent
+        tries = self.errands.failures(key)
+        if key[0] == "probe" or (tries < MAX_TRIES and not permanent):
+            self.errands.postpone(key, min(2.0**tries, 60.0))
+            return
+        if key[0] == "build":
+            self.errands.forget(key)
+            with transaction.atomic():
+                guard(self.target_id, self.token)
+                builds.give_up(Build.objects.get(pk=key[1]), error)
+            return
+        run = Run.objects.get(pk=key[1])
+        if run.is_final:
+            return
+        reason = (
+            EndReason.DISK_FULL
+            if isinstance(error, HostError) and error.code == "disk_full"
+            else EndReason.STUDIO_ERROR
+        )
+        with transaction.atomic():
+            guard(self.target_id, self.token)
+            run.move_to(RunStatus.FAILED, reason=reason, error={"type": type(error).__name__, "message": str(error)})
