@@ -8,7 +8,7 @@ from runs.logs import LogLost, Reader
 from runs.logs.render import render_lines
 from runs.logs.search import next_problem
 from runs.models import LogStream, Run
-from runs.status import RunStatus
+from runs.status import EndReason, RunStatus
 
 BLOCK = 1000
 """Lines that the viewer fetches at a time."""
@@ -26,6 +26,7 @@ class Log:
     address: str
     """Of its page; the fragments are below it."""
     run: Run | None = None
+    title: str = "Log"
 
     @property
     def totals(self) -> dict[str, Any]:
@@ -55,7 +56,17 @@ def log_of_build(build: Build) -> Log:
     stream = LogStream.objects.filter(build=build, run=None, name="log").first()
     live = build.status in {BuildStatus.WAITING, BuildStatus.BUILDING}
     address = f"/{build.target.workspace.slug}/environments/builds/{build.pk}/log"
-    return Log(stream or LogStream(build=build), live, address)
+    return Log(stream or LogStream(build=build), live, address, title=f"Build of {build.version or 'the environment'}")
+
+
+def log_to_read(run: Run) -> Log:
+    """What a person wants to read of a run now: while its environment is built, or when that failed, the build's log."""
+    waits = run.status == RunStatus.PREPARING and run.build is not None and run.build.status != BuildStatus.READY
+    if run.build is not None and (waits or run.reason == EndReason.ENVIRONMENT_FAILED):
+        return log_of_build(run.build)
+    log = log_of_run(run)
+    assert log is not None, "a run's own log is there from the start"
+    return log
 
 
 def rows(reader: Reader, first: int, count: int) -> str:

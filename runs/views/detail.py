@@ -17,6 +17,7 @@ from runs import submission
 from runs.config import ScriptRunConfig
 from runs.models import MetricSeries, Run, RunParameter, RunTag
 from runs.snippets import RunRequest, cli, python, yaml_text
+from runs.status import RunStatus
 from runs.tags import parse_tags
 from studio.templatetags.studio import status_word
 from studio.workspaces.access import MemberRequest, fetch, member
@@ -39,7 +40,8 @@ def runs_of(workspace: Workspace) -> "QuerySet[Run]":
         "created_by",
         "canceled_by",
         "copied_from",
-        "build",
+        "build__target__workspace",
+        "build__version__environment",
     )
 
 
@@ -68,6 +70,9 @@ def header(request: MemberRequest, number: int) -> HttpResponseBase:
     if tab == "outputs" and run.is_final:
         response.headers["HX-Refresh"] = "true"  # what was collected is there now
     was = request.GET.get("was", "")
+    built = run.build is not None and run.build.ended_at is not None and run.build.ended_at > run.created_at
+    if built and tab in {"overview", "logs"} and was == RunStatus.PREPARING != run.status:
+        response.headers["HX-Refresh"] = "true"  # the log of the build gives way to the script's
     if was and was != run.status:
         trigger_client_event(response, "announce", {"value": f"Run {run.number}: {status_word(run)}"})
     return response

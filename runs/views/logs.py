@@ -10,7 +10,7 @@ from django.utils.http import content_disposition_header
 from django.views.decorators.http import require_safe
 
 from environments.models import Build
-from runs.log_viewer import BLOCK, Log, log_of_build, log_of_run, rows
+from runs.log_viewer import BLOCK, Log, log_of_build, log_of_run, log_to_read, rows
 from runs.logs import LogLost, Reader
 from runs.logs.render import render_updates
 from runs.logs.search import CAP, next_problem, search
@@ -45,8 +45,9 @@ def whole(request: MemberRequest, name: str, default: int) -> int:
 @member(Role.READER)
 def page(request: MemberRequest, number: int) -> HttpResponseBase:
     """The Logs tab."""
-    log = log_of(request, number, None)
-    return render(request, "runs/logs.html", {"section": "runs", "run": log.run, "log": log})
+    run = get_run(request, number)
+    log = log_of(request, number, None) if "stream" in request.GET else log_to_read(run)
+    return render(request, "runs/logs.html", {"section": "runs", "run": run, "log": log})
 
 
 @require_safe

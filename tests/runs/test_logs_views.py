@@ -4,10 +4,11 @@ import re
 
 import pytest
 from django.db import transaction
+from django.utils import timezone
 
 from environments.models import BuildStatus
 from runs import logs
-from runs.models import LogStream
+from runs.models import LogStream, Run
 from runs.status import RunStatus
 from studio.blobs import BlobStore
 from tests.runs.factory import make_build, make_run, make_target, make_version
@@ -188,6 +189,24 @@ def test_the_log_of_a_build(reader_client, workspace):
     found = reader_client.get(f"{base}/lines").json()
     assert (found["errors"], found["live"]) == (1, True)
     assert b"".join(reader_client.get(f"{base}/raw").streaming_content).startswith(b"+ Create")
+
+
+@pytest.mark.parametrize("tab", ["", "/logs"])
+def test_while_its_environment_is_built_a_run_shows_the_log_of_the_build(reader_client, workspace, tab):
+    target, version = make_target(workspace), make_version(None)
+    build = make_build(target, version, BuildStatus.BUILDING)
+    written(b"+ Install 3 packages\n", build=build)
+    run = make_run(workspace, status=RunStatus.PREPARING, target=target, environment=version, build=build)
+    written(b"the script's own\n", run=run)
+    address = f"/vision/runs/{run.number}"
+    html = reader_client.get(address + tab).content.decode()
+    assert "Build of base:1" in html and "+ Install 3 packages" in html
+    build.status, build.ended_at = BuildStatus.READY, timezone.now()
+    build.save()
+    Run.objects.filter(pk=run.pk).update(status=RunStatus.RUNNING, started_at=timezone.now())
+    polled = reader_client.get(f"{address}/header?tab={tab.strip('/') or 'overview'}&was=Preparing")
+    assert polled.headers["HX-Refresh"] == "true"
+    assert "the script&#x27;s own" in reader_client.get(address + tab).content.decode()
 
 
 def test_only_members_see_a_log(visitor_client, stranger_client, reader_client, foreign_workspace, run, base):
