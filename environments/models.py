@@ -52,6 +52,10 @@ class ComputeTarget(models.Model):
     """The steps of the last connection test, as ``environments.doctor`` gives them."""
     facts = models.JSONField(default=dict, blank=True)
     """What the last probe found: cpus, memory, disk, gpus, python, isolation."""
+    cleaning = models.JSONField(default=dict, blank=True)
+    """What the last cleaning found and freed there; see ``environments.cleaning``."""
+    clean_requested_at = models.DateTimeField(null=True, blank=True)
+    """Somebody asked for a cleaning now. Null again when it was made."""
     last_seen_at = models.DateTimeField(null=True, blank=True)
     unreachable_since = models.DateTimeField(null=True, blank=True)
     last_error = models.TextField(blank=True)
@@ -211,6 +215,9 @@ class Build(models.Model):
     started_at = models.DateTimeField(null=True)
     ended_at = models.DateTimeField(null=True)
     used_at = models.DateTimeField(null=True)
+    cancel_requested_at = models.DateTimeField(null=True)
+    """Kept here until the build has ended, so that the wish survives whoever was to pass it on."""
+    canceled_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+")
 
     class Meta:
         constraints: ClassVar = [models.UniqueConstraint(fields=["target", "key"], name="one_build_of_a_key")]
