@@ -7,6 +7,7 @@ import signal as signals
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
+from urllib.parse import quote
 
 from django.utils import timezone
 
@@ -235,6 +236,8 @@ def failure(run: Run, base: str) -> Banner:
         links.append((f"/{run.workspace.slug}/environments/builds/{run.build_id}/log", "Open the build log"))
     elif isinstance(line := error.get("line"), int) and line > 0:
         links.append((f"{base}/logs#L{line}", f"Go to line {line:,}"))
+    if (file := error.get("file")) and isinstance(at := error.get("file_line"), int):
+        links.append((f"{base}/snapshot/{quote(str(file))}#L{at}", f"{short(str(file), 60)}, line {at:,}"))
     return Banner(
         "fail" if run.status == S.FAILED else "warn",
         f"{verb}{after}: {short(cause)}",

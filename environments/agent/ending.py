@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 _TRACEBACK = re.compile(
     rb"^(?P<lead>[ |+]*)(?:Exception Group )?Traceback \(most recent call last\):[ \r]*$", re.MULTILINE
 )
+_FRAME = re.compile(rb'^[ |]*File "(?P<path>[^"\n]+)", line (?P<line>\d+)', re.MULTILINE)
 _FINAL = re.compile(r"(?P<type>[A-Za-z_][\w.]*)(?:: (?P<message>.*))?\Z", re.DOTALL)
 
 
@@ -41,9 +42,11 @@ class Tail(object):
         """Offset in the log of the first byte that is still here."""
         return self._dropped
 
-    def error(self) -> "Optional[Dict[str, Any]]":
-        """The last traceback's final line as {"type", "message", "line"}, `line` from 1; None where there
-        is none."""
+    def error(self, code: bytes = b"") -> "Optional[Dict[str, Any]]":
+        """The last traceback's final line as {"type", "message", "line"}, `line` from 1; None where there is none.
+
+        With "file" and "file_line": its innermost frame in a file of the project, whose folder is `code`.
+        """
         data = bytes(self._data)
         found = list(_TRACEBACK.finditer(data))
         if not found:
@@ -63,9 +66,23 @@ class Tail(object):
                     return None
                 number = data.count(b"\n", 0, place)
                 message = (match.group("message") or "")[:4000]
-                return {"type": match.group("type"), "message": message, "line": number}
+                error = {"type": match.group("type"), "message": message, "line": number}
+                error.update(_position(data[last.end() : place], code))
+                return error
             place = end + 1
         return None
+
+
+def _position(frames: bytes, code: bytes) -> "Dict[str, Any]":
+    """Where in the project a traceback leads: {"file", "file_line"}, or nothing."""
+    for frame in reversed(list(_FRAME.finditer(frames))):
+        path = frame.group("path")
+        if code and path.startswith(code + b"/"):
+            path = path[len(code) + 1 :]
+        # Before Python 3.9 a script's own frames name it as it was called.
+        if not path.startswith((b"/", b"<", b"../")):
+            return {"file": path.decode("utf-8", "replace"), "file_line": int(frame.group("line"))}
+    return {}
 
 
 def oom_kills() -> int:

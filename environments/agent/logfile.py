@@ -94,10 +94,10 @@ class Log(object):
             record["replaced"] = True
         return record
 
-    def error(self) -> "Optional[Dict[str, Any]]":
-        """The last traceback as {"type", "message", "line"}; `line` (from 1) is None when it is not in the
-        log."""
-        error = self.tail.error()
+    def error(self, code: str = "") -> "Optional[Dict[str, Any]]":
+        """The last traceback as {"type", "message", "line", "file", "file_line"}; `line` (from 1) is None when it is not in the
+        log, the file is missing when none below the folder `code` is named."""
+        error = self.tail.error(os.fsencode(code))
         if error is not None:
             whole = self.total == self.bytes
             error["line"] = self._newlines(self.tail.start) + error["line"] + 1 if whole else None

@@ -441,7 +441,7 @@ class Supervisor(object):
 
     def _end(self, rejected: "Optional[str]") -> None:
         self.log.finish()
-        error = self.log.error()
+        error = self.log.error(self.path("code"))
         code = self.status
         if self.stopper.reason:
             reason = self.stopper.reason

@@ -129,12 +129,13 @@ def test_the_outputs_tab_is_loaded_again_when_the_outputs_are_there(running: Run
 def test_a_failed_run_names_cause_exit_code_last_line_and_the_way_there(
     workspace: Workspace, contributor_client: Client
 ) -> None:
-    error = {"type": "ValueError", "message": "bad <shape>", "line": 5204}
+    error = {"type": "ValueError", "message": "bad <shape>", "line": 5204, "file": "src/my model.py", "file_line": 37}
     ended(workspace, EndReason.EXIT_CODE, exit_code=1, error=error)
     text = page(contributor_client.get("/vision/runs/1"))
     assert "Failed after 4 m 12 s: ValueError: bad <shape>" in text
     assert "Exit code 1." in text
     assert 'href="/vision/runs/1/logs#L5204">Go to line 5,204<' in text
+    assert 'href="/vision/runs/1/snapshot/src/my%20model.py#L37">src/my model.py, line 37<' in text
     assert "correct the script, and run again" in text
     assert "<shape>" not in contributor_client.get("/vision/runs/1").content.decode()
 

@@ -225,6 +225,17 @@ def test_the_last_traceback_is_found_with_its_line(runs):
     assert log.splitlines()[record["error"]["line"] - 1] == b"ValueError: bad: thing"
 
 
+def test_the_innermost_frame_in_the_project_is_named_and_not_the_librarys(runs):
+    attempt = runs.prepare([sys.executable, "pkg/train.py"])
+    (runs.folder(attempt) / "code" / "pkg").mkdir()
+    script = "import json\n\ndef load():\n    return json.loads('{')\n\nload()\n"
+    (runs.folder(attempt) / "code" / "pkg" / "train.py").write_text(script)
+    runs.host.launch([("runs", attempt)])
+    record, _ = runs.finish(attempt)
+    assert (record["error"]["file"], record["error"]["file_line"]) == ("pkg/train.py", 4)
+    assert "file" not in runs.finish(runs.python("raise ValueError"))[0]["error"], "typed at the prompt: no file"
+
+
 def test_a_final_memory_error_and_a_full_disk_are_named(runs):
     assert runs.finish(runs.python("raise MemoryError"))[0]["reason"] == "out_of_memory"
     assert runs.finish(runs.python("raise OSError(28, 'No space left on device')"))[0]["reason"] == "disk_full"
