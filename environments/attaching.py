@@ -16,6 +16,7 @@ from django.utils import timezone
 
 from environments import options as rules
 from environments.models import ComputeTarget
+from environments.option_rules import check_host_key, shown
 from studio import audit
 from studio.accounts.models import User
 from studio.queues import ring
@@ -179,7 +180,7 @@ def confirm_host_key(target: ComputeTarget, user: User, key: str, *, jump: bool 
     if not hop:
         raise Refused({"host_key": "This target has no such host."})
     try:
-        key = rules.check_host_key(key)
+        key = check_host_key(key)
     except ValueError as error:
         raise Refused({"host_key": str(error)}) from error
     before = hop.get("host_key", "")
@@ -326,7 +327,7 @@ def keep_credentials(target: ComputeTarget, given: Mapping[str, str | None]) -> 
     stored = target.get_credentials()
     for name, value in given.items():
         if name not in CREDENTIALS:
-            errors[name] = f"{rules.shown(name)} is not a credential. Use: {', '.join(CREDENTIALS)}."
+            errors[name] = f"{shown(name)} is not a credential. Use: {', '.join(CREDENTIALS)}."
         elif value is None:
             stored.pop(name, None)
         elif value:

@@ -3,10 +3,33 @@
 The fields are named by their way, with dots: ``ssh.host``, ``docker.mounts``. Every message gives the rule and the fix.
 """
 
-import ipaddress
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+from environments.option_rules import (
+    COORDINATE,
+    URL,
+    check_access,
+    check_between,
+    check_conf,
+    check_cpus,
+    check_deploy_mode,
+    check_each,
+    check_host,
+    check_host_key,
+    check_image,
+    check_master,
+    check_mounts,
+    check_network,
+    check_number,
+    check_path,
+    check_port,
+    check_public_key,
+    check_python,
+    check_root,
+    check_user,
+    shown,
+)
 
 DEFAULT_ROOT = "~/.runstead"
 KINDS = {
@@ -27,38 +50,6 @@ TITLES = {
     "spark-ssh": "Spark cluster, remote",
 }
 
-_HOST = re.compile(
-    r"(?=.{1,253}\Z)[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,62}[A-Za-z0-9_])?(?:\.[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,62})?)*\.?\Z"
-)
-_USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+\\$-]{0,63}\Z")
-_KEY_TYPES = ("ssh-ed25519", "ssh-rsa", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521")
-_HOST_KEY = re.compile(rf"(?:{'|'.join(map(re.escape, _KEY_TYPES))}) [A-Za-z0-9+/]{{40,4000}}={{0,3}}\Z")
-_PROGRAM = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,63}\Z")
-# A name of the registry's grammar: host:port/path/name:tag@digest. {python} stands for a version.
-_IMAGE = re.compile(
-    r"[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?(?::[0-9]{1,5}(?=/))?(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*"
-    r"(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(?:@sha256:[0-9a-f]{64})?\Z"
-)
-_NETWORK = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}\Z")
-_MASTER = re.compile(
-    r"(?:spark://(?:[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:]+\]):\d{1,5}(?:,(?:[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:]+\]):\d{1,5})*"
-    r"|yarn|k8s://(?:https?://)?[A-Za-z0-9_.:\[\]-]+|local(?:\[(?:\d{1,4}|\*)(?:,\d{1,3})?\])?)\Z"
-)
-_CONF = re.compile(r"spark\.[A-Za-z0-9_.-]{1,200}\Z")
-_COORDINATE = re.compile(r"[A-Za-z0-9_.-]+:[A-Za-z0-9_.-]+:[A-Za-z0-9_.+-]+\Z")
-_URL = re.compile(r"(?:https?|file)://[^\s\"'`\\<>]{1,1000}\Z")
-_FORBIDDEN_MOUNTS = (
-    "/proc",
-    "/sys",
-    "/dev",
-    "/run/docker.sock",
-    "/var/run/docker.sock",
-    "/run/containerd",
-    "/var/lib/docker",
-)
-_FORBIDDEN_TARGETS = ("/proc", "/sys", "/dev", "/etc", "/bin", "/sbin", "/lib", "/lib64", "/usr")
-
-GIB = 1024**3
 LEAST_MEMORY = 64 * 1024**2
 
 
@@ -90,8 +81,8 @@ def validate(
     for name in options:
         if name not in known:
             check.errors[str(name)] = f"{shown(name)} is not an option of a {transport} {launcher} target. Remove it."
-    check.take(found, options, "root", _root, DEFAULT_ROOT if transport == "ssh" else None)
-    check.take(found, options, "python", _python, None)
+    check.take(found, options, "root", check_root, DEFAULT_ROOT if transport == "ssh" else None)
+    check.take(found, options, "python", check_python, None)
     if transport == "ssh":
         check.section(found, options, "ssh", lambda values: _ssh(check, values))
     if launcher == "docker":
@@ -176,146 +167,11 @@ class _Check:
                 self.errors[f"{self.within}{name}"] = f"{shown(name)} is not an option here. Use: {', '.join(names)}."
 
 
-def shown(value: Any) -> str:
-    """A value in a message: whole, or its beginning, with what cannot be seen written out."""
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "…" + text[0]
-
-
-# -- the rules. Each returns the value to keep, or raises ValueError with a sentence.
-
-
-def check_host(value: Any) -> str:
-    """A host name, also an international one (kept as it is looked up: xn--), an IPv4 or an IPv6 address."""
-    text = _text(value)
-    bare = text[1:-1] if text.startswith("[") and text.endswith("]") else text
-    address, _, zone = bare.partition("%")
-    try:
-        found = ipaddress.ip_address(address)
-    except ValueError:
-        pass
-    else:
-        if zone and not (found.version == 6 and re.fullmatch(r"[A-Za-z0-9_.-]{1,15}", zone)):
-            raise ValueError(f"{shown(text)} has a zone that is no interface's name. Write it like fe80::1%eth0.")
-        return bare
-    if text.startswith("-"):
-        raise ValueError(f"{shown(text)} begins with '-'. A host's name begins with a letter or digit.")
-    if "@" in text:
-        raise ValueError(f"{shown(text)} holds '@'. The user has a field of its own.")
-    if "/" in text:
-        raise ValueError(f"{shown(text)} holds '/'. Give the bare name: gpu-box-3.example.org.")
-    if re.fullmatch(r"[^:]*:\d+", text):
-        raise ValueError(f"{shown(text)} holds a port. The port has a field of its own.")
-    if re.fullmatch(r"[\d.]+", text):
-        raise ValueError(f"{shown(text)} is no IPv4 address. It has four numbers from 0 to 255.")
-    if not text.isascii():
-        try:
-            text = text.encode("idna").decode("ascii")
-        except UnicodeError:
-            raise ValueError(f"{shown(value)} is not a host's name. Use letters, digits, '-' and '.'.") from None
-    if not _HOST.match(text):
-        raise ValueError(
-            f"{shown(value)} is not a host's name. Use letters, digits, '-' and '.', without spaces or quotes."
-        )
-    return text
-
-
-def check_user(value: Any) -> str:
-    """A user's name on a target."""
-    text = _text(value)
-    if text.startswith("-"):
-        raise ValueError(f"{shown(text)} begins with '-'. A user's name begins with a letter, a digit or '_'.")
-    if not _USER.match(text):
-        raise ValueError(
-            f"{shown(text)} is not a user's name. Use letters, digits, '_', '-' and '.', without spaces or quotes."
-        )
-    return text
-
-
-def check_port(value: Any) -> int:
-    """1 to 65,535."""
-    port = _whole(value)
-    if not 1 <= port <= 65535:
-        raise ValueError(f"{port} is not a port. Use 1 to 65535; SSH usually listens on 22.")
-    return port
-
-
-def check_path(value: Any) -> str:
-    """An absolute path, without what would lead out of it or break a line."""
-    text = _text(value)
-    if not text.startswith("/"):
-        raise ValueError(f"{shown(text)} is not absolute. Begin with '/'.")
-    if ".." in text.split("/"):
-        raise ValueError(f"{shown(text)} holds '..'. Write out where it leads.")
-    if len(text.encode()) > 1000:
-        raise ValueError("The path is longer than 1,000 bytes. Use a shorter one.")
-    return "/" + "/".join(part for part in text.split("/") if part not in ("", "."))
-
-
-def check_host_key(value: Any) -> str:
-    """A pinned host key, ``type base64``."""
-    text = " ".join(_text(value).split(" ")[:2])
-    if not _HOST_KEY.match(text):
-        raise ValueError(f"This is no host key. It reads like '{_KEY_TYPES[0]} AAAA…'; ssh-keyscan prints it.")
-    return text
-
-
-def check_image(value: Any) -> str:
-    """The name of an image, and nothing that an engine's command line could take for an option."""
-    text = _text(value)
-    if text.startswith("-") or any(c.isspace() for c in text):
-        raise ValueError(
-            f"{shown(text)} is not an image's name. Name the image alone, without options: python:3.12-slim."
-        )
-    if len(text) > 255 or not _IMAGE.match(text.replace("{python}", "3")):
-        raise ValueError(
-            f"{shown(text)} is not an image's name. It reads like python:3.12-slim or host:5000/team/name:tag."
-        )
-    return text
-
-
-def check_master(value: Any) -> str:
-    """Where a Spark cluster is."""
-    text = _text(value)
-    if not _MASTER.match(text):
-        raise ValueError(f"{shown(text)} is no Spark master. Use spark://host:7077, yarn, k8s://host:port or local[*].")
-    ports = re.findall(r":(\d+)(?=,|\Z)", text)
-    if any(not 1 <= int(port) <= 65535 for port in ports):
-        raise ValueError(f"{shown(text)} has a port that is none. Use 1 to 65535; a master usually listens on 7077.")
-    return text
-
-
-def _root(value: Any) -> str:
-    text = _text(value)
-    if text.startswith("~/"):
-        rest = check_path(text[1:])
-        if rest == "/":
-            raise ValueError("'~/' is the home folder itself. Name a folder in it: ~/.runstead.")
-        return "~" + rest
-    if text.startswith("~"):
-        raise ValueError(f"{shown(text)} is another user's home. Begin with '/' or '~/'.")
-    path = check_path(text)
-    if path == "/" or path.split("/")[1] in {"proc", "sys", "dev", "boot", "etc", "bin", "sbin", "lib", "usr"}:
-        raise ValueError(
-            f"{shown(path)} belongs to the system. Name a folder for the studio alone, for example /srv/runstead."
-        )
-    return path
-
-
-def _python(value: Any) -> str:
-    text = _text(value)
-    if "/" in text:
-        return check_path(text)
-    if not _PROGRAM.match(text):
-        raise ValueError(f"{shown(text)} is not a program. Write python3, or an absolute path.")
-    return text
-
-
 def _ssh(check: _Check, values: Mapping[str, Any]) -> dict[str, Any]:
     check.only(values, ("host", "port", "user", "host_key", "jump", "access", "public_key"))
     found = _hop(check, values)
-    check.take(found, values, "access", _access, None)
-    check.take(found, values, "public_key", _line, None)
+    check.take(found, values, "access", check_access, None)
+    check.take(found, values, "public_key", check_public_key, None)
     if values.get("jump"):
         check.section(found, values, "jump", lambda jump: _jump(check, jump))
     elif "jump" in values or not check.partial:
@@ -335,12 +191,6 @@ def _hop(check: _Check, values: Mapping[str, Any]) -> dict[str, Any]:
     check.need(found, values, "user", check_user, "Give the user to sign in as.")
     check.take(found, values, "host_key", lambda key: check_host_key(key) if key else "", "")
     return found
-
-
-def _access(value: Any) -> str:
-    if value not in {"studio", "key", "password"}:
-        raise ValueError(f"{shown(value)} is not known. Use studio, key or password.")
-    return str(value)
 
 
 def _docker(check: _Check, values: Mapping[str, Any], data_dir: str) -> dict[str, Any]:
@@ -368,73 +218,17 @@ def _docker(check: _Check, values: Mapping[str, Any], data_dir: str) -> dict[str
     check.take(found, values, "socket", check_path, None)
     check.take(found, values, "base_image", check_image, None)
     check.take(
-        found, values, "memory_bytes", lambda value: _between(value, LEAST_MEMORY, 2**50, "64 MB at least"), None
+        found, values, "memory_bytes", lambda value: check_between(value, LEAST_MEMORY, 2**50, "64 MB at least"), None
     )
-    check.take(found, values, "shm_bytes", lambda value: _between(value, 1024**2, 2**50, "1 MB at least"), None)
+    check.take(found, values, "shm_bytes", lambda value: check_between(value, 1024**2, 2**50, "1 MB at least"), None)
     check.take(
-        found, values, "pids", lambda value: _between(value, 16, 10**7, "16 at least: a script needs some"), None
+        found, values, "pids", lambda value: check_between(value, 16, 10**7, "16 at least: a script needs some"), None
     )
-    check.take(found, values, "cpus", _cpus, None)
-    check.take(found, values, "network", _network, None)
+    check.take(found, values, "cpus", check_cpus, None)
+    check.take(found, values, "network", check_network, None)
     if "mounts" in values:
-        check.take(found, values, "mounts", lambda value: _mounts(value, data_dir), None)
+        check.take(found, values, "mounts", lambda value: check_mounts(value, data_dir), None)
     return found
-
-
-def _mounts(value: Any, data_dir: str) -> list[dict[str, Any]]:
-    if not isinstance(value, Sequence) or isinstance(value, str):
-        raise ValueError("A list of mounts is needed, each with source and target.")
-    found: list[dict[str, Any]] = []
-    for mount in value:
-        if not isinstance(mount, Mapping) or not {"source", "target"} <= set(mount) <= {
-            "source",
-            "target",
-            "read_only",
-        }:
-            raise ValueError(f"{shown(mount)} is no mount. Each has source, target and perhaps read_only.")
-        source, target = check_path(mount["source"]), check_path(mount["target"])
-        if source == "/" or _below(source, _FORBIDDEN_MOUNTS) or source.endswith("docker.sock"):
-            raise ValueError(f"{source} would give a run the machine itself. Mount the folder with the data alone.")
-        if any(
-            _below(place, (source,))
-            for place in ("/var/run/docker.sock", "/run/docker.sock", "/proc", "/sys", "/dev", "/var/lib/docker")
-        ):
-            raise ValueError(
-                f"{source} holds what would give a run the machine itself. Mount the folder with the data alone."
-            )
-        if data_dir and (_below(source, (data_dir,)) or _below(data_dir, (source,))):
-            raise ValueError(f"{source} shows a run the studio's own files. Mount a folder beside them.")
-        if target == "/" or _below(target, _FORBIDDEN_TARGETS):
-            raise ValueError(f"{target} belongs to the image. Mount it elsewhere, for example at /data.")
-        if any(target == other["target"] for other in found):
-            raise ValueError(f"{target} is there twice. Give each mount a place of its own.")
-        if not isinstance(mount.get("read_only", True), bool):
-            raise ValueError(f"{shown(mount['read_only'])} is neither true nor false: read_only of {source}.")
-        found.append({"source": source, "target": target, "read_only": mount.get("read_only", True)})
-    return found
-
-
-def _below(path: str, folders: Sequence[str]) -> bool:
-    return any(path == folder or path.startswith(folder.rstrip("/") + "/") for folder in folders)
-
-
-def _cpus(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0.01 <= value <= 4096:
-        raise ValueError(f"{shown(value)} is no number of processors. Use 0.01 to 4096, for example 2.5.")
-    return value
-
-
-def _network(value: Any) -> str:
-    text = _text(value)
-    if text == "host" or text.startswith("container:"):
-        raise ValueError(
-            f"{shown(text)} would give a run the machine's own network. Use bridge, none, or a network's name."
-        )
-    if not _NETWORK.match(text):
-        raise ValueError(
-            f"{shown(text)} is not a network's name. Use bridge, none, or letters, digits, '_', '-' and '.'."
-        )
-    return text
 
 
 def _spark(check: _Check, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -442,95 +236,23 @@ def _spark(check: _Check, values: Mapping[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     check.take(found, values, "home", check_path, None)
     check.need(found, values, "master", check_master, "Give the master, for example spark://host:7077 or yarn.")
-    check.take(found, values, "deploy_mode", _deploy_mode, "client")
-    check.take(found, values, "conf", _conf, None)
-    check.take(found, values, "packages", lambda value: _each(value, _COORDINATE, "group:artifact:version"), None)
-    check.take(found, values, "repositories", lambda value: _each(value, _URL, "https://host/path"), None)
+    check.take(found, values, "deploy_mode", check_deploy_mode, "client")
+    check.take(found, values, "conf", check_conf, None)
+    check.take(found, values, "packages", lambda value: check_each(value, COORDINATE, "group:artifact:version"), None)
+    check.take(found, values, "repositories", lambda value: check_each(value, URL, "https://host/path"), None)
     master = str(found.get("master", ""))
     if found.get("deploy_mode") == "cluster" and master.startswith(("local", "spark://")):
         check.errors["spark.deploy_mode"] = f"{master} cannot place a Python driver in the cluster. Use client."
     return found
 
 
-def _deploy_mode(value: Any) -> str:
-    if value not in {"client", "cluster"}:
-        raise ValueError(f"{shown(value)} is not known. Use client or cluster.")
-    return str(value)
-
-
-def _conf(value: Any) -> dict[str, str]:
-    if not isinstance(value, Mapping):
-        raise ValueError("Names and values are needed, for example spark.executor.memory: 2g.")
-    found = {}
-    for name, text in value.items():
-        if not isinstance(name, str) or not _CONF.match(name):
-            raise ValueError(
-                f"{shown(name)} is no setting of Spark. Its names begin with 'spark.' and hold letters, digits, '.', '_' and '-'."
-            )
-        if (
-            not isinstance(text, (str, int, float))
-            or len(str(text)) > 4000
-            or re.search(r"[\x00-\x08\x0a-\x1f\x7f]", str(text))
-        ):
-            raise ValueError(f"The value of {name} is no text of one line. Write it as on the command line.")
-        found[name] = str(text).lower() if isinstance(text, bool) else str(text)
-    return found
-
-
-def _each(value: Any, rule: "re.Pattern[str]", like: str) -> list[str]:
-    if not isinstance(value, Sequence) or isinstance(value, str):
-        raise ValueError(f"A list is needed, each like {like}.")
-    for text in value:
-        if not isinstance(text, str) or not rule.match(text):
-            raise ValueError(f"{shown(text)} does not read like {like}. Correct or remove it.")
-    return list(value)
-
-
 def _cleaning(check: _Check, values: Mapping[str, Any]) -> dict[str, Any]:
     names = {"keep_days": 7, "environment_days": 60, "cache_bytes": 20 * 10**9}
     check.only(values, tuple(names))
     found: dict[str, Any] = {}
-    check.take(found, values, "keep_days", lambda value: _number(value, 0, 3650, "days"), 7)
-    check.take(found, values, "environment_days", lambda value: _number(value, 1, 3650, "days"), 60)
-    check.take(found, values, "cache_bytes", lambda value: _number(value, 10**8, 10**16, "bytes"), names["cache_bytes"])
+    check.take(found, values, "keep_days", lambda value: check_number(value, 0, 3650, "days"), 7)
+    check.take(found, values, "environment_days", lambda value: check_number(value, 1, 3650, "days"), 60)
+    check.take(
+        found, values, "cache_bytes", lambda value: check_number(value, 10**8, 10**16, "bytes"), names["cache_bytes"]
+    )
     return found
-
-
-def _number(value: Any, least: float, most: float, unit: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= most:
-        raise ValueError(f"{shown(value)} is out of range. Use {least:,} to {most:,} {unit}.")
-    return value
-
-
-def _between(value: Any, least: int, most: int, rule: str) -> int:
-    number = _whole(value)
-    if not least <= number <= most:
-        raise ValueError(f"{number:,} is out of range. Use {rule}.")
-    return number
-
-
-def _whole(value: Any) -> int:
-    if isinstance(value, str) and re.fullmatch(r"\d{1,18}", value.strip()) and value.isascii():
-        return int(value)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value or int(value) != value:  # noqa: PLR0124 NaN
-        raise ValueError(f"{shown(value)} is not a whole number. Write digits only.")
-    return int(value)
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise ValueError(f"{shown(value)} is not a text.")
-    if re.search(r"[\x00-\x1f\x7f\u0080-\u009f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff\u200b]", value):
-        raise ValueError(f"{shown(value)} holds a line break or another character that cannot be seen. Type it anew.")
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise ValueError(f"{shown(value)} is not valid text. Type it anew.") from None
-    return value.strip()
-
-
-def _line(value: Any) -> str:
-    text = _text(value)
-    if len(text) > 4000 or not text.startswith(_KEY_TYPES):
-        raise ValueError("This is no public key. It reads like 'ssh-ed25519 AAAA… comment'.")
-    return text
