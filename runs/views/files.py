@@ -15,6 +15,7 @@ from django.views.decorators.http import require_safe
 
 from runs import snapshots
 from runs.browse import Leaf, artifact_leaves, preview, shown_type, tree
+from runs.diffing import MAX_FILES, Change, changes, look_into
 from runs.models import Run
 from runs.views.detail import get_run, same_code
 from runs.zipstream import zipped
@@ -60,7 +61,39 @@ def outputs(request: MemberRequest, number: int, file: str = "") -> HttpResponse
 @require_safe
 @member(Role.READER)
 def snapshot(request: MemberRequest, number: int, file: str = "") -> HttpResponseBase:
-    return browse(request, number, "snapshot", file)
+    return compared(request, number) if "diff" in request.GET else browse(request, number, "snapshot", file)
+
+
+def compared(request: MemberRequest, number: int) -> HttpResponseBase:
+    """``?diff=<number>``: what of the code differs from that of another run. An unknown number says so, and loses nothing."""
+    run = get_run(request, number)
+    typed = request.GET["diff"].strip().lstrip("#")
+    rows = Run.objects.filter(workspace=request.workspace).select_related("snapshot")
+    other = rows.filter(number=int(typed)).first() if typed.isdecimal() and len(typed) < 16 else None
+    found: list[Change] = []
+    if other is not None:
+        found = changes(snapshot_leaves(other), snapshot_leaves(run))
+        store = BlobStore(run.workspace_id)
+        for change in found[:MAX_FILES]:
+            look_into(store, change)
+    context = {
+        "section": "runs",
+        "run": run,
+        "other": other,
+        "typed": typed,
+        "changes": found[:MAX_FILES],
+        "more": found[MAX_FILES:],
+        "suggested": suggested(run),
+    }
+    return render(request, "runs/snapshot_diff.html", context)
+
+
+def suggested(run: Run) -> int | str:
+    """The number of the run with which a person most likely wants to compare: the one it was copied from, else the one before."""
+    if run.copied_from is not None:
+        return run.copied_from.number
+    earlier = Run.objects.filter(experiment=run.experiment, number__lt=run.number, snapshot__isnull=False)
+    return earlier.order_by("-number").values_list("number", flat=True).first() or ""
 
 
 def browse(request: MemberRequest, number: int, kind: str, file: str) -> HttpResponseBase:
@@ -89,6 +122,7 @@ def browse(request: MemberRequest, number: int, kind: str, file: str) -> HttpRes
         "count": len(leaves),
         "size": sum(leaf.size for leaf in leaves),
         "same": same_code(run) if kind == "snapshot" and run.snapshot else None,
+        "suggested": suggested(run) if kind == "snapshot" else None,
     }
     return render(request, f"runs/{kind}.html", context)
 

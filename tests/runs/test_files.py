@@ -19,7 +19,7 @@ from runs.status import EndReason, RunStatus
 from runs.zipstream import zipped
 from studio.blobs import BlobStore
 from studio.workspaces.models import Workspace
-from tests.runs.factory import make_artifact, make_run, put
+from tests.runs.factory import make_artifact, make_run, make_snapshot, put
 
 
 def png(width: int, height: int, *, body: bytes = b"") -> bytes:
@@ -190,6 +190,43 @@ def test_the_snapshot_opens_with_its_script_in_colours(workspace: Workspace, rea
     assert body(reader_client.get("/vision/runs/1/raw/snapshot/z.bin")) == b"\0\1"
     archive = zipfile.ZipFile(io.BytesIO(body(reader_client.get("/vision/runs/1/snapshot.zip"))))
     assert archive.namelist() == ["a/b/c.txt", "train.py", "z.bin"]
+
+
+def test_two_snapshots_are_compared_line_by_line_and_word_by_word(workspace: Workspace, reader_client: Client) -> None:
+    was = {"train.py": b"import a\nlr = 0.1\nprint(lr)\n", "gone.txt": b"x\n", "same.txt": b"s\n", "model.bin": b"\0\1"}
+    now = {
+        "train.py": b"import a\nlr = 0.2 # <b>\nprint(lr)\n",
+        "new.txt": b"y\n",
+        "same.txt": b"s\n",
+        "model.bin": b"\0\2",
+    }
+    make_run(workspace, snapshot=make_snapshot(workspace, was))
+    make_run(workspace, snapshot=make_snapshot(workspace, now))
+    text = reader_client.get("/vision/runs/2/snapshot?diff=1").content.decode()
+    assert re.findall(r'<section class="card" aria-label="([^"]+)">', text) == [
+        "gone.txt",
+        "model.bin",
+        "new.txt",
+        "train.py",
+    ]
+    assert "lr = <mark>0</mark>" not in text, "what is the same in a line is not marked"
+    assert '<div class="sub"><i>2</i><i></i><b>−</b><code>lr = 0.<mark>1</mark></code></div>' in text
+    assert "0.<mark>2 # &lt;b&gt;</mark></code>" in text.replace("</mark><mark>", ""), "and nothing in it is markup"
+    assert "It is not a text file." in text
+    assert "Same code as" in reader_client.get("/vision/runs/2/snapshot?diff=2").content.decode()
+    assert 'value="1"' in reader_client.get("/vision/runs/2/snapshot").content.decode(), "the run before is offered"
+
+
+@pytest.mark.parametrize("typed", ["99", "abc", "", "1" * 40, "<script>"])
+def test_comparing_with_a_run_that_is_not_there_says_so_and_keeps_what_was_typed(
+    workspace: Workspace, foreign_workspace: Workspace, reader_client: Client, typed: str
+) -> None:
+    make_run(workspace, snapshot=make_snapshot(workspace, {"train.py": b"1\n"}))
+    Run.objects.filter(pk=make_run(foreign_workspace).pk).update(number=99)
+    answer = reader_client.get("/vision/runs/1/snapshot", {"diff": typed})
+    text = answer.content.decode()
+    assert "There is no such run" in text and f'value="{html.escape(typed)}"' in text
+    assert "<script>" not in text
 
 
 def test_a_csv_shows_its_first_200_rows(workspace: Workspace) -> None:
