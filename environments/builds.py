@@ -20,7 +20,8 @@ from django.utils import timezone
 from environments.builders import BUILDERS, Place
 from environments.definition import Definition
 from environments.models import Build, BuildStatus, ComputeTarget, EnvironmentVersion
-from environments.target import hidden_paths, root_of
+from environments.target import hidden_paths
+from studio.database import storable
 from studio.queues import ring
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def new_attempt(build: Build) -> bool:
 def begin(build: Build, host: "Host", target: ComputeTarget) -> None:
     """Start the build's attempt on the target; may be repeated. Raises what ``host`` raises."""
     if build.status == BuildStatus.BUILDING:
-        host.prepare("builds", build.attempt, spec(build, target, root_of(target)), None)
+        host.prepare("builds", build.attempt, spec(build, target, host.root), None)
         host.launch([("builds", build.attempt)])
 
 
@@ -155,7 +156,7 @@ def finish(build: Build, record: Mapping[str, Any] | None, log_tail: bytes = b""
                 "size": int(result.get("size") or 0), "error": "",
             }  # fmt: skip
         else:
-            fields |= {"status": BuildStatus.FAILED, "error": reason_text(record, log_tail)}
+            fields |= {"status": BuildStatus.FAILED, "error": storable(reason_text(record, log_tail))}
     _swap(build, Q(status=BuildStatus.BUILDING, attempt=build.attempt), fields)
     return BuildStatus(build.status)
 

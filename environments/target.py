@@ -14,6 +14,7 @@ from environments.host import Host
 from environments.models import ComputeTarget
 from environments.transports import TRANSPORTS
 from environments.transports.base import Transport, TransportError
+from studio.database import storable
 
 FRESH = timedelta(minutes=2)
 
@@ -87,7 +88,7 @@ def note_unreachable(target_id: int, error: str) -> None:
     """It does not answer. Since when is kept from the first time on."""
     rows = ComputeTarget.objects.filter(pk=target_id)
     rows.filter(unreachable_since=None).update(unreachable_since=timezone.now())
-    rows.update(last_error=error[:2000])
+    rows.update(last_error=storable(error)[:2000])
 
 
 @dataclass(frozen=True)

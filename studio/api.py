@@ -4,6 +4,7 @@ import logging
 import secrets
 
 from django.core.exceptions import PermissionDenied
+from django.db import DataError
 from django.http import Http404, HttpRequest, HttpResponse
 from ninja import NinjaAPI
 from ninja.errors import HttpError, ValidationError
@@ -53,6 +54,12 @@ def on_missing(request: HttpRequest, error: Http404) -> HttpResponse:
 @api.exception_handler(PermissionDenied)
 def on_denied(request: HttpRequest, error: PermissionDenied) -> HttpResponse:
     return Problem.of(403, "", str(error) or "This is not yours to do.", "Ask an owner.").response()
+
+
+@api.exception_handler(DataError)
+def on_unstorable(request: HttpRequest, error: DataError) -> HttpResponse:
+    rule = "It holds a character that no text can have (NUL), or is longer or larger than its field takes."
+    return Problem.of(422, "body", rule, "Shorten it, or remove the character.").response()
 
 
 @api.exception_handler(Exception)

@@ -42,6 +42,16 @@ def bad_request(request: HttpRequest, exception: Exception | None = None) -> Htt
     )
 
 
+def unstorable(request: HttpRequest) -> HttpResponse:
+    return page(
+        request,
+        400,
+        "This cannot be stored",
+        "What was sent holds a character that no text can have (NUL), or is longer or larger than its field takes.",
+        "Go back, shorten it or remove the character, and send it again.",
+    )
+
+
 def forbidden(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
     reason = str(exception or "").strip()
     return page(

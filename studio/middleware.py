@@ -1,8 +1,11 @@
-"""Headers that every answer carries."""
+"""What every request and every answer goes through."""
 
 from collections.abc import Callable
 
-from django.http import HttpRequest, HttpResponse
+from django.db import DataError
+from django.http import Http404, HttpRequest, HttpResponse
+
+from studio import errors
 
 # No inline script anywhere. Inline style attributes are allowed for server-made widths of bars only.
 POLICY = (
@@ -30,3 +33,19 @@ class SecurityHeaders:
         response.headers.setdefault("Cache-Control", "private, no-cache")
         response.headers.setdefault("Permissions-Policy", "camera=(), microphone=(), geolocation=()")
         return response
+
+
+class StorableText:
+    """Refuse text that no row can hold, before a query does: PostgreSQL knows no NUL, so nothing can have that name."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        if "\0" in request.path_info or "%00" in request.META.get("QUERY_STRING", ""):
+            raise Http404
+        return self.get_response(request)
+
+    def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
+        """What a form brought past its fields, or a number beyond its column: a bad request, and no error of the studio."""
+        return errors.unstorable(request) if isinstance(error, DataError) else None

@@ -9,6 +9,8 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
+from studio.database import UNSTORABLE
+
 MAX_NAME = 250
 MAX_LINE = 4 * 1024 * 1024
 """Longer lines are no records: a chart or table of that size belongs into a file below outputs/."""
@@ -23,8 +25,6 @@ MAX_DEPTH = 32
 STEP_LOW, STEP_HIGH = -(2**63), 2**63 - 1
 TIME_LIMIT = 4e9
 SPECIAL = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
-UNSTORABLE = dict.fromkeys((0, *range(55296, 57344)), "�")
-"""What no database takes as text: NUL and halves of surrogate pairs."""
 
 
 @dataclass(slots=True)

@@ -13,6 +13,7 @@ from environments.models import Build, ComputeTarget, EnvironmentVersion
 from runs.models.experiment import Experiment
 from runs.models.snapshot import Snapshot
 from runs.status import ACTIVE, FINAL, MOVES, EndReason, RunStatus
+from studio.database import storable
 from studio.workspaces.models import Workspace
 
 
@@ -128,6 +129,9 @@ class Run(models.Model):
             raise ValueError(f"run {self.pk}: {old} → {new} is not an allowed move")
         if reason is not None:
             fields["reason"] = reason.value
+        fields |= {
+            name: storable(fields[name]) for name in ("error", "final") if name in fields
+        }  # words of a script or target
         now = timezone.now()
         stamp = {
             RunStatus.QUEUED: "prepared_at",
