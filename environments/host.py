@@ -18,6 +18,7 @@ Reply = dict[str, Any]
 Blob = tuple[str, int, Callable[[], BinaryIO]]
 
 DEFAULT_TIMEOUT = 60.0
+START_SECONDS = 30.0
 _BATCH = 4 << 20
 _PART = 4 << 20
 _RECORD_OVERHEAD = 41
@@ -46,8 +47,12 @@ class Host:
     target cannot be reached.
     """
 
+    root: str
+    """The root folder on the target: absolute, without links; what was asked for may begin with "~/"."""
+    facts: Reply
+    """What the agent said of itself when it started: user, uid, gid, host, boot_id, ..."""
+
     def __init__(self, transport: Transport, root: str) -> None:
-        self.root = root
         self.transport = transport
         self._waiting: dict[int, Future[tuple[Reply, bytes]]] = {}
         self._ids = count(1)
@@ -64,15 +69,26 @@ class Host:
             raise
         self._reader = threading.Thread(target=self._read, name="agent-stream", daemon=True)
         self._reader.start()
+        try:
+            self.facts = self.call("hello", timeout=START_SECONDS)[0]
+        except (HostError, HostLost, TimeoutError) as error:
+            self.close()
+            raise TransportError(f"the agent did not answer on the target: {error}", code="agent") from error
+        self.root = str(self.facts["root"])
 
     def _shake_hands(self, program: bytes) -> None:
-        answer = self._stream.reader.read(1)
+        too_long = threading.Timer(START_SECONDS, self._stream.close)
+        too_long.daemon = True
+        too_long.start()
         try:
+            answer = self._stream.reader.read(1)
             if answer == b"n":
                 self._stream.writer.write(len(program).to_bytes(8, "big") + program)
                 self._stream.writer.flush()
         except OSError:
             answer = b""
+        finally:
+            too_long.cancel()
         if answer not in (b"h", b"n"):
             said = self._stream.stderr_tail() or "it said nothing"
             raise TransportError(f"the agent could not be started on the target: {said}")
@@ -171,6 +187,14 @@ class Host:
     def probe(self) -> Reply:
         """The machine's hardware, software and isolation tier."""
         return self.call("probe")[0]
+
+    def write_test(self) -> Reply:
+        """{"bytes", "seconds"}: how long it took to write so much below the root and flush it to the disk. HostError "disk_full"."""
+        return self.call("write_test", timeout=30)[0]
+
+    def spark(self, home: str, master: str) -> Reply:
+        """{"submit", "version", "java", "said", "masters"}: what there is of Spark, and whether its master takes connections."""
+        return self.call("spark", timeout=60, home=home, master=master)[0]
 
     def missing_blobs(self, digests: Sequence[str]) -> list[str]:
         """Of these SHA-256 (hex) those whose contents the target lacks, in the same order."""
@@ -323,6 +347,14 @@ class Host:
     def remove(self, kind: str, attempt: str) -> None:
         """Delete an attempt's directory; HostError "in_use" while it lives."""
         self.call("remove", timeout=600, dir=kind, attempt=attempt)
+
+    def usage(self, kinds: Sequence[str], seconds: float = 10) -> Reply:
+        """{"disk", "kinds"}: what takes space below the root, seen by a walk of about so many seconds."""
+        return self.call("usage", timeout=seconds + 120, kinds=list(kinds), seconds=seconds)[0]
+
+    def clean(self, wish: Mapping[str, Any]) -> Reply:
+        """Remove what is old and not needed: {"removed", "freed", "failed", "live", "foreign", "disk"}; see the contract."""
+        return self.call("clean", timeout=6 * 3600, **wish)[0]
 
     def list(self) -> dict[str, list[str]]:
         """Ids of the attempts on the target: {"runs", "builds"}."""

@@ -15,6 +15,7 @@ import django
 os.environ["DJANGO_SETTINGS_MODULE"] = "studio.settings"
 django.setup()
 
+from django.db import close_old_connections  # noqa: E402
 from django.db.models import Sum  # noqa: E402
 from django.test import Client  # noqa: E402
 from django.utils import timezone  # noqa: E402
@@ -121,6 +122,18 @@ def op_target(root, slots=1):
     ).name
 
 
+def op_ssh_target(name="remote", slots=1, launcher="process", credentials=None, **options):
+    """A target over SSH. ``options``: ``ssh`` with host, port, user, host_key; ``root`` and whatever else a target has."""
+    workspace = Workspace.objects.get(slug="default")
+    target = ComputeTarget(
+        workspace=workspace, name=name, slots=slots, transport="ssh", launcher=launcher,
+        options={"root": "~/.runstead", **options},
+    )  # fmt: skip
+    target.set_credentials(credentials or {})
+    target.save()
+    return target.name
+
+
 def op_capacity():
     """Slots of the local target, and the interpreter that its runs use."""
     target = ComputeTarget.objects.get(name="local")
@@ -156,6 +169,7 @@ def main():
     print(json.dumps({"ready": True}), flush=True)
     for line in sys.stdin:
         request = json.loads(line)
+        close_old_connections()  # the server of the database may have been started anew
         try:
             answer = {"result": globals()["op_" + request.pop("op")](**request)}
         except Exception as error:  # the other side raises it again

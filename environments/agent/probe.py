@@ -39,6 +39,8 @@ def hello(root: str) -> "Dict[str, Any]":
         "boot_id": processes.boot_id(),
         "host": socket.gethostname(),
         "user": _user(),
+        "uid": os.getuid(),
+        "gid": os.getgid(),
         "pid": os.getpid(),
         "root": root,
         "time": time.time(),

@@ -5,8 +5,10 @@ from typing import Any
 
 from environments.transports.base import Transport
 from environments.transports.local import LocalTransport
+from environments.transports.ssh import SshTransport
 
 # Made from a target's options and its credentials, both plain mappings.
 TRANSPORTS: dict[str, Callable[[Mapping[str, Any], Mapping[str, str]], Transport]] = {
     "local": lambda options, credentials: LocalTransport(),
+    "ssh": SshTransport,
 }

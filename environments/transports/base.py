@@ -7,11 +7,13 @@ from typing import BinaryIO, Protocol
 
 class TransportError(Exception):
     """The stream could not be opened. `permanent`: trying again will not help until somebody changes
-    something."""
+    something. `code` names the fault for programs, `fix` says to people what to do about it."""
 
-    def __init__(self, message: str, permanent: bool = False) -> None:
+    def __init__(self, message: str, permanent: bool = False, code: str = "failed", fix: str = "") -> None:
         super().__init__(message)
         self.permanent = permanent
+        self.code = code
+        self.fix = fix
 
 
 class Stream(Protocol):
