@@ -8,6 +8,7 @@ import os
 import stat
 import struct
 import threading
+import time
 import zlib
 
 from . import files
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 _RECORD = struct.Struct(">32sBQ")
 _FICLONE = 0x40049409
 ZLIB = 1
+_TOUCH_AFTER = 600.0
 _unique = threading.local()
 
 
@@ -44,7 +46,10 @@ class Blobs(object):
         lacking = []
         for place in range(0, len(digests), 32):
             digest = digests[place : place + 32]
-            if not os.path.exists(self._layout.blob(digest.hex())):
+            try:
+                path = self._layout.blob(digest.hex())
+                _used(path, os.stat(path))
+            except OSError:
                 lacking.append(digest)
         return b"".join(lacking)
 
@@ -97,7 +102,9 @@ class Blobs(object):
         digest, offset, size = digest_of(request.get("digest")), request.get("offset"), request.get("size")
         path = self._ready(digest)
         if os.path.exists(path):
-            return os.path.getsize(path)
+            found = os.stat(path)
+            _used(path, found)
+            return found.st_size
         part = path + ".part"
         if offset is None:
             return os.path.getsize(part) if os.path.exists(part) else 0
@@ -163,7 +170,9 @@ class Blobs(object):
     def _has(self, digest: str, size: int) -> bool:
         path = self._layout.blob(digest_of(digest))
         try:
-            if os.stat(path).st_size == size:
+            found = os.stat(path)
+            if found.st_size == size:
+                _used(path, found)
                 return True
             os.unlink(path)  # a power cut can leave a renamed file without its bytes
         except OSError:
@@ -174,6 +183,7 @@ class Blobs(object):
         data = files.read_small(self._layout.blob(digest_of(digest)), 1 << 30)
         if data is None or hashlib.sha256(data).hexdigest() != digest:
             raise Refused("blobs_missing", "the manifest %s is not on this target" % digest, permanent=False)
+        self._has(digest, len(data))
         listed: "Dict[str, Any]" = json.loads(data.decode())
         if listed.get("v") != 1:
             raise Refused("bad_request", "manifest: version 1 is understood, got %r" % listed.get("v"))
@@ -185,7 +195,10 @@ class Blobs(object):
         return result
 
     def _copy(self, digest: str, path: str, mode: int, size: int) -> None:
-        source = os.open(self._layout.blob(digest), os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            source = os.open(self._layout.blob(digest), os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:  # cleaned away since we looked
+            raise Refused("blobs_missing", "the content %s is not on this target" % digest, permanent=False)
         try:
             allowed = 0o755 if mode & stat.S_IXUSR else 0o644
             fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, allowed)
@@ -218,6 +231,12 @@ def _copy_bytes(source: int, target: int) -> None:
         files.write_all(target, data)
         if len(data) < 1 << 20:
             return
+
+
+def _used(path: str, found: os.stat_result) -> None:
+    """Note the use of a content by its time, so that a cleaning takes others first; not each time, since that is a write."""
+    if time.time() - found.st_mtime > _TOUCH_AFTER:
+        os.utime(path)
 
 
 def _mismatch(digest: str) -> Refused:

@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 
-from . import evidence, files, outputs, probe, processes, publishing
+from . import cleaning, evidence, examining, files, outputs, probe, processes, publishing, space
 from .blobs import Blobs
 from .layout import KINDS, Layout, Refused, digest_of
 from .protocol import MAX_HEADER
@@ -60,6 +60,12 @@ class Operations(object):
     def op_probe(self, header: "Dict[str, Any]", body: bytes) -> "Reply":
         return probe.machine(self._layout.root), []
 
+    def op_write_test(self, header: "Dict[str, Any]", body: bytes) -> "Reply":
+        return examining.write(self._layout.root), []
+
+    def op_spark(self, header: "Dict[str, Any]", body: bytes) -> "Reply":
+        return examining.spark(str(header.get("home") or ""), str(header.get("master") or "")), []
+
     def op_poke(self, header: "Dict[str, Any]", body: bytes) -> "Reply":
         return {}, []
 
@@ -75,7 +81,11 @@ class Operations(object):
         return {"have": self._blobs.part(header, body)}, []
 
     def op_lib_has(self, header: "Dict[str, Any]", body: bytes) -> "Reply":
-        return {"has": os.path.isdir(os.path.join(self._layout.lib, digest_of(header.get("digest"))))}, []
+        path = os.path.join(self._layout.lib, digest_of(header.get("digest")))
+        if not os.path.isdir(path):
+            return {"has": False}, []
+        os.utime(path)  # a cleaning keeps what was asked for
+        return {"has": True}, []
 
     def op_lib_put(self, header: "Dict[str, Any]", body: bytes) -> "Reply":
         import shutil
@@ -248,8 +258,15 @@ class Operations(object):
         unique = ".new-gone-%s-%d-%d" % (header["attempt"], os.getpid(), threading.get_ident())
         gone = os.path.join(os.path.dirname(folder), unique)
         os.rename(folder, gone)
-        _remove_tree(gone)
+        cleaning.remove_tree(gone)
         return {}, []
+
+    def op_usage(self, header: "Dict[str, Any]", body: bytes) -> "Reply":
+        kinds, seconds = header.get("kinds", list(space.ALL)), float(header.get("seconds", 10))
+        return space.usage(self._layout, kinds, seconds), []
+
+    def op_clean(self, header: "Dict[str, Any]", body: bytes) -> "Reply":
+        return cleaning.Cleaner(self._layout, header).clean(), []
 
     def _existing(self, header: "Dict[str, Any]") -> str:
         folder = self._layout.attempt(header.get("dir", "runs"), header.get("attempt"))
@@ -265,24 +282,6 @@ def _settle(temp: str, target: str) -> None:
     except OSError:
         if not os.path.isdir(target):
             raise
-
-
-def _remove_tree(path: str) -> None:
-    import shutil
-
-    def open_up(function: "Any", failed: str, _: "Any") -> None:
-        # The script may have taken rights from its own folders.
-        for place in (os.path.dirname(failed), failed):
-            if place.startswith(path) and os.path.isdir(place) and not os.path.islink(place):
-                os.chmod(place, 0o700)
-        if os.path.isdir(failed) and not os.path.islink(failed):
-            shutil.rmtree(failed, ignore_errors=True)
-        elif os.path.lexists(failed):
-            os.unlink(failed)
-
-    shutil.rmtree(path, onerror=open_up)
-    if os.path.isdir(path):
-        shutil.rmtree(path)
 
 
 def _check_spec(spec: "Any") -> None:

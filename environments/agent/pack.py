@@ -29,6 +29,10 @@ try:
 except OSError:
     have = False
 if have:
+    try:
+        os.utime(path)  # a cleaning takes programs that nobody asks for
+    except OSError:
+        pass
     os.write(1, b"h")
 else:
     os.write(1, b"n")

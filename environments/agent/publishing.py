@@ -46,6 +46,8 @@ def listing(root: str) -> "List[Dict[str, Any]]":
     """Every ready environment whose interpreter is there: key, size in bytes, time of its last use."""
     envs, found = os.path.join(root, "envs"), []
     for key in sorted(os.listdir(envs)) if os.path.isdir(envs) else []:
+        if key.startswith("."):
+            continue  # about to be removed
         mark = os.path.join(envs, key, MARK)
         try:
             used_at = os.stat(mark).st_mtime
