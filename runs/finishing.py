@@ -14,16 +14,18 @@ from django.utils import timezone
 
 from environments.host import Host, HostError
 from environments.launchers import Launcher
+from environments.models import ComputeTarget
 from runs import logs
 from runs.applying import guard
 from runs.models import Artifact, LogStream, Run, RunEvent
-from runs.status import EndReason
+from runs.status import FINAL, EndReason
 from studio.blobs import BlobStore
 
 log = logging.getLogger("runstead.finishing")
 
 PIECE = 8 * 1024**2
 SMALL = 1024**2
+TIDIED_AT_ONCE = 10_000
 
 
 def finish(run: Run, host: Host, launcher: Launcher, *, target_id: int, token: int) -> None:
@@ -68,6 +70,17 @@ def clean(run: Run, host: Host) -> None:
         Run.objects.filter(pk=run.pk).update(cleaned_at=timezone.now())
         return
     log.warning("run %s: its directory stays on the target: %s", run.pk, problem)
+
+
+def tidy(target: ComputeTarget, host: Host, launcher: Launcher) -> None:
+    """Take away what runs that have ended still have on the target: an attendant that died right after the last status had no
+    time to, and a run that was cancelled while it waited has nobody else. What did not come home whole stays."""
+    present = host.list()["runs"][:TIDIED_AT_ONCE]
+    for run in Run.objects.filter(target=target, attempt__in=present, status__in=FINAL, cleaned_at=None):
+        if run.launched:
+            launcher.clean(run.attempt)
+        if not run.launched or (run.log_complete and not run.artifacts.filter(digest="").exists()):
+            clean(run, host)
 
 
 def compare_log(run: Run, record: dict[str, Any]) -> bool | None:

@@ -88,6 +88,8 @@ class Session:
         self.loaded_at = 0.0
         self.seen_at = 0.0
         self.looked_at = 0.0
+        self.untidy = True
+        """Whether runs that have ended may have left something on the target."""
 
     def attend(self) -> None:
         """Turn after turn until told to stop, idle for long, or the connection ends (HostLost)."""
@@ -189,6 +191,7 @@ class Session:
                 with transaction.atomic():
                     guard(self.target_id, self.token)
                     run.move_to(RunStatus.CANCELED, reason=EndReason.CANCELED)
+                self.untidy = True
                 continue
             watched = self.watch_run(run)
             if not watched.cancel_sent:
@@ -209,6 +212,10 @@ class Session:
 
     def advance(self) -> None:
         """Send contents, build or find the environment, lay out; collect what has ended. All in the pool."""
+        tidy = ("tidy", self.target_id)
+        if self.untidy and self.errands.may_start(tidy):
+            self.untidy = False
+            self.errands.start(tidy, partial(finishing.tidy, self.target, self.host, self.launcher))
         for build in self.building.waiting:
             if self.building.tend(build):
                 self.watch_build(build)
@@ -234,7 +241,8 @@ class Session:
         preparing.lay_out(run, build, self.host, self.inrun, compress=compress)
         with transaction.atomic():
             guard(self.target_id, self.token)
-            run.move_to(RunStatus.QUEUED, waiting_for="")
+            if not run.move_to(RunStatus.QUEUED, waiting_for=""):
+                self.untidy = True  # cancelled meanwhile
             builds.used(build)
 
     def finish(self, run: Run) -> None:
@@ -333,7 +341,7 @@ class Session:
     def unclaimed(self, watched: Watched, again: list[Watched]) -> None:
         """The start was asked for and nobody has claimed it. Asking again is safe: the claim lets one start
         only."""
-        if time.monotonic() - watched.launched_at < RELAUNCH_SECONDS:
+        if self.errands.runs(("launch", watched.row_id)) or time.monotonic() - watched.launched_at < RELAUNCH_SECONDS:
             return
         if watched.launches < MAX_LAUNCHES:
             again.append(watched)
@@ -361,7 +369,8 @@ class Session:
         log.error("%s %s failed in the studio", *key, exc_info=error)
         permanent = isinstance(error, HostError) and error.permanent
         tries = self.errands.failures(key)
-        if key[0] == "probe" or (tries < MAX_TRIES and not permanent):
+        self.untidy = self.untidy or key[0] == "tidy"
+        if key[0] in {"probe", "tidy"} or (tries < MAX_TRIES and not permanent):
             self.errands.postpone(key, min(2.0**tries, 60.0))
             return
         if key[0] == "build":

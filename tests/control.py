@@ -28,6 +28,7 @@ from runs.snapshots import submit_folder  # noqa: E402
 from runs.submission import cancel, submit  # noqa: E402
 from studio.accounts.models import User  # noqa: E402
 from studio.models import Blob  # noqa: E402
+from studio.queues import ring  # noqa: E402
 from studio.workspaces.models import Workspace  # noqa: E402
 
 
@@ -132,6 +133,23 @@ def op_ssh_target(name="remote", slots=1, launcher="process", credentials=None, 
     target.set_credentials(credentials or {})
     target.save()
     return target.name
+
+
+def op_change_target(name, **fields):
+    """Change columns as an editing person would: the attendant is rung."""
+    target = ComputeTarget.objects.get(name=name)
+    if "credentials" in fields:
+        target.set_credentials(fields.pop("credentials"))
+    for field, value in fields.items():
+        setattr(target, field, value)
+    target.save()
+    ring(target.pk)
+
+
+def op_health(name):
+    """When the target was last seen, since when it does not answer, and what was said then."""
+    target = ComputeTarget.objects.get(name=name)
+    return {"seen": target.last_seen_at, "unreachable_since": target.unreachable_since, "error": target.last_error}
 
 
 def op_capacity():

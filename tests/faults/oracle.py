@@ -13,6 +13,7 @@ parser.add_argument("--lines", type=int, default=20)
 parser.add_argument("--every", type=float, default=0.02)
 parser.add_argument("--code", type=int, default=0)
 parser.add_argument("--signal", type=int, default=0)
+parser.add_argument("--large", type=int, default=0)
 options = parser.parse_args()
 
 run = os.environ["AZUREML_RUN_ID"]
@@ -26,6 +27,9 @@ for number in range(options.lines):
     time.sleep(options.every)
 with open("outputs/result.txt", "w") as file:
     file.write("result of %s\\n" % run)
+if options.large:
+    with open("outputs/large.bin", "wb") as file:
+        file.write((run.encode() * (options.large // len(run) + 1))[:options.large])
 with open(options.oracle, "a") as file:
     file.write("end %s %d\\n" % (run, os.getpid()))
 sys.stdout.flush()
@@ -37,12 +41,15 @@ sys.exit(options.code)
 
 
 class Oracle:
-    def __init__(self, folder: Path) -> None:
+    """``mode``: of the file in which the script notes its start. Runs of other users on the same machine need 0o666."""
+
+    def __init__(self, folder: Path, mode: int = 0o644) -> None:
         self.folder = folder / "project"
         self.folder.mkdir()
         (self.folder / "train.py").write_text(SCRIPT)
         self.path = folder / "oracle.txt"
         self.path.touch()
+        self.path.chmod(mode)
 
     def arguments(self, **options) -> list[str]:
         return ["--oracle", str(self.path), *[part for k, v in options.items() for part in (f"--{k}", str(v))]]
@@ -55,3 +62,11 @@ class Oracle:
         """Size and SHA-256 of what a run of this id prints."""
         text = "".join(f"{uid} line {n:06d} {'x' * (n % 50)}\n" for n in range(lines)).encode()
         return len(text), hashlib.sha256(text).hexdigest()
+
+    @staticmethod
+    def artifacts(uid: str, large: int = 0) -> dict[str, tuple[int, str]]:
+        """Size and SHA-256 of each output by its path."""
+        contents = {"outputs/result.txt": f"result of {uid}\n".encode()}
+        if large:
+            contents["outputs/large.bin"] = (uid.encode() * (large // len(uid) + 1))[:large]
+        return {path: (len(data), hashlib.sha256(data).hexdigest()) for path, data in contents.items()}

@@ -1,0 +1,162 @@
+"""Every place where an attendant causes something outside itself is found by watching one, and is then where it dies.
+
+Nobody keeps the list: a new side effect in the studio's code is a new test. The same with the agent as the victim.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.faults.oracle import Oracle
+from tests.live import ROOT
+
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
+
+LINES, EVERY, LARGE = 12, 0.05, 1_500_000
+PARALLEL = 12
+
+
+class Crashing:
+    """The other end of tests.faults.crashing."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        (folder / "data").mkdir(mode=0o700)
+        kept = {k: v for k, v in os.environ.items() if not k.startswith("RUNSTEAD_")}
+        self.output = folder / "crashing.out"
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tests.faults.crashing"], cwd=ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=self.output.open("w"),
+            env={**kept, "RUNSTEAD_DATA_DIR": str(folder / "data"), "XDG_CONFIG_HOME": str(folder), "PYTHONUNBUFFERED": "1"},
+        )  # fmt: skip
+        assert self.line().get("ready")
+        self.oracle = Oracle(folder)
+        (self.oracle.folder / "large.bin").write_bytes(os.urandom(2_500_000))
+        self.made = 0
+
+    def line(self) -> dict:
+        for text in self.process.stdout:
+            if text.startswith("{"):
+                return json.loads(text)
+        raise AssertionError(self.output.read_text()[-3000:])
+
+    def job(self, scenario: str, victim: str, trap) -> dict:
+        self.made += 1
+        name = f"job{self.made}"
+        lines = LINES if scenario == "complete" else 1000
+        return {
+            "folder": str(self.oracle.folder), "arguments": self.oracle.arguments(lines=lines, every=EVERY, large=LARGE),
+            "root": str(self.folder / "roots" / name), "notes": str(self.folder / name), "trap": trap, "victim": victim,
+            "scenario": scenario,
+        }  # fmt: skip
+
+    def carry_out(self, jobs: list[dict], parallel: int = PARALLEL) -> list[dict]:
+        (self.folder / "roots").mkdir(exist_ok=True)
+        self.process.stdin.write(json.dumps({"jobs": jobs, "parallel": parallel}) + "\n")
+        self.process.stdin.flush()
+        found = {}
+        while not (answer := self.line()).get("done"):
+            found[answer["number"]] = answer
+        assert len(found) == len(jobs), self.output.read_text()[-3000:]
+        return [found[number] for number in range(len(jobs))]
+
+    def close(self) -> None:
+        self.process.stdin.close()
+        self.process.wait(timeout=30)
+
+
+@pytest.fixture(scope="module")
+def crashing(tmp_path_factory):
+    made = Crashing(tmp_path_factory.mktemp("crashing"))
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def effects(crashing):
+    """Scenario → what one attendant caused, and how often."""
+    found = {}
+    jobs = [crashing.job(scenario, "attendant", None) for scenario in ENDS]
+    for job, answer in zip(jobs, crashing.carry_out(jobs), strict=True):
+        check(crashing, job, answer)
+        found[job["scenario"]] = Counter(Path(job["notes"]).read_text().splitlines())
+    return found
+
+
+ENDS = {"complete": ("Completed", "exited"), "cancel": ("Canceled", "canceled"), "lost": ("Failed", "supervisor_lost")}
+"""How a run of each scenario ends, whoever dies meanwhile."""
+
+
+def check(crashing: Crashing, job: dict, answer: dict) -> None:
+    """The invariants, of one job."""
+    where = f"{job['scenario']}, {job['victim']} killed at {job['trap']}"
+    assert not answer.get("failed"), f"{where}\n{crashing.output.read_text()[-3000:]}"
+    uid, scenario = answer["uid"], job["scenario"]
+    told = f"{where}: { ({k: v for k, v in answer.items() if k != 'metrics'}) }"
+    assert (answer["status"], answer["reason"]) == ENDS[scenario], told
+    starts = crashing.oracle.count("start", uid)
+    assert starts == 1 or (starts == 0 and scenario == "cancel"), f"{starts} starts; {told}"
+    assert len(answer["events"]) == len(set(answer["events"])), told
+    assert sum(new in {"Completed", "Failed", "Canceled"} for new in answer["events"]) == 1, told
+    assert answer["agents"] == [], told
+    if scenario == "complete":
+        size, digest = Oracle.log(uid, LINES)
+        assert (answer["log"]["size"], answer["log"]["sha256"], answer["log_complete"]) == (size, digest, True), told
+        expected = {path: [*pair, ""] for path, pair in Oracle.artifacts(uid, LARGE).items()}
+        assert answer["artifacts"] == expected, told
+        assert answer["metrics"]["number"] == [LINES, LINES - 1], told
+    if scenario != "lost":
+        assert answer["log_complete"] is True or not answer["log"]["size"], told
+        assert answer["left"] == [], told
+
+
+def points(effects: dict[str, Counter], chosen) -> list[tuple[str, tuple[str, int]]]:
+    """(scenario, (name, occurrence)): each once, and a second time where it comes again; later scenarios only what is new."""
+    found, known = [], set()
+    for scenario, counted in effects.items():
+        for name, times in counted.items():
+            if name not in known and chosen(name):
+                found.append((scenario, (name, 1)))
+                if times > 2:
+                    found.append((scenario, (name, 2)))
+        known |= counted.keys()
+    return found
+
+
+def sweep(crashing: Crashing, effects: dict[str, Counter], victim: str, chosen) -> None:
+    jobs = [crashing.job(scenario, victim, trap) for scenario, trap in points(effects, chosen)]
+    answers = crashing.carry_out(jobs)
+    for job, answer in zip(jobs, answers, strict=True):
+        check(crashing, job, answer)
+    missed = [job["trap"] for job, answer in zip(jobs, answers, strict=True) if not answer["hit"]]
+    back = sorted(answer["recovered"] for answer in answers if answer["recovered"] is not None)
+    print(f"{victim}: {len(jobs)} points, {len(missed)} not reached {missed}; back after {back}")
+    assert len(missed) <= len(jobs) / 10, f"not reached: {missed}"
+
+
+def test_the_list_holds_what_an_attendant_is_known_to_do(effects):
+    names = set().union(*effects.values())
+    for known in (
+        "sent prepare",
+        "answered launch",
+        "sent watch",
+        "sent cancel",
+        "sent kill",
+        "sent remove",
+        "stored an object",
+    ):
+        assert known in names, sorted(names)
+    assert sum(name.startswith("commit ") for name in names) >= 12, sorted(names)
+
+
+def test_an_attendant_killed_after_each_of_its_side_effects(crashing, effects):
+    sweep(crashing, effects, "attendant", lambda name: True)
+
+
+def test_an_agent_killed_at_each_request_and_after_each_answer(crashing, effects):
+    sweep(crashing, effects, "agent", lambda name: name.startswith(("sent ", "answered ")))
