@@ -17,6 +17,9 @@ from django.utils import timezone
 from environments import options as rules
 from environments.models import ComputeTarget
 from environments.option_rules import check_host_key, shown
+from environments.transports import keys
+from environments.transports.connection import fingerprint
+from environments.transports.keys import KeyProblem
 from studio import audit
 from studio.accounts.models import User
 from studio.queues import ring
@@ -88,7 +91,8 @@ def update(
     if options is not None or transport is not None or launcher is not None:
         try:
             typed = fresh.options.pop("typed", None)
-            chosen = fresh.options if not draft else of_kind(fresh, options or {})
+            given = {name: fresh.options.get(name) for name in options or {}} if draft else fresh.options
+            chosen = rules.of_kind(fresh.transport, fresh.launcher, given) if draft else given
             clean = rules.validate(
                 fresh.transport, fresh.launcher, chosen, data_dir=str(settings.DATA_DIR), partial=draft
             )
@@ -122,8 +126,6 @@ def make_key(target: ComputeTarget, user: User) -> str:
     A target that signs in goes on with what it has until ``use_new_key``; a draft has the new key at once, and keeps one that was
     made before.
     """
-    from environments.transports.ssh import make_key as new_key  # noqa: PLC0415
-
     stored = target.get_credentials()
     ssh = target.options.get("ssh") or {}
     draft = target.attached_at is None
@@ -131,7 +133,7 @@ def make_key(target: ComputeTarget, user: User) -> str:
         line = str(ssh["public_key"])
         if ssh.get("access") == "studio":
             return line
-    private, line = new_key(f"runstead-{target.workspace.slug}")
+    private, line = keys.make_key()
     if draft:
         stored.pop("passphrase", None)
         stored["private_key"] = private
@@ -199,7 +201,7 @@ def finish(target: ComputeTarget, user: User, *, anyway: bool = False) -> Comput
     errors = check_name(target, target.name)
     fresh = copy.copy(target)
     try:
-        chosen = of_kind(target, {name: value for name, value in target.options.items() if name != "typed"}, whole=True)
+        chosen = rules.of_kind(target.transport, target.launcher, target.options)
         fresh.options = rules.validate(target.transport, target.launcher, chosen, data_dir=str(settings.DATA_DIR))
     except rules.OptionsError as error:
         errors |= error.errors
@@ -310,19 +312,8 @@ def forget_host_keys(before: Mapping[str, Any], after: dict[str, Any]) -> None:
             now["host_key"] = ""
 
 
-def of_kind(target: ComputeTarget, given: Mapping[str, Any], whole: bool = False) -> dict[str, Any]:
-    """Of a draft's options those that its kind has: what was typed for another kind waits there, and is not checked."""
-    names = {"root", "python", "cleaning"}
-    names |= {"ssh"} if target.transport == "ssh" else set()
-    names |= {"docker"} if target.launcher == "docker" else {"spark"}
-    source = given if whole else {name: target.options.get(name) for name in given}
-    return {name: value for name, value in source.items() if name in names and value is not None}
-
-
 def keep_credentials(target: ComputeTarget, given: Mapping[str, str | None]) -> dict[str, str]:
     """Put credentials into the row's encrypted field; what is wrong with them, by field."""
-    from environments.transports.ssh import KeyProblem, check_key  # noqa: PLC0415
-
     errors: dict[str, str] = {}
     stored = target.get_credentials()
     for name, value in given.items():
@@ -335,9 +326,9 @@ def keep_credentials(target: ComputeTarget, given: Mapping[str, str | None]) -> 
     for key, phrase in (("private_key", "passphrase"), ("jump_private_key", "jump_passphrase")):
         if stored.get(key) and (given.get(key) or given.get(phrase)):
             try:
-                check_key(stored[key], stored.get(phrase, ""))
+                keys.check_key(stored[key], stored.get(phrase, ""))
             except KeyProblem as error:
-                errors[phrase if error.passphrase else key] = str(error)
+                errors[key if error.code == "key_unreadable" else phrase] = f"{error} {error.fix}"
     for name in ("password", "jump_password"):
         if any(c in stored.get(name, "") for c in "\0\r\n"):
             errors[name] = "A password is one line, without NUL. Type it anew."
@@ -433,14 +424,3 @@ def flat(options: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 def address(target: ComputeTarget) -> str:
     ssh = target.options.get("ssh") if target.transport == "ssh" else None
     return f", {ssh['user']}@{ssh['host']}:{ssh['port']}" if ssh else ""
-
-
-def fingerprint(key: str) -> str:
-    """``SHA256:…`` of a host key, as ``ssh-keygen -lf`` prints it; empty for none."""
-    import base64  # noqa: PLC0415
-    import hashlib  # noqa: PLC0415
-
-    if not key:
-        return ""
-    digest = hashlib.sha256(base64.b64decode(key.split(" ")[1])).digest()
-    return "SHA256:" + base64.b64encode(digest).decode().rstrip("=")

@@ -2,9 +2,12 @@
 with a sentence that says the rule and the fix."""
 
 import ipaddress
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from environments.variables import check_variables
 
 _HOST = re.compile(
     r"(?=.{1,253}\Z)[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,62}[A-Za-z0-9_])?(?:\.[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,62})?)*\.?\Z"
@@ -147,6 +150,8 @@ def check_master(value: Any) -> str:
 def check_root(value: Any) -> str:
     text = _text(value)
     if text.startswith("~/"):
+        if ".." in text.split("/"):
+            raise ValueError(f"{shown(text)} holds '..'. Write out where it leads.")
         rest = check_path(text[1:])
         if rest == "/":
             raise ValueError("'~/' is the home folder itself. Name a folder in it: ~/.runstead.")
@@ -266,6 +271,15 @@ def check_each(value: Any, rule: "re.Pattern[str]", like: str) -> list[str]:
     return list(value)
 
 
+def check_spark_variables(value: Any) -> dict[str, str]:
+    """What Spark's programs need to find on the target: JAVA_HOME, HADOOP_CONF_DIR."""
+    if not isinstance(value, Mapping) or not all(isinstance(text, str) for pair in value.items() for text in pair):
+        raise ValueError("Names and values are needed, for example JAVA_HOME: /opt/jdk-17.")
+    if wrong := check_variables(value, {}):
+        raise ValueError(wrong["variables"])
+    return dict(value)
+
+
 def check_number(value: Any, least: float, most: float, unit: str) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= most:
         raise ValueError(f"{shown(value)} is out of range. Use {least:,} to {most:,} {unit}.")
@@ -282,7 +296,12 @@ def check_between(value: Any, least: int, most: int, rule: str) -> int:
 def _whole(value: Any) -> int:
     if isinstance(value, str) and re.fullmatch(r"\d{1,18}", value.strip()) and value.isascii():
         return int(value)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value or int(value) != value:  # noqa: PLR0124 NaN
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, (int, float))
+        or not math.isfinite(value)
+        or int(value) != value
+    ):
         raise ValueError(f"{shown(value)} is not a whole number. Write digits only.")
     return int(value)
 

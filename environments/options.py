@@ -27,6 +27,7 @@ from environments.option_rules import (
     check_public_key,
     check_python,
     check_root,
+    check_spark_variables,
     check_user,
     shown,
 )
@@ -75,11 +76,9 @@ def validate(
         check.errors["transport"] = f"{shown(transport)} is not known. Use local or ssh."
     if launcher not in {"process", "docker"}:
         check.errors["launcher"] = f"{shown(launcher)} is not known. Use process or docker."
-    known = {"root", "python", "cleaning"}
-    known |= {"ssh"} if transport == "ssh" else set()
-    known |= {"docker"} if launcher == "docker" else {"spark"}
-    for name in options:
-        if name not in known:
+    known = of_kind(transport, launcher, options)
+    for name, value in options.items():
+        if name not in known and value is not None:
             check.errors[str(name)] = f"{shown(name)} is not an option of a {transport} {launcher} target. Remove it."
     check.take(found, options, "root", check_root, DEFAULT_ROOT if transport == "ssh" else None)
     check.take(found, options, "python", check_python, None)
@@ -104,6 +103,14 @@ def kind_of(transport: str, launcher: str, options: Mapping[str, Any]) -> str:
     if transport == "ssh":
         return f"{first}-ssh" if first else "ssh"
     return first or "here"
+
+
+def of_kind(transport: str, launcher: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of a draft's options that its kind has; what was typed for another kind is left out."""
+    names = {"root", "python", "cleaning"}
+    names |= {"ssh"} if transport == "ssh" else set()
+    names |= {"docker"} if launcher == "docker" else {"spark"}
+    return {name: value for name, value in options.items() if name in names and value is not None}
 
 
 class _Check:
@@ -232,7 +239,7 @@ def _docker(check: _Check, values: Mapping[str, Any], data_dir: str) -> dict[str
 
 
 def _spark(check: _Check, values: Mapping[str, Any]) -> dict[str, Any]:
-    check.only(values, ("home", "master", "deploy_mode", "conf", "packages", "repositories"))
+    check.only(values, ("home", "master", "deploy_mode", "conf", "packages", "repositories", "variables"))
     found: dict[str, Any] = {}
     check.take(found, values, "home", check_path, None)
     check.need(found, values, "master", check_master, "Give the master, for example spark://host:7077 or yarn.")
@@ -240,6 +247,7 @@ def _spark(check: _Check, values: Mapping[str, Any]) -> dict[str, Any]:
     check.take(found, values, "conf", check_conf, None)
     check.take(found, values, "packages", lambda value: check_each(value, COORDINATE, "group:artifact:version"), None)
     check.take(found, values, "repositories", lambda value: check_each(value, URL, "https://host/path"), None)
+    check.take(found, values, "variables", check_spark_variables, None)
     master = str(found.get("master", ""))
     if found.get("deploy_mode") == "cluster" and master.startswith(("local", "spark://")):
         check.errors["spark.deploy_mode"] = f"{master} cannot place a Python driver in the cluster. Use client."
