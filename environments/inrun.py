@@ -7,7 +7,19 @@ from functools import cache
 from pathlib import Path
 
 SOURCE = Path(__file__).resolve().parent.parent / "sdk" / "src" / "runstead"
-MODULES = ("__init__", "errors", "files", "images", "offline", "reading", "records", "run", "scalars", "schemas")
+MODULES = (
+    "__init__",
+    "errors",
+    "files",
+    "images",
+    "launch",
+    "offline",
+    "reading",
+    "records",
+    "run",
+    "scalars",
+    "schemas",
+)
 """What works without the client: the standard library alone, loaded in milliseconds."""
 
 

@@ -5,7 +5,10 @@ from collections.abc import Mapping
 
 MAX_VALUE_BYTES = 100_000  # the kernel takes 131,072 for one string, with its name and terminating NUL
 # Set by the studio, or able to change which program runs before the script does.
-RESERVED_VARIABLES = frozenset({"PATH", "PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "LD_PRELOAD", "LD_LIBRARY_PATH", "LD_AUDIT", "IFS"})  # fmt: skip
+RESERVED_VARIABLES = frozenset({
+    "PATH", "PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "LD_PRELOAD", "LD_LIBRARY_PATH", "LD_AUDIT", "IFS", "BASH_ENV", "TMPDIR",
+    "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME", "TF_CONFIG",
+})  # fmt: skip
 RESERVED_PREFIXES = ("RUNSTEAD_", "AZUREML_", "MLFLOW_TRACKING_", "DYLD_")
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
@@ -19,6 +22,8 @@ def check_variables(variables: Mapping[str, str], secrets: Mapping[str, str]) ->
             }
         if name in RESERVED_VARIABLES or name.startswith(RESERVED_PREFIXES):
             return {"variables": f"{name} is set by the studio. Choose another name."}
+        if name == "CUDA_VISIBLE_DEVICES":
+            return {"variables": f"{name} is set by the studio to the GPUs that a run is given. Ask for GPUs instead."}
         if name in variables and name in secrets:
             return {"variables": f"{name} is given twice, as a value and as a secret. Keep one."}
     for name, value in variables.items():

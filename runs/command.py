@@ -1,9 +1,11 @@
-"""How a framework forms the command line, and which variables a script finds."""
+"""The command line of a run, and which variables its script finds."""
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 
-from runs.config import FRAMEWORKS, ScriptRunConfig
+from runs.config import ScriptRunConfig
+from runs.frameworks import FRAMEWORKS, Place
 from runs.models import Run
 
 REFERENCE = re.compile(r"\$(?:\{([A-Za-z_][A-Za-z0-9_]*)\}|([A-Za-z_][A-Za-z0-9_]*))")
@@ -15,17 +17,23 @@ def expand(argument: str, variables: Mapping[str, str]) -> str:
     return REFERENCE.sub(lambda m: variables.get(m[1] or m[2], m[0]), argument)
 
 
-def argv(config: ScriptRunConfig, python: str, variables: Mapping[str, str]) -> list[str]:
-    """The program and its arguments. The script's path is a file's name and is never expanded."""
-    line = FRAMEWORKS[config.framework](config, python)
-    fixed = len(line) - len(config.arguments) if config.framework == "python" else 1
-    return line[:fixed] + [expand(part, variables) for part in line[fixed:]]
+def argv(config: ScriptRunConfig, place: Place, variables: Mapping[str, str]) -> list[str]:
+    """The program and its arguments. The script's path and the program are files' names and never expanded."""
+
+    def expanded(words: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(expand(word, variables) for word in words)
+
+    command = config.command[:1] + expanded(config.command[1:])
+    return FRAMEWORKS[config.framework].argv(
+        replace(config, arguments=expanded(config.arguments), command=command), place
+    )
 
 
 def variables(run: Run, config: ScriptRunConfig) -> dict[str, str]:
     """What the script finds in its environment besides its own variables, by the names of the article's
     system."""
     root = run.parent or run
+    framework = FRAMEWORKS[config.framework]
     return {
         **config.variables,
         "AZUREML_RUN_ID": run.uid,
@@ -34,8 +42,8 @@ def variables(run: Run, config: ScriptRunConfig) -> dict[str, str]:
         "AZUREML_ARM_PROJECT_NAME": run.experiment.name,
         "AZUREML_EXPERIMENT_ID": str(run.experiment_id),
         "AZUREML_OUTPUT_DIRECTORY": "outputs",
-        "AZUREML_FRAMEWORK": config.framework,
-        "AZUREML_COMMUNICATOR": "None",
+        "AZUREML_FRAMEWORK": framework.reference,
+        "AZUREML_COMMUNICATOR": framework.communicator(config),
         "RUNSTEAD_RUN_ID": run.uid,
         "RUNSTEAD_RUN_NUMBER": str(run.number),
         "RUNSTEAD_EXPERIMENT": run.experiment.name,

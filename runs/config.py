@@ -5,11 +5,13 @@ validates it here, so that a page, the API and a YAML file answer the same to th
 """
 
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
 
 from environments.variables import check_variables
+from runs.distribution import check_distribution, check_spark
+from runs.frameworks import FRAMEWORKS
 
 MAX_ARGUMENT_BYTES = 100_000  # of one argument; the kernel takes 131,072 with its terminating NUL
 MAX_ARGUMENTS_BYTES = 1_000_000
@@ -32,6 +34,11 @@ class ScriptRunConfig:
     command: tuple[str, ...] = ()
     """The whole command line, instead of script and arguments (framework ``command``)."""
     framework: str = "python"
+    distribution: dict[str, Any] = field(default_factory=dict)
+    """How many processes: ``process_count``, ``worker_count``, ``parameter_server_count``, ``backend``; see
+    ``runs.distribution``."""
+    spark: dict[str, Any] = field(default_factory=dict)
+    """What Spark is told beyond its target's options, and over them: ``conf``, ``packages``, ``repositories``, ``deploy_mode``."""
     variables: dict[str, str] = field(default_factory=dict)
     secrets: dict[str, str] = field(default_factory=dict)
     """Variable → name of the workspace's secret."""
@@ -52,9 +59,10 @@ class ScriptRunConfig:
         return cls(**{**data, **lists})
 
     def validated(self, files: "Sequence[str] | set[str] | None" = None) -> Self:
-        """Return self, or raise ConfigError naming every wrong field. ``files``: the paths of the
-        snapshot."""
+        """Return self, distribution and Spark settings in their one form, or raise ConfigError naming every
+        wrong field. ``files``: the paths of the snapshot."""
         errors: dict[str, str] = {}
+        distribution, spark = dict(self.distribution), dict(self.spark)
         if self.framework not in FRAMEWORKS:
             errors["framework"] = f"{self.framework!r} is not known. Use one of: {', '.join(FRAMEWORKS)}."
         elif self.framework == "command":
@@ -66,6 +74,10 @@ class ScriptRunConfig:
             errors["script"] = "Name the script to run, for example train.py."
         else:
             errors.update(check_script(self.script, files))
+        if self.framework in FRAMEWORKS:
+            distribution, wrong = check_distribution(self.framework, self.distribution)
+            spark, refused = check_spark(self.framework, self.spark)
+            errors.update(wrong | refused)
         errors.update(check_arguments("arguments", self.arguments))
         errors.update(check_arguments("command", self.command))
         errors.update(check_variables(self.variables, self.secrets))
@@ -79,19 +91,7 @@ class ScriptRunConfig:
             errors["grace_seconds"] = "The grace must be between 0 and 3,600 seconds."
         if errors:
             raise ConfigError(errors)
-        return self
-
-
-def _python(config: ScriptRunConfig, python: str) -> list[str]:
-    return [python, "-u", config.script, *config.arguments]
-
-
-def _command(config: ScriptRunConfig, python: str) -> list[str]:
-    return list(config.command)
-
-
-# How a command line is formed, from the configuration and the environment's interpreter.
-FRAMEWORKS: dict[str, Callable[[ScriptRunConfig, str], list[str]]] = {"python": _python, "command": _command}
+        return replace(self, distribution=distribution, spark=spark)
 
 
 def check_script(script: str, files: "Sequence[str] | set[str] | None") -> dict[str, str]:

@@ -9,12 +9,14 @@ from django.conf import settings
 
 from environments.host import Host, HostError
 from environments.models import Build
-from environments.target import hidden_paths
+from environments.target import isolated
 from runs import snapshots
 from runs.command import argv, variables
 from runs.config import ScriptRunConfig
+from runs.frameworks import FRAMEWORKS, Place
 from runs.models import Run, Snapshot
 from studio.blobs import BlobStore
+from studio.credentials import identity
 from studio.workspaces.models import Secret
 
 # Contents above this size are streamed one by one; smaller ones are read together, pack by pack.
@@ -57,16 +59,27 @@ def make_spec(run: Run, build: Build, root: str, inrun: str) -> dict[str, Any]:
     target."""
     assert run.environment is not None and run.target is not None
     config = ScriptRunConfig.from_json(run.config)
-    own = {**run.environment.definition.get("variables", {}), **variables(run, config)}
+    library = f"{root}/lib/{inrun}"
+    place = Place(
+        python=build.python,
+        launch=f"{library}/runstead/launch.py",
+        name=run.uid,
+        spark=run.target.options.get("spark") or {},
+    )
+    own = {
+        **FRAMEWORKS[config.framework].env(config, place),
+        **run.environment.definition.get("variables", {}),
+        **variables(run, config),
+    }
     rows = {
         row.name: row for row in Secret.objects.filter(workspace=run.workspace_id, name__in=config.secrets.values())
     }
     # The script's folder comes first on Python's path by itself; its project's root and ours follow.
-    path = f"{root}/runs/{run.attempt}/code:{root}/lib/{inrun}"
+    path = f"{root}/runs/{run.attempt}/code:{library}"
     return {
         "attempt": run.attempt,
         "kind": "run",
-        "argv": argv(config, build.python, own),
+        "argv": argv(config, place, own),
         "cwd": "code",
         "env": {**own, "PYTHONPATH": path},
         "secrets": {name: rows[secret].reveal() for name, secret in config.secrets.items() if secret in rows},
@@ -84,5 +97,6 @@ def make_spec(run: Run, build: Build, root: str, inrun: str) -> dict[str, Any]:
             "experiment": run.experiment.name,
             "user": str(run.created_by or ""),
         },
-        "isolate": hidden_paths() if run.target.transport == "local" else [],
+        "isolate": isolated(run.target, root),
+        "studio": identity(),
     }

@@ -9,6 +9,7 @@ from django.utils import timezone
 
 from environments.models import ComputeTarget, EnvironmentVersion
 from runs.config import ConfigError, ScriptRunConfig
+from runs.distribution import check_place
 from runs.models import Experiment, Run, RunEvent, RunParameter, RunTag, Snapshot
 from runs.models.run import new_uid
 from runs.status import ACTIVE, RunStatus
@@ -124,6 +125,7 @@ def check(
             errors[label] = f"There is no such {label} in this workspace."
     if environment.environment.workspace_id not in {None, workspace.pk}:
         errors["environment"] = "There is no such environment in this workspace."
+    errors.update(check_place(config.framework, config.spark, target.options))
     known = set(workspace.secrets.filter(name__in=config.secrets.values()).values_list("name", flat=True))
     for variable, secret in config.secrets.items():
         if secret not in known:

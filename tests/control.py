@@ -20,7 +20,9 @@ from django.db.models import Sum  # noqa: E402
 from django.test import Client  # noqa: E402
 from django.utils import timezone  # noqa: E402
 
+from environments.definition import Definition  # noqa: E402
 from environments.models import ComputeTarget, Environment, Lease  # noqa: E402
+from environments.registry import register  # noqa: E402
 from runs import logs  # noqa: E402
 from runs.config import ScriptRunConfig  # noqa: E402
 from runs.models import Artifact, LogStream, MetricSeries, Run  # noqa: E402
@@ -113,6 +115,12 @@ def op_uid(id):
 
 def op_attended():
     return Lease.live(timezone.now()).exists()
+
+
+def op_environment(name, **definition):
+    """A new environment of the workspace, which is what ``op_submit`` takes by this name."""
+    row = Environment.objects.create(workspace=Workspace.objects.get(slug="default"), name=name)
+    return str(register(row, Definition(**definition)))
 
 
 def op_target(root, slots=1):

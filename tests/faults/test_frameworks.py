@@ -1,0 +1,258 @@
+"""Distributed runs with the real programs: torchrun, mpirun, TensorFlow's processes, Spark. One log, the right end, no survivors."""
+
+import hashlib
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.faults.conftest import survivors
+from tests.live import ROOT
+from tests.waiting import until
+
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
+# What programs between us and the script could take for their own, lose, or change.
+NASTY = ["", ":", "--", "-np", "--conf", "$HOME", "a  b", "'\"\\", "new\nline", "\r", "é😀\u2028", "".join(map(chr, range(1, 256))), "x" * 100_000]  # fmt: skip
+DIGESTS = [hashlib.sha256(word.encode()).hexdigest() for word in NASTY]
+# Says who it is in one write, so that lines of several ranks do not mix; and then does what it is told.
+HEAD = """
+import hashlib, json, os, signal, sys, time
+ARGV = [hashlib.sha256(os.fsencode(word)).hexdigest() for word in sys.argv[1:]]
+def say(**what):
+    os.write(1, (json.dumps(what) + "\\n").encode())
+def stay():
+    # A child that ignores TERM and has left group and session, beside a rank that ignores it too.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork():
+            os._exit(0)
+    say(stays=os.getpid())
+    time.sleep(600)
+"""
+
+
+def infra(name: str, **env: str) -> dict[str, str]:
+    """Have something of tests/infra started; the details that it prints. Without root, and not in CI, the test is skipped."""
+    done = subprocess.run(
+        [ROOT / f"tests/infra/{name}.sh", "start"], env={**os.environ, **env}, capture_output=True, text=True, check=False
+    )  # fmt: skip
+    if done.returncode:
+        said = done.stderr.strip().splitlines()[-1:] or [f"{name}.sh failed"]
+        (pytest.fail if os.environ.get("CI") or os.getuid() == 0 else pytest.skip)(f"{name}: {said[0]}")
+    return dict(line.split("=", 1) for line in done.stdout.splitlines())
+
+
+@pytest.fixture
+def project(tmp_path):
+    def make(script: str, **files: str) -> Path:
+        folder = tmp_path / "project"
+        folder.mkdir(exist_ok=True)
+        # Whatever starts the script must not take the project's modules for the standard library's.
+        for name in ("json", "socket", "signal"):
+            (folder / "sub").mkdir(exist_ok=True)
+            (folder / "sub" / f"{name}.py").write_text("raise ImportError('of the project')\n")
+        (folder / "train.py").write_text(HEAD + script)
+        for name, text in files.items():
+            (folder / name.replace("__", ".")).write_text(text)
+        return folder
+
+    return make
+
+
+def said(studio, pk: int) -> list[dict]:
+    """What the ranks said, in the order of the log."""
+    text = studio.control("text", id=pk, limit=4_000_000)
+    return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+
+
+def whole(studio, row) -> None:
+    """The log is what the target wrote, byte for byte, and says so."""
+    log = studio.control("log", id=row["id"])
+    assert (log["size"], log["sha256"]) == (row["final"]["log"]["bytes"], row["final"]["log"]["sha256"])
+    assert row["log_complete"] is True
+
+
+def completed(studio, folder: Path, *arguments: str, seconds: float = 120, **config) -> list[dict]:
+    (row,) = studio.wait_for(studio.submit(folder, *arguments, **config), seconds=seconds)
+    assert (row["status"], row["exit_code"]) == ("Completed", 0), (
+        row["error"],
+        studio.control("text", id=row["id"])[-3000:],
+    )
+    whole(studio, row)
+    return said(studio, row["id"])
+
+
+def failed(studio, folder: Path, *arguments: str, seconds: float = 120, **config) -> dict:
+    (row,) = studio.wait_for(studio.submit(folder, *arguments, **config), seconds=seconds)
+    assert (row["status"], row["reason"]) == ("Failed", "exit_code"), (
+        row,
+        studio.control("text", id=row["id"])[-3000:],
+    )
+    whole(studio, row)
+    text = studio.control("text", id=row["id"], limit=4_000_000)
+    # The line that the page leads to is where the rank itself said what was wrong.
+    line = text.split("\n")[row["error"]["line"] - 1]
+    assert line == f"{row['error']['type']}: {row['error']['message']}"
+    assert survivors(studio.runs_dir() / row["attempt"]) == []
+    return row
+
+
+def canceled(studio, folder: Path, *, staying: int, seconds: float = 60, **config) -> dict:
+    (pk,) = studio.submit(folder, grace_seconds=1, **config)
+    until(lambda: len([line for line in said_so_far(studio, pk) if "stays" in line]) >= staying, seconds)
+    studio.control("cancel", id=pk)
+    (row,) = studio.wait_for([pk], seconds=20)
+    assert (row["status"], row["reason"]) == ("Canceled", "canceled"), row
+    assert survivors(studio.runs_dir() / row["attempt"]) == []
+    return row
+
+
+def said_so_far(studio, pk: int) -> list[dict]:
+    return said(studio, pk) if studio.control("size", id=pk) else []
+
+
+# -- MPI -------------------------------------------------------------------------------------------------------------------
+
+RANK = "rank, size = os.environ['OMPI_COMM_WORLD_RANK'], os.environ['OMPI_COMM_WORLD_SIZE']\n"
+
+
+@pytest.fixture(scope="module")
+def mpi():
+    return infra("mpi")
+
+
+def test_mpirun_starts_its_ranks_and_arguments_arrive_byte_for_byte(studio, project, mpi):
+    folder = project(RANK + "say(rank=rank, size=size, argv=ARGV, cwd=os.listdir('.'))\nos.write(1, b'\\xff\\r\\n')\n")
+    # More ranks than this machine has cores.
+    ranks = completed(studio, folder, *NASTY, framework="mpi", distribution={"process_count": 5})
+    assert sorted(line["rank"] for line in ranks) == ["0", "1", "2", "3", "4"]
+    assert all(line["argv"] == DIGESTS and line["size"] == "5" and "train.py" in line["cwd"] for line in ranks)
+
+
+def test_a_failing_rank_fails_the_run_with_its_own_error(studio, project, mpi):
+    folder = project(RANK + "if rank == '1':\n    raise ValueError('rank 1 has no data')\ntime.sleep(600)\n")
+    row = failed(studio, folder, framework="mpi", distribution={"process_count": 3}, grace_seconds=1)
+    assert (row["exit_code"], row["error"]["message"]) == (1, "rank 1 has no data")
+
+
+def test_cancel_ends_every_rank_and_what_they_started(studio, project, mpi):
+    canceled(studio, project("stay()\n"), staying=4, framework="mpi", distribution={"process_count": 2})
+
+
+# -- TensorFlow's processes ----------------------------------------------------------------------------------------------------
+
+# Workers send a word to the parameter server at its address and get it back; no package is needed to prove that they can.
+TALK = """
+import socket
+config = json.loads(os.environ["TF_CONFIG"])
+task, cluster = config["task"], config["cluster"]
+host, port = cluster[task["type"]][task["index"]].split(":")
+if task["type"] == "ps":
+    with socket.create_server((host, int(port))) as server:
+        while True:
+            line, _ = server.accept()
+            with line:
+                line.sendall(b"from ps %d to " % task["index"] + line.recv(100))
+for place in cluster["ps"]:
+    until = time.time() + 30
+    while True:
+        try:
+            line = socket.create_connection(tuple(place.split(":")), 30)
+            break
+        except OSError:
+            if time.time() > until:
+                raise
+            time.sleep(0.02)
+    with line:
+        line.sendall(b"worker %d" % task["index"])
+        say(heard=line.recv(100).decode(), argv=ARGV, worker=task["index"])
+"""
+
+
+def test_workers_and_parameter_servers_find_each_other(studio, project):
+    lines = completed(
+        studio, project(TALK), *NASTY, framework="tensorflow",
+        distribution={"worker_count": 3, "parameter_server_count": 2}, grace_seconds=2,
+    )  # fmt: skip
+    heard = sorted(line["heard"] for line in lines)
+    assert heard == sorted(f"from ps {ps} to worker {worker}" for ps in range(2) for worker in range(3))
+    assert all(line["argv"] == DIGESTS for line in lines)
+
+
+def test_a_failing_worker_ends_the_others(studio, project):
+    script = "task = json.loads(os.environ['TF_CONFIG'])['task']\nif task == {'type': 'worker', 'index': 1}:\n    raise KeyError('shard 1')\n"
+    distribution = {"worker_count": 3, "parameter_server_count": 1}
+    row = failed(
+        studio, project(script + "stay()\n"), framework="tensorflow", distribution=distribution, grace_seconds=1
+    )
+    assert (row["exit_code"], row["error"]["type"]) == (1, "KeyError")
+
+
+def test_a_worker_that_is_killed_ends_the_run_by_its_signal(studio, project):
+    script = "if json.loads(os.environ['TF_CONFIG'])['task']['index'] == 1:\n    os.kill(os.getpid(), signal.SIGSEGV)\ntime.sleep(600)\n"
+    (pk,) = studio.submit(
+        project(script), framework="tensorflow", distribution={"worker_count": 2, "parameter_server_count": 0}
+    )
+    (row,) = studio.wait_for([pk])
+    assert (row["status"], row["reason"], row["signal"]) == ("Failed", "signal", 11), row
+
+
+def test_cancel_ends_every_worker_and_what_they_started(studio, project):
+    distribution = {"worker_count": 2, "parameter_server_count": 1}
+    canceled(studio, project("stay()\n"), staying=6, framework="tensorflow", distribution=distribution)
+
+
+# -- PyTorch -------------------------------------------------------------------------------------------------------------------
+
+REDUCE = """
+import torch, torch.distributed as dist
+names = ("MASTER_ADDR", "MASTER_PORT", "WORLD_SIZE", "RANK", "LOCAL_RANK", "AZUREML_COMMUNICATOR")
+dist.init_process_group(os.environ["AZUREML_COMMUNICATOR"].lower())
+total = torch.tensor([dist.get_rank() + 1.0])
+dist.all_reduce(total)
+say(total=total.item(), argv=ARGV, **{name: os.environ[name] for name in names})
+dist.barrier()
+if "--fail" in sys.argv:
+    if dist.get_rank() == 1:
+        raise FloatingPointError("loss is nan")
+    time.sleep(600)
+if "--stay" in sys.argv:
+    stay()
+dist.destroy_process_group()
+"""
+
+
+@pytest.fixture(scope="module")
+def torch(studio):
+    found = infra("torch")
+    studio.control("environment", name="torch", user_managed=True, interpreter_path=found["TORCH_PYTHON"])
+    return {"framework": "pytorch", "environment": "torch", "distribution": {"process_count": 2, "backend": "Gloo"}}
+
+
+def test_torchrun_starts_processes_that_reduce_over_gloo(studio, project, torch):
+    lines = completed(studio, project(REDUCE), *NASTY, **torch)
+    assert sorted((line["RANK"], line["LOCAL_RANK"], line["WORLD_SIZE"], line["total"]) for line in lines) == [
+        ("0", "0", "2", 3.0),
+        ("1", "1", "2", 3.0),
+    ]
+    assert all(line["argv"] == DIGESTS and line["MASTER_ADDR"] and int(line["MASTER_PORT"]) for line in lines)
+
+
+def test_a_failing_process_of_torchrun_is_named_not_its_wrapper(studio, project, torch):
+    row = failed(studio, project(REDUCE), "--fail", grace_seconds=2, **torch)
+    assert (row["exit_code"], row["error"]["type"]) == (1, "FloatingPointError"), row["error"]
+
+
+def test_cancel_ends_torchrun_and_its_processes(studio, project, torch):
+    (row,) = [canceled(studio, project(REDUCE), staying=4, arguments=["--stay"], **torch)]
+    assert row["final"]["killed"] >= 0
+
+
+def test_two_torchruns_at_once_do_not_meet(studio, project, torch):
+    folder = project(REDUCE)
+    rows = studio.wait_for([*studio.submit(folder, **torch), *studio.submit(folder, **torch)], seconds=120)
+    assert [row["status"] for row in rows] == ["Completed", "Completed"]
+    assert all(line["total"] == 3.0 for row in rows for line in said(studio, row["id"]))
