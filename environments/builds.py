@@ -20,7 +20,8 @@ from django.utils import timezone
 from environments.builders import BUILDERS, Place
 from environments.definition import Definition
 from environments.models import Build, BuildStatus, ComputeTarget, EnvironmentVersion
-from environments.target import hidden_paths
+from environments.target import isolated
+from studio.credentials import identity
 from studio.database import storable
 from studio.queues import ring
 
@@ -129,7 +130,8 @@ def spec(build: Build, target: ComputeTarget, root: str) -> dict[str, Any]:
         "grace": 5,
         "token": secrets.token_hex(16),
         "sample_seconds": 10,
-        "isolate": hidden_paths() if local else [],
+        "isolate": isolated(target, root),
+        "studio": identity(),
     }
 
 

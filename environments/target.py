@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
+from django.db import transaction
 from django.utils import timezone
 
 from environments.host import Host
@@ -15,6 +16,7 @@ from environments.models import ComputeTarget
 from environments.transports import TRANSPORTS
 from environments.transports.base import Transport, TransportError
 from studio.database import storable
+from studio.queues import ring
 
 FRESH = timedelta(minutes=2)
 
@@ -43,6 +45,14 @@ def hidden_paths() -> list[str]:
     return [str(path) for path in Path(settings.DATA_DIR).iterdir() if path != settings.LOCAL_ROOT]
 
 
+def isolated(target: ComputeTarget, root: str) -> list[str]:
+    """What scripts on the target are kept away from, besides what the agent hides below its root by itself: everything but their
+    own. ``root`` is the real one. In a container nothing else is to be seen anyway."""
+    if target.launcher == "docker":
+        return []
+    return [*hidden_paths(), root] if target.transport == "local" else [root]
+
+
 def transport_of(target: ComputeTarget) -> Transport:
     """The way to a target, not opened yet. Raises TransportError where its kind is not known."""
     make = TRANSPORTS.get(target.transport)
@@ -65,6 +75,48 @@ def open_target(target: ComputeTarget) -> Iterator[Host]:
         transport.close()
 
 
+# -- the root folder -----------------------------------------------------------------------------------------------------
+
+
+class RootChanged(TransportError):
+    """Another folder, or none, is where the target's root was. What lies in the old one is neither lost nor found."""
+
+    def __init__(self, host: Host) -> None:
+        super().__init__(
+            f"The root folder {host.root} is not the one it was: its runs are not in it.",
+            permanent=True,
+            code="root_changed",
+            fix="Check that its disk is mounted there. If the folder is meant to be new, accept it; the runs that were in the old "
+            "one are then given up.",
+        )
+
+
+def check_root(target: ComputeTarget, host: Host, *, in_use: bool) -> None:
+    """Compare the root folder with the one that was there before. Raises RootChanged when it is another one that should hold
+    runs (``in_use``); otherwise it is remembered."""
+    found = str(host.hello().get("root_id") or "")
+    with transaction.atomic():
+        row = ComputeTarget.objects.select_for_update().get(pk=target.pk)
+        known = str(row.facts.get("root_id") or "")
+        if found == known:
+            return
+        if known and in_use:
+            raise RootChanged(host)
+        if found:
+            row.facts["root_id"] = target.facts["root_id"] = found
+            row.save(update_fields=["facts"])
+
+
+def accept_new_root(target: ComputeTarget) -> None:
+    """A person says that the folder which is there now is meant. What was launched in the old one is given up."""
+    with transaction.atomic():
+        row = ComputeTarget.objects.select_for_update().get(pk=target.pk)
+        row.facts.pop("root_id", None)
+        row.save(update_fields=["facts"])
+        ring(target.pk)
+    target.facts.pop("root_id", None)
+
+
 # -- health --------------------------------------------------------------------------------------------------------------
 
 
@@ -78,6 +130,9 @@ def note_reached(target: ComputeTarget) -> None:
 def note_probe(target: ComputeTarget, found: Mapping[str, Any]) -> dict[str, Any]:
     """Keep what the agent's ``probe`` found out about the machine; return it."""
     facts = {name: value for name, value in found.items() if name not in {"id", "ok"}}
+    known = ComputeTarget.objects.values_list("facts", flat=True).get(pk=target.pk)
+    if known.get("root_id"):
+        facts["root_id"] = known["root_id"]
     ComputeTarget.objects.filter(pk=target.pk).update(facts=facts)
     target.facts = facts
     note_reached(target)

@@ -28,6 +28,7 @@ _CAPBSET_DROP = 24
 # process's memory.
 _DROPPED = (2, 16, 21, 38)
 _OWN_FILES = ("code", "artifacts", "tmp", "records.jsonl")
+_USUAL = (".cache", ".config", ".local/share")
 
 _tiers: "Dict[str, Dict[str, str]]" = {}
 
@@ -225,4 +226,17 @@ def confinement(root: str, folder: str, hidden: "List[str]") -> "Optional[Callab
     shared = [folder, os.path.join(root, "lib"), os.path.join(root, "envs")]
     if os.path.basename(os.path.dirname(folder)) == "builds":
         own += [shared.pop(), os.path.join(root, "cache")]  # what later runs will execute, only builds may write
+    _make_usual(os.path.realpath(root))
     return lambda: confine([root, *hidden], own, shared)
+
+
+def _make_usual(root: str) -> None:
+    """With the root in the user's home the script can make no new names directly there: see that those are there which half of
+    all packages want to make."""
+    home = os.path.realpath(os.environ.get("HOME") or os.path.expanduser("~"))
+    if home != "/" and _within(root, home):
+        for name in _USUAL:
+            try:
+                os.makedirs(os.path.join(home, name), 0o700, exist_ok=True)
+            except OSError:
+                pass

@@ -17,7 +17,7 @@ from environments.agent import isolation
 from environments.host import Host, HostError, HostLost
 from environments.transports.base import TransportError
 from environments.transports.local import LocalTransport
-from tests.environments.agent.conftest import Follower
+from tests.environments.agent.conftest import Follower, Runs
 from tests.waiting import until
 
 
@@ -386,6 +386,61 @@ print(json.dumps({
         expected.add("signal supervisor")
     assert allowed == expected
     assert runs.state(attempt)["isolation"] == "landlock"
+
+
+@landlock
+def test_a_run_below_a_home_reaches_its_own_files_and_nothing_of_other_runs(tmp_path, monkeypatch):
+    """As on a remote machine: the root is in the user's home, and only the root is named to be hidden."""
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "notes").write_text("the user's own")
+    monkeypatch.setenv("HOME", str(home))
+    runs = Runs(home / ".runstead")
+    try:
+        files = [("own.py", 0o644, b"VALUE = 42\n")]
+        digest = ship(runs.host, files)
+        blob_path = next(path for path in (runs.root / "blobs").rglob("*") if path.is_file())
+        other = runs.prepare(["/bin/true"])
+        build = runs.spec([], kind="build", steps=[{"title": "x", "argv": ["/bin/true"], "env": {}, "cwd": "."}])
+        runs.host.prepare("builds", build["attempt"], build, None)
+        for place in ("lib", "envs", "cache"):
+            (runs.root / place / "x").mkdir()
+            (runs.root / place / "x" / "file").write_text("content")
+        code = """
+import os, sys, json, glob
+root, blob, other, build = sys.argv[1:]
+run = os.environ['RUNSTEAD_RUN_DIR']
+def can(action):
+    try:
+        action()
+        return True
+    except OSError:
+        return False
+def reads(path): return can(lambda: open(path, 'rb').read())
+def writes(path): return can(lambda: open(path, 'w').write('x'))
+cache = os.path.expanduser('~/.cache/mine')
+print(json.dumps({
+  'own code': reads('own.py'), 'own outputs': writes('outputs/a'), 'own records': can(lambda: open(run + '/records.jsonl', 'a')),
+  'lib': reads(root + '/lib/x/file'), 'env': reads(root + '/envs/x/file'), 'cache of the user': can(lambda: os.makedirs(cache)),
+  'notes of the user': reads(os.path.expanduser('~/notes')),
+  'env written': writes(root + '/envs/x/new'), 'lib written': writes(root + '/lib/x/new'),
+  'own spec written': writes(run + '/spec.json'), 'own ending written': writes(run + '/exit.json'),
+  'blob': reads(blob), 'other run': reads(other + '/spec.json'), 'other run written': writes(other + '/cancel'),
+  'other run removed': can(lambda: os.rename(other, other + 'x')), 'build': reads(build + '/spec.json'),
+  'agent': any(reads(path) for path in glob.glob(root + '/agent/*')), 'agent written': writes(root + '/agent/new.pyz'),
+  'package cache': reads(root + '/cache/x/file'), 'new in root': writes(root + '/new'),
+}))
+"""
+        places = [str(blob_path), str(runs.folder(other)), str(runs.folder(build["attempt"], "builds"))]
+        attempt = runs.python(code, str(runs.root), *places, manifest=digest, isolate=[str(runs.root)])
+        _, log = runs.finish(attempt)
+        allowed = {name for name, worked in json.loads(log).items() if worked}
+        assert allowed == {
+            "own code", "own outputs", "own records", "lib", "env", "cache of the user", "notes of the user"
+        }  # fmt: skip
+        assert runs.state(attempt)["isolation"] == "landlock"
+    finally:
+        runs.close()
 
 
 @landlock
