@@ -8,10 +8,12 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
+from io import BufferedReader
 from itertools import count
 from typing import Any, BinaryIO
 
 from environments.agent import pack, protocol
+from environments.pulse import Pulse
 from environments.transports.base import Stream, Transport, TransportError
 
 Reply = dict[str, Any]
@@ -25,6 +27,8 @@ _RECORD_OVERHEAD = 41
 _MISSING_AT_ONCE = 200_000
 _COMPRESSED = 1
 _TRUSTED_GAIN = 0.9
+_PIECE = 1 << 15
+_READ_AT_ONCE = 1 << 18
 
 
 class HostError(Exception):
@@ -67,8 +71,10 @@ class Host:
         except BaseException:
             self._stream.close()
             raise
+        self.pulse = Pulse(lambda: bool(self._waiting), self._stream.progress, self._ask, self._give_up)
         self._reader = threading.Thread(target=self._read, name="agent-stream", daemon=True)
         self._reader.start()
+        self.pulse.start()
         try:
             self.facts = self.call("hello", timeout=START_SECONDS)[0]
         except (HostError, HostLost, TimeoutError) as error:
@@ -106,15 +112,23 @@ class Host:
 
     def close(self) -> None:
         """End the connection; calls under way raise HostLost."""
-        self._lose("the connection was closed")
+        self._give_up("the connection was closed")
+
+    def _give_up(self, reason: str) -> None:
+        self._lose(reason)
         self._stream.close()
+
+    def _ask(self) -> None:
+        with contextlib.suppress(HostLost):
+            self.submit("hello")
 
     # -- frames
 
     def _read(self) -> None:
         reason = "the agent's stream ended"
+        heard = _Heard(self._stream.reader, self.pulse)
         try:
-            while (frame := protocol.read_frame(self._stream.reader)) is not None:
+            while (frame := protocol.read_frame(heard)) is not None:
                 header, body = frame
                 future = self._waiting.pop(header.get("id", 0), None)
                 if future is not None:
@@ -132,9 +146,14 @@ class Host:
                 self._lost = reason
             waiting = list(self._waiting.values())
             self._waiting.clear()
+        self.pulse.end()
         for future in waiting:
             with contextlib.suppress(Exception):
                 future.set_exception(HostLost(self._lost))
+
+    def silent_for(self) -> float:
+        """Seconds since anything moved on the stream, either way. `pulse` tells of long silences, and ends the longest."""
+        return self.pulse.silent_for()
 
     def submit(self, op: str, body: bytes = b"", **fields: Any) -> Future[tuple[Reply, bytes]]:
         """Send a request; the future holds (reply, body), or HostLost. An error reply is a reply: see
@@ -148,9 +167,14 @@ class Host:
             self._waiting[number] = future
         try:
             with self._sending:
-                self._stream.writer.write(start + body if len(body) < 1 << 16 else start)
-                if len(body) >= 1 << 16:
-                    self._stream.writer.write(body)
+                if len(body) < _PIECE:
+                    self._stream.writer.write(start + body)
+                else:
+                    self._stream.writer.write(start)
+                    view = memoryview(body)
+                    for place in range(0, len(body), _PIECE):
+                        self._stream.writer.write(view[place : place + _PIECE])
+                        self.pulse.moved()
                 self._stream.writer.flush()
         except (OSError, ValueError) as error:
             self._lose(f"the agent's stream broke: {error}")
@@ -360,6 +384,20 @@ class Host:
         """Ids of the attempts on the target: {"runs", "builds"}."""
         reply, _ = self.call("list")
         return {kind: [str(attempt) for attempt in reply[kind]] for kind in ("runs", "builds")}
+
+
+class _Heard:
+    """The stream's reader, every arrival of bytes noted."""
+
+    def __init__(self, reader: BufferedReader, pulse: Pulse) -> None:
+        self._reader = reader
+        self._pulse = pulse
+
+    def read(self, size: int) -> bytes:
+        """Some bytes, at most `size`; none at the end."""
+        data = self._reader.read1(min(size, _READ_AT_ONCE))
+        self._pulse.moved()
+        return data
 
 
 def _with_bytes(runs: Iterable[Reply], body: bytes) -> Iterator[Reply]:

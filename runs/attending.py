@@ -7,13 +7,14 @@ open connection to a ``Session``.
 import contextlib
 import logging
 import threading
+from datetime import timedelta
 
 from django.db import connection, transaction
 from django.utils import timezone
 
 from environments.host import Host, HostError, HostLost
 from environments.models import ComputeTarget, Lease
-from environments.target import note_reached, note_unreachable, open_target
+from environments.target import check_root, note_reached, note_unreachable, open_target
 from environments.transports.base import TransportError
 from runs.applying import LeaseLost, guard
 from runs.errands import Errands
@@ -23,6 +24,11 @@ from runs.status import ACTIVE, EndReason, RunStatus
 from studio.database import AWAY
 
 log = logging.getLogger("runstead.attending")
+
+FIRST_DELAY = 0.5
+LONGEST_DELAY = 5.0
+"""Seconds between two tries to reach a target; SLOW_DELAY where trying again does not help by itself."""
+SLOW_DELAY = 30.0
 
 
 class Attendant(threading.Thread):
@@ -58,27 +64,30 @@ class Attendant(threading.Thread):
     # The thread.
 
     def run(self) -> None:
-        delay = 0.5
+        delay = FIRST_DELAY
         try:
             while not self.stopping:
+                self.woken.clear()  # before the row is read: a bell that rings while this fails has it tried again at once
                 try:
                     self.connect()
                     return
                 except Changed:
-                    delay = 0.5
+                    delay = FIRST_DELAY
                     continue
                 except (HostLost, HostError, TransportError, OSError) as error:
                     if self.session is not None:  # it had been reached
-                        delay = 0.5
+                        delay = FIRST_DELAY
+                    if isinstance(error, TransportError) and error.permanent:
+                        delay = SLOW_DELAY  # somebody has to change something, which rings
                     self.lost(error)
                 except AWAY as error:
                     log.warning("target %s: the database is away: %s", self.target_id, error)
                     connection.close()
+                    delay = 0.5  # asking it again costs little
                 finally:
                     self.session = None
-                self.woken.clear()
                 self.woken.wait(delay)
-                delay = min(delay * 2, 15.0)
+                delay = min(delay * 2, LONGEST_DELAY)
         except LeaseLost:
             log.info("target %s: another attendant took over", self.target_id)
         except Exception:
@@ -92,8 +101,10 @@ class Attendant(threading.Thread):
     def connect(self) -> None:
         target = ComputeTarget.objects.get(pk=self.target_id)
         with open_target(target) as host:
-            note_reached(target)
-            Run.objects.filter(target=target, unreachable_since__isnull=False).update(unreachable_since=None)
+            launched = Run.objects.filter(target=target, status__in=ACTIVE, launched=True)
+            check_root(target, host, in_use=launched.exists())
+            host.pulse.on_silence, host.pulse.on_heard = self.silent, self.heard
+            self.reached(target)
             session = Session(target, self.token, host, self.errands, self.woken)
             self.host, self.session = host, session
             session.stopping = self.stopping
@@ -105,13 +116,36 @@ class Attendant(threading.Thread):
                 host.close()  # or a long transfer would hold up the end
                 self.errands.settle()
 
+    def reached(self, target: ComputeTarget) -> None:
+        note_reached(target)
+        Run.objects.filter(target=target, unreachable_since__isnull=False).update(unreachable_since=None)
+
+    # From the thread of the connection's pulse.
+
+    def heard(self) -> None:
+        with contextlib.suppress(*AWAY):
+            self.reached(ComputeTarget.objects.get(pk=self.target_id))
+        connection.close()
+
+    def silent(self, seconds: float) -> None:
+        """Nothing came for a while, and nothing is lost yet: people are told since when."""
+        with contextlib.suppress(*AWAY):
+            self.note_silence(f"nothing was heard of it for {seconds:.0f} s", timedelta(seconds=seconds))
+        connection.close()
+
+    # In the attendant's own.
+
+    def note_silence(self, why: str, since: timedelta = timedelta()) -> None:
+        note_unreachable(self.target_id, why)
+        active = Run.objects.filter(target_id=self.target_id, status__in=ACTIVE, launched=True, unreachable_since=None)
+        active.update(unreachable_since=timezone.now() - since)
+
     def lost(self, error: Exception) -> None:
         """The target does not answer. That is noted, and changes no run's status; what never went there can be cancelled."""
         log.warning("target %s: %s", self.target_id, error)
         with contextlib.suppress(*AWAY):
-            note_unreachable(self.target_id, str(error))
+            self.note_silence(f"{error} {getattr(error, 'fix', '')}".strip())
             active = Run.objects.filter(target_id=self.target_id, status__in=ACTIVE)
-            active.filter(launched=True, unreachable_since=None).update(unreachable_since=timezone.now())
             for run in active.filter(launched=False, status=RunStatus.CANCEL_REQUESTED):
                 with transaction.atomic():
                     guard(self.target_id, self.token)

@@ -20,7 +20,7 @@ from environments import builds, inrun
 from environments.host import Host, HostError, HostLost
 from environments.launchers import LAUNCHERS
 from environments.models import Build, ComputeTarget
-from environments.target import note_probe, note_reached
+from environments.target import RootChanged, check_root, note_probe, note_reached
 from runs import finishing, preparing, queue
 from runs.applying import (
     Key,
@@ -303,7 +303,7 @@ class Session:
                     watched.seen, watched.errors = item["rev"], 0
                 elif watched.verdict:
                     self.judge(key, watched, again)  # nothing new: all its bytes are here
-            except (LeaseLost, HostLost, *AWAY):
+            except (LeaseLost, HostLost, RootChanged, *AWAY):
                 raise
             except Exception:
                 watched.errors += 1
@@ -326,6 +326,8 @@ class Session:
         if kind is Kind.NOT_CLAIMED:
             self.unclaimed(watched, again)
         elif kind is Kind.LOST:
+            if not watched.evidence.exists:
+                check_root(self.target, self.host, in_use=True)  # a disk that was unmounted has lost nothing
             # Proven by one look. Look again after ending what is left: the record may have been written in
             # between.
             if key[0] == "run":

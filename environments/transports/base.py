@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import BufferedReader
 from typing import BinaryIO, Protocol
 
 
@@ -19,14 +20,18 @@ class TransportError(Exception):
 class Stream(Protocol):
     """Stdin and stdout of a process on the target."""
 
-    reader: BinaryIO
-    """The process's stdout; buffered, `read(n)` blocks until n bytes or the end."""
+    reader: BufferedReader
+    """The process's stdout; buffered, `read(n)` blocks until n bytes or the end, `read1(n)` until some."""
     writer: BinaryIO
     """The process's stdin; unbuffered or flushed by `flush()`."""
 
     def close(self) -> None:
         """End the stream, and with it the agent. A reader blocked in another thread sees its end. May be
         called twice."""
+
+    def progress(self) -> int:
+        """A number that changes when the other side takes bytes that were written a while ago; constant where that
+        cannot be known."""
 
     def stderr_tail(self) -> str:
         """The last few kilobytes that the process wrote to stderr, for an error's message."""

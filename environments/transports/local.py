@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import subprocess
 import sys
@@ -20,7 +21,7 @@ class LocalStream:
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self.process = process
-        self.reader = cast(BinaryIO, process.stdout)
+        self.reader = cast(io.BufferedReader, process.stdout)
         self.writer = cast(BinaryIO, process.stdin)
         self._stderr = bytearray()
         self._listener = threading.Thread(target=self._listen, daemon=True)
@@ -45,6 +46,10 @@ class LocalStream:
             self.writer.close()
         self.process.wait()
         last_resort.cancel()
+
+    def progress(self) -> int:
+        """A pipe holds little, and says nothing of it."""
+        return 0
 
     def stderr_tail(self) -> str:
         """What the agent complained about last."""

@@ -86,7 +86,7 @@ class SshStream:
     def __init__(self, connection: Connection, channel: paramiko.Channel) -> None:
         self._connection = connection
         self._channel = channel
-        self.reader = cast(BinaryIO, io.BufferedReader(_Reader(channel), 1 << 16))
+        self.reader: io.BufferedReader = io.BufferedReader(cast(Any, _Reader(channel)), 1 << 16)
         self.writer = cast(BinaryIO, _Writer(channel))
         self._stderr = bytearray()
         self._listener = threading.Thread(target=self._listen, name="ssh-stderr", daemon=True)
@@ -106,6 +106,10 @@ class SshStream:
         with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
             self._channel.close()
         last_resort.cancel()
+
+    def progress(self) -> int:
+        """Room in the channel's window: the server gives some as the process reads."""
+        return self._channel.out_window_size
 
     def stderr_tail(self) -> str:
         """What the process complained about last."""
