@@ -90,6 +90,27 @@ def test_queue_server_killed(studio, oracle, invariants):
     invariants.check(ids + more)
 
 
+def test_database_locked_by_another_program_for_thirty_seconds(studio, oracle, invariants):
+    """Somebody's shell, or a backup, holds SQLite's one write lock; everybody waits, gives up, and tries again."""
+    import sqlite3
+
+    ids = studio.submit(oracle.folder, *oracle.arguments(lines=800, every=0.05), count=4)
+    studio.wait_for(ids, {"Running"})
+    other = sqlite3.connect(studio.data_dir / "studio.sqlite3", isolation_level=None, timeout=20)
+    other.execute("BEGIN IMMEDIATE")
+    before = studio.control("size", id=ids[0])
+    time.sleep(33)  # longer than anybody waits for the lock
+    assert studio.answers(), "pages can be read while nobody can write"
+    assert studio.control("size", id=ids[0]) == before, "the lock kept nobody from writing"
+    other.execute("ROLLBACK")
+    other.close()
+    began = time.monotonic()
+    until(lambda: studio.control("size", id=ids[0]) > before, 30)
+    print(f"recovered after {time.monotonic() - began:.2f} s")
+    studio.wait_for(ids, seconds=60)
+    invariants.check(ids, lines=800)
+
+
 def test_web_killed(studio, oracle, invariants):
     ids = studio.submit(oracle.folder, *oracle.arguments(lines=20, every=0.1))
     studio.wait_for(ids, {"Running"})
