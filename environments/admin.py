@@ -1,6 +1,6 @@
 """The administrator's view of targets and environments."""
 
-from typing import Any
+from typing import Any, cast
 
 from django.contrib import admin, messages
 from django.db.models import Count, Q, QuerySet
@@ -11,9 +11,11 @@ from django.utils.safestring import SafeString
 from unfold.admin import ModelAdmin, TabularInline
 from unfold.decorators import action
 
+from environments import builds
 from environments.doctor import examine
 from environments.models import Build, ComputeTarget, Environment, EnvironmentVersion
 from environments.target import health
+from studio.accounts.models import User
 from studio.queues import ring
 from studio.templatetags.studio import ago
 
@@ -110,6 +112,16 @@ class BuildAdmin(ModelAdmin):
     list_filter = ("status", "target")
     list_select_related = ("version__environment", "target")
     search_fields = ("key", "version__environment__name")
+    actions = ("cancel_all",)
+
+    @admin.action(description="Cancel", permissions=["cancel"])
+    def cancel_all(self, request: HttpRequest, rows: "QuerySet[Build]") -> None:
+        user = cast(User, request.user)
+        asked = [build for build in rows.select_related("target__workspace") if builds.cancel(build, user)]
+        messages.success(request, f"{len(asked)} {'build is' if len(asked) == 1 else 'builds are'} being canceled.")
+
+    def has_cancel_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("environments.change_build")
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False

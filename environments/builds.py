@@ -19,8 +19,11 @@ from django.utils import timezone
 
 from environments.builders import BUILDERS, Place
 from environments.definition import Definition
+from environments.host import HostError
 from environments.models import Build, BuildStatus, ComputeTarget, EnvironmentVersion
 from environments.target import isolated
+from studio import audit
+from studio.accounts.models import User
 from studio.credentials import identity
 from studio.database import storable
 from studio.queues import ring
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
 MAX_ATTEMPTS = 3
 BUILD_SECONDS = 2 * 3600
 GONE = "It is no longer on the target. The next run that needs it has it built again."
+CANCEL_GRACE_SECONDS = 5
 BUILD_LOG_BYTES = 64 * 1024**2
 # Of the studio's own variables, those that say how packages are fetched. They go to the local target only: another machine
 # has its own network and its own settings.
@@ -77,8 +81,47 @@ def retry(build: Build) -> bool:
         "error": "",
         "started_at": None,
         "ended_at": None,
+        "cancel_requested_at": None,
+        "canceled_by": None,
     }
     return _swap(build, Q(status=BuildStatus.FAILED), fields)
+
+
+def cancel(build: Build, user: User | None) -> bool:
+    """Ask that a build be given up; False when it has ended, or somebody asked already. Runs that wait for it fail and name it.
+
+    What was perhaps sent to the target is ended there by whoever attends it; the wish is a fact of the row until then.
+    """
+    now = timezone.now()
+    wish: dict[str, Any] = {"cancel_requested_at": now, "canceled_by": user}
+    with transaction.atomic():
+        not_begun = {**wish, "status": BuildStatus.FAILED, "ended_at": now, "error": canceled_text(user)}
+        asked = _swap(build, Q(status=BuildStatus.WAITING), not_begun) or _swap(
+            build, Q(status=BuildStatus.BUILDING, cancel_requested_at=None), wish
+        )
+        if asked:
+            subject = str(build.version or build.key[:8])
+            audit.note(
+                user, "build.cancel", workspace=build.target.workspace, subject=subject, detail=f"on {build.target}"
+            )
+    return asked
+
+
+def canceled_text(user: User | None) -> str:
+    return f"The build was canceled by {user}." if user is not None else "The build was canceled."
+
+
+def stop(build: Build, host: "Host") -> bool:
+    """End the build's attempt on the target; False when nothing of it is there. May be repeated. Raises what ``host`` raises."""
+    try:
+        host.cancel("builds", build.attempt, CANCEL_GRACE_SECONDS)
+    except HostError as error:
+        if error.code != "not_found":
+            raise
+        return False
+    # If nobody has started it yet, its supervisor finds the wish first, and writes that it was canceled.
+    host.launch([("builds", build.attempt)])
+    return True
 
 
 def new_attempt(build: Build) -> bool:
@@ -143,7 +186,10 @@ def finish(build: Build, record: Mapping[str, Any] | None, log_tail: bytes = b""
     """
     now = timezone.now()
     fields: dict[str, Any]
-    if record is None:
+    canceled = build.cancel_requested_at is not None and (record or {}).get("reason") != "exited"
+    if canceled:
+        fields = {"status": BuildStatus.FAILED, "ended_at": now, "error": canceled_text(build.canceled_by)}
+    elif record is None:
         fields = {"status": BuildStatus.WAITING, "attempt": "", "started_at": None}
         if build.attempts >= MAX_ATTEMPTS:
             error = f"The builder was killed {build.attempts} times. Look at the target's memory and log, then retry."

@@ -10,6 +10,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("environments/new", software.create, name="create"),
     path("environments/check", software.check, name="check"),
     path("environments/builds/<int:pk>/retry", software.retry, name="retry"),
+    path("environments/builds/<int:pk>/cancel", software.cancel_build, name="cancel-build"),
     path("environments/<str:name>", software.newest, name="newest"),
     path("environments/<str:name>/new", software.new_version, name="new-version"),
     path("environments/<str:name>/archive", software.archive, name="archive"),

@@ -28,6 +28,8 @@ class Building:
         """Those that are not ready yet."""
         self.begun: set[str] = set()
         """Attempts whose directory is known to be laid out."""
+        self.stopped: set[str] = set()
+        """Attempts that were told to end because somebody cancelled them."""
 
     def load(self) -> None:
         unbuilt = Q(status__in=UNBUILT, version__isnull=False)
@@ -71,6 +73,9 @@ class Building:
         key = ("build", build.pk)
         if not self.errands.may_start(key):
             return False
+        if build.status == BuildStatus.BUILDING and build.cancel_requested_at and build.attempt not in self.stopped:
+            self.errands.start(key, partial(self.stop, build))
+            return False
         if build.status == BuildStatus.BUILDING and build.attempt in self.begun:
             return True
         if build.status in UNBUILT:
@@ -85,3 +90,13 @@ class Building:
                 LogStream.objects.filter(build=build).delete()
         builds.begin(build, self.host, self.target)
         self.begun.add(build.attempt)
+
+    def stop(self, build: Build) -> None:
+        """Somebody cancelled it. Its end is seen like any other's; one that never came to the target ends here."""
+        if builds.stop(build, self.host):
+            self.stopped.add(build.attempt)
+            self.begun.add(build.attempt)
+            return
+        with transaction.atomic():
+            guard(self.target.pk, self.token)
+            builds.finish(build, None)

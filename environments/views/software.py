@@ -297,6 +297,28 @@ def build(request: MemberRequest, name: str, number: int) -> HttpResponseBase:
 
 @require_POST
 @member(Role.CONTRIBUTOR)
+def cancel_build(request: MemberRequest, pk: int) -> HttpResponseBase:
+    """Have a build given up that hangs, or that nobody needs any more."""
+    row = fetch(
+        Build.objects.filter(target__workspace=request.workspace).select_related(
+            "version__environment", "target__workspace"
+        ),
+        pk=pk,
+    )
+    if builds.cancel(row, request.user):
+        messages.success(request, "The build is being canceled." if row.status == BuildStatus.BUILDING else row.error)
+    else:
+        messages.info(
+            request,
+            "The build is being canceled already."
+            if row.cancel_requested_at and row.status == BuildStatus.BUILDING
+            else f"The build is {row.status.lower()} by now.",
+        )
+    return redirect(f"/{request.workspace.slug}/environments/builds/{row.pk}/log")
+
+
+@require_POST
+@member(Role.CONTRIBUTOR)
 def retry(request: MemberRequest, pk: int) -> HttpResponseBase:
     row = fetch(Build.objects.filter(target__workspace=request.workspace).select_related("version__environment"), pk=pk)
     if not builds.retry(row):

@@ -55,7 +55,13 @@ def page(request: MemberRequest, number: int) -> HttpResponseBase:
 def build_page(request: MemberRequest, pk: int) -> HttpResponseBase:
     """The log of a build, following while it goes on."""
     log = log_of(request, None, pk)
-    return render(request, "runs/build_log.html", {"section": "environments", "build": log.stream.build, "log": log})
+    page = {
+        "section": "environments",
+        "build": log.stream.build,
+        "log": log,
+        "may_cancel": request.may(Role.CONTRIBUTOR),
+    }
+    return render(request, "runs/build_log.html", page)
 
 
 @require_safe
