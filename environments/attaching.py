@@ -17,6 +17,7 @@ from django.utils import timezone
 from environments import options as rules
 from environments.models import ComputeTarget
 from environments.option_rules import check_host_key, shown
+from environments.target import accept_new_root as take_new_root
 from environments.transports import keys
 from environments.transports.connection import fingerprint
 from environments.transports.keys import KeyProblem
@@ -105,6 +106,9 @@ def update(
         errors |= keep_credentials(fresh, credentials)
     errors |= set_slots(fresh, slots, gpu_slots)
     if errors:
+        if draft and fresh.credentials != target.credentials:
+            kept = {"credentials": fresh.credentials, "options": fresh.options}
+            ComputeTarget.objects.filter(pk=target.pk, attached_at=None).update(**kept)
         raise Refused(errors)
     save(target, fresh, user)
     return target
@@ -121,37 +125,42 @@ def remember(target: ComputeTarget, step: str, typed: Mapping[str, str]) -> None
 
 
 def make_key(target: ComputeTarget, user: User) -> str:
-    """Have the studio make the target's key; return the line for ``~/.ssh/authorized_keys``.
+    """Have the studio make a key for the target; return the line for ``~/.ssh/authorized_keys``.
 
-    A target that signs in goes on with what it has until ``use_new_key``; a draft has the new key at once, and keeps one that was
-    made before.
+    What the target signs in with stays until ``use_new_key``, or for a draft ``choose_studio_key``. Asked again, it is the same key.
     """
     stored = target.get_credentials()
-    ssh = target.options.get("ssh") or {}
-    draft = target.attached_at is None
-    if draft and ssh.get("public_key") and stored.get("private_key"):
-        line = str(ssh["public_key"])
-        if ssh.get("access") == "studio":
-            return line
-    private, line = keys.make_key()
-    if draft:
-        stored.pop("passphrase", None)
-        stored["private_key"] = private
-        target.options = {**target.options, "ssh": {**ssh, "access": "studio", "public_key": line}}
-    else:
-        stored["next_private_key"] = private
-        stored["next_public_key"] = line
+    if stored.get("next_public_key"):
+        return stored["next_public_key"]
+    stored["next_private_key"], stored["next_public_key"] = keys.make_key()
     target.set_credentials(stored)
     with transaction.atomic():
-        target.save(update_fields=["credentials", "options"])
-        if not draft:
+        target.save(update_fields=["credentials"])
+        if target.attached_at is not None:
+            line = stored["next_public_key"]
             audit.note(user, "target.make_key", workspace=target.workspace, subject=target.name, detail=line)
-    return line
+    return stored["next_public_key"]
 
 
 def next_key(target: ComputeTarget) -> str:
-    """The line of a key that was made to replace the present one; empty when there is none."""
+    """The line of the key that the studio made and that is not in use yet; empty when there is none."""
     return target.get_credentials().get("next_public_key", "")
+
+
+def choose_studio_key(target: ComputeTarget, user: User) -> None:
+    """Have a draft sign in with the key that the studio made for it. Raises Refused."""
+    line = make_key(target, user)
+    fresh = copy.copy(target)
+    stored = target.get_credentials()
+    fresh.set_credentials(
+        {
+            **{name: value for name, value in stored.items() if name not in {"password", "passphrase"}},
+            "private_key": stored["next_private_key"],
+        }
+    )
+    fresh.options = merged(target.options, {"ssh": {"access": "studio", "public_key": line}})
+    if target.options.get("ssh") != fresh.options["ssh"] or stored != fresh.get_credentials():
+        save(target, fresh, user)
 
 
 def use_new_key(target: ComputeTarget, user: User) -> None:
@@ -215,6 +224,8 @@ def finish(target: ComputeTarget, user: User, *, anyway: bool = False) -> Comput
             errors["test"] = f"{failed[0]['title']} failed. Mend it and test again, or attach anyway."
     if errors:
         raise Refused(errors)
+    stored = {name: value for name, value in target.get_credentials().items() if name in CREDENTIALS}
+    fresh.set_credentials(stored if target.transport == "ssh" else {})
     fresh.attached_at = timezone.now()
     fresh.detached_at = None
     detail = f"{rules.TITLES[rules.kind_of(fresh.transport, fresh.launcher, fresh.options)]}{address(fresh)}"
@@ -244,6 +255,13 @@ def set_enabled(target: ComputeTarget, user: User, enabled: bool) -> None:
         ring(target.pk)
     for name, value in fields.items():
         setattr(target, name, value)
+
+
+def accept_new_root(target: ComputeTarget, user: User) -> None:
+    """Another folder is where the target's root was, and is meant: what was launched in the old one is given up."""
+    with transaction.atomic():
+        take_new_root(target)
+        audit.note(user, "target.root", workspace=target.workspace, subject=target.name, detail=target.last_error)
 
 
 def live_runs(target: ComputeTarget) -> int:
@@ -332,8 +350,8 @@ def keep_credentials(target: ComputeTarget, given: Mapping[str, str | None]) -> 
     for name in ("password", "jump_password"):
         if any(c in stored.get(name, "") for c in "\0\r\n"):
             errors[name] = "A password is one line, without NUL. Type it anew."
-    if not errors:
-        target.set_credentials(stored)
+    if not errors or (target.attached_at is None and set(errors) <= {"passphrase", "jump_passphrase"}):
+        target.set_credentials(stored)  # a draft's key waits for its passphrase: nobody has to paste it twice
     return errors
 
 

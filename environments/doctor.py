@@ -12,9 +12,17 @@ from django.utils import timezone
 from environments import options as rules
 from environments.host import Host, HostError, HostLost
 from environments.models import ComputeTarget
-from environments.target import ISOLATION, note_probe, note_reached, note_unreachable, root_of, transport_of
+from environments.target import (
+    ISOLATION,
+    check_root,
+    note_probe,
+    note_reached,
+    note_unreachable,
+    root_of,
+    transport_of,
+)
 from environments.transports.base import Transport, TransportError
-from environments.transports.connection import Connection
+from environments.transports.connection import Connection, fingerprint
 from environments.transports.ssh import SshTransport
 
 LEAST_FREE = 10**9
@@ -35,7 +43,8 @@ class Step:
     needed: bool = True
     """Whether a target is of no use without; a step that is not needed only informs."""
     data: dict[str, Any] = field(default_factory=dict)
-    """For the host-key step: ``hop`` (host or jump), ``key`` (type base64), ``shown`` and ``pinned`` (fingerprints)."""
+    """For a host key that is not the pinned one: ``hop`` (host or jump), ``host``, ``key`` (type base64), ``shown`` and ``pinned``
+    (fingerprints), ``code``."""
 
 
 class Trouble(Exception):
@@ -94,7 +103,7 @@ class Examination:
         self.target.steps, self.target.checked_at = steps, now
         if failed is None:
             note_reached(self.target)
-        elif not any(step.title == "Agent" and step.ok for step in self.steps):
+        elif failed.title == "Root folder" or not any(step.title == "Agent" and step.ok for step in self.steps):
             note_unreachable(self.target.pk, failed.detail)
 
     def step(self, title: str, act: Act, fix: str = "", needed: bool = True) -> Part:
@@ -125,6 +134,8 @@ class Examination:
         host: Host = yield from self.step(
             "Agent", lambda: self.agent(transport), f"Check that the user may write to {root_of(self.target)}."
         )
+        if self.keep and self.target.attached_at is not None:
+            yield from self.step("Root folder", lambda: self.root(host))
         yield from self.step("Clock", lambda: self.clock(host), "", needed=False)
         facts: dict[str, Any] = yield from self.step("Processors and memory", lambda: self.hardware(host))
         yield from self.step("GPU", lambda: gpus(facts), needed=False)
@@ -184,6 +195,10 @@ class Examination:
         host = self.open.enter_context(Host(transport, root_of(self.target)))
         hello = host.hello()
         return host, f"On {hello['host']} as {hello['user']}, in {hello['root']}"
+
+    def root(self, host: Host) -> Found:
+        check_root(self.target, host, in_use=self.target.runs.filter(ended_at__isnull=True, launched=True).exists())
+        return None, "The one that it was"
 
     def clock(self, host: Host) -> Found:
         begun = time.time()
@@ -258,7 +273,15 @@ def _connected(connection: Connection) -> Found:
 
 def _compared(connection: Connection, hop: str) -> Found:
     shown = connection.host_key()
-    data = {"hop": hop, "host": connection.host, "key": shown.line, "shown": f"{shown.type} {shown.fingerprint}"}
+    data = {
+        "hop": hop,
+        "host": connection.host,
+        "key": shown.line,
+        "shown": f"{shown.type} {shown.fingerprint}",
+        "pinned": fingerprint(connection.pin) if connection.pin else "",
+        # As in the name of the server's own file, ssh_host_…_key.pub.
+        "short": "ecdsa" if shown.type.startswith("ecdsa") else shown.type.removeprefix("ssh-"),
+    }
     try:
         connection.check_pin()
     except TransportError as error:

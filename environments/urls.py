@@ -2,7 +2,7 @@
 
 from django.urls import URLPattern, URLResolver, path
 
-from environments.views import compute, software
+from environments.views import attach, compute, software
 
 app_name = "environments"
 urlpatterns: list[URLPattern | URLResolver] = [
@@ -19,6 +19,14 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("environments/<str:name>/<int:number>/build", software.build, name="build"),
     path("compute", compute.listing, name="compute"),
     path("compute/rows", compute.rows, name="compute-rows"),
+    path("compute/attach", attach.begin, name="attach"),
+    path("compute/attach/<int:draft>/kind", attach.kind, name="attach-kind"),
+    path("compute/attach/<int:draft>/address", attach.address, name="attach-address"),
+    path("compute/attach/<int:draft>/access", attach.access, name="attach-access"),
+    path("compute/attach/<int:draft>/test", attach.test, name="attach-test"),
+    path("compute/attach/<int:draft>/check", attach.check, name="attach-check"),
+    path("compute/attach/<int:draft>/finish", attach.finish, name="attach-finish"),
+    path("compute/attach/<int:draft>/discard", attach.discard, name="attach-discard"),
     path("compute/<str:name>", compute.detail, name="target"),
     path("compute/<str:name>/live", compute.live, name="target-live"),
     path("compute/<str:name>/test", compute.test, name="target-test"),
