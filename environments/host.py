@@ -4,29 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from io import BufferedReader
 from itertools import count
-from typing import Any, BinaryIO
+from typing import Any
 
 from environments.agent import pack, protocol
 from environments.pulse import Pulse
+from environments.sending import Blob, Sender, ShortContent
 from environments.transports.base import Stream, Transport, TransportError
 
 Reply = dict[str, Any]
-Blob = tuple[str, int, Callable[[], BinaryIO]]
 
 DEFAULT_TIMEOUT = 60.0
 START_SECONDS = 30.0
-_BATCH = 4 << 20
-_PART = 4 << 20
-_RECORD_OVERHEAD = 41
 _MISSING_AT_ONCE = 200_000
-_COMPRESSED = 1
-_TRUSTED_GAIN = 0.9
 _PIECE = 1 << 15
 _READ_AT_ONCE = 1 << 18
 
@@ -235,58 +229,13 @@ class Host:
         """Send contents, each (digest hex, size, function that opens it); how many. `progress` gets bytes
         as they are stored.
 
-        Small ones travel together; large ones in pieces, going on where an earlier try broke off.
+        Small ones travel together; large ones in pieces, going on where an earlier try broke off. `compress`: what shrinks,
+        where that is faster.
         """
-        sent = 0
-        batch, sizes = bytearray(), 0
-        for digest, size, opener in blobs:
-            if size > _BATCH // 2:
-                self._put_large(digest, size, opener, compress, progress)
-                sent += 1
-                continue
-            with opener() as file:
-                data = file.read()
-            flags, data = _squeeze(data, compress)
-            if batch and len(batch) + _RECORD_OVERHEAD + len(data) > _BATCH:
-                self._put_batch(batch, sizes, progress)
-                batch, sizes = bytearray(), 0
-            batch += bytes.fromhex(digest) + bytes([flags]) + len(data).to_bytes(8, "big") + data
-            sizes += size
-            sent += 1
-        if batch:
-            self._put_batch(batch, sizes, progress)
-        return sent
-
-    def _put_batch(self, batch: bytearray, sizes: int, progress: Callable[[int], None] | None) -> None:
-        self.call("blobs.put", bytes(batch), timeout=600)
-        if progress is not None:
-            progress(sizes)
-
-    def _put_large(
-        self,
-        digest: str,
-        size: int,
-        opener: Callable[[], BinaryIO],
-        compress: bool,
-        progress: Callable[[int], None] | None,
-    ) -> None:
-        have = int(self.call("blobs.part", digest=digest, offset=None, size=size)[0]["have"])
-        if progress is not None and have:
-            progress(have)
-        with opener() as file:
-            while have < size:
-                file.seek(have)
-                piece = file.read(_PART)
-                if not piece:
-                    text = f"the content {digest} ended after {have} of {size} bytes"
-                    raise HostError("short_content", text)
-                flags, data = _squeeze(piece, compress)
-                reply, _ = self.call(
-                    "blobs.part", data, timeout=600, digest=digest, offset=have, size=size, flags=flags
-                )
-                if progress is not None:
-                    progress(int(reply["have"]) - have)
-                have = int(reply["have"])
+        try:
+            return Sender(self, compress, progress).send(blobs)
+        except ShortContent as error:
+            raise HostError("short_content", str(error)) from error
 
     def lib(self, digest: str, archive: Callable[[], bytes]) -> None:
         """Have the in-run package (a zip whose SHA-256 is `digest`) on the target, sending it only where it
@@ -349,10 +298,19 @@ class Host:
         """End every process of a run whose supervisor is gone; how many there were."""
         return int(self.call("kill", dir=kind, attempt=attempt)[0]["killed"])
 
-    def void(self, kind: str, attempt: str) -> bool:
+    def void(self, kind: str, attempt: str, message: str = "") -> bool:
         """Take the claim of an attempt that nobody has started, so that nobody can; False when somebody was
-        first."""
-        return bool(self.call("void", dir=kind, attempt=attempt)[0]["voided"])
+        first. `message`: why it is given up, for its record."""
+        return bool(self.call("void", dir=kind, attempt=attempt, message=message)[0]["voided"])
+
+    def engine(
+        self, socket: str, method: str, path: str, body: bytes = b"", timeout: float = DEFAULT_TIMEOUT
+    ) -> tuple[int, bytes]:
+        """Pass a request on to the container engine there: (status, body) of its answer. HostError "engine_away" when it does
+        not answer, "engine_denied" when the user may not ask it."""
+        fields = {"socket": socket, "method": method, "path": path, "timeout": timeout}
+        reply, data = self.call("engine", body, timeout=timeout + 30, **fields)
+        return int(reply["status"]), data
 
     def outputs(self, attempt: str, known: Mapping[str, tuple[int, float, str]] | None = None) -> Reply:
         """{"files", "skipped"}; what is in `known` (path → size, mtime, sha256) with the same size and time
@@ -408,12 +366,3 @@ def _with_bytes(runs: Iterable[Reply], body: bytes) -> Iterator[Reply]:
             parts.append((name, offset, body[place : place + length]))
             place += length
         yield {**run, "parts": parts}
-
-
-def _squeeze(data: bytes, compress: bool) -> tuple[int, bytes]:
-    """(flags, data) for the wire: compressed only where that saves a tenth."""
-    if compress and data:
-        smaller = zlib.compress(data, 1)
-        if len(smaller) < len(data) * _TRUSTED_GAIN:
-            return _COMPRESSED, smaller
-    return 0, data

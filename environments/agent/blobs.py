@@ -18,7 +18,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Dict, Set
 
-_RECORD = struct.Struct(">32sBQ")
+_RECORD = struct.Struct(">32sQ")
+_MOST = 64 << 20
 _FICLONE = 0x40049409
 ZLIB = 1
 _TOUCH_AFTER = 600.0
@@ -38,6 +39,9 @@ class Blobs(object):
         self._layout = layout
         self._folders: "Set[str]" = set()
         self._can_clone = True
+        self._order = threading.Condition()
+        self._pieces: "Dict[str, Set[int]]" = {}
+        self._hashes: "Dict[str, Any]" = {}
 
     def missing(self, digests: bytes) -> bytes:
         """Of the digests (32 bytes each) those whose contents are not here."""
@@ -53,20 +57,20 @@ class Blobs(object):
                 lacking.append(digest)
         return b"".join(lacking)
 
-    def put(self, body: bytes) -> int:
-        """Store the records of a body (digest, flags, length, data); how many. A wrong digest raises
-        Refused."""
+    def put(self, body: bytes, flags: int) -> int:
+        """Store the records of a body (digest, length, data); how many. A wrong digest raises Refused."""
+        body = _unpack(body, flags)
         view, place, stored = memoryview(body), 0, 0
         while place < len(body):
             if place + _RECORD.size > len(body):
                 raise Refused("bad_request", "blobs.put: the body ends inside a record")
-            digest, flags, length = _RECORD.unpack_from(body, place)
+            digest, length = _RECORD.unpack_from(body, place)
             place += _RECORD.size
             data = view[place : place + length]
             if len(data) < length:
                 raise Refused("bad_request", "blobs.put: the body ends inside a record")
             place += length
-            self._store(digest.hex(), zlib.decompress(data) if flags & ZLIB else data)
+            self._store(digest.hex(), data)
             stored += 1
         return stored
 
@@ -94,12 +98,37 @@ class Blobs(object):
             self._folders.add(folder)
         return path
 
+    def expect(self, digest: "Any", offset: "Any") -> None:
+        """A piece has arrived, and will be given to `part`. Called in the order of the stream."""
+        if isinstance(digest, str) and isinstance(offset, int):
+            with self._order:
+                self._pieces.setdefault(digest, set()).add(offset)
+
     def part(self, request: "Dict[str, Any]", body: bytes) -> int:
         """A piece of a large blob at `offset`; how many bytes are here now. `offset` None only asks.
 
-        A piece that does not continue what is here is not written: the answer says where to go on.
+        A piece that does not continue what is here is not written: the answer says where to go on. One that arrived behind
+        others waits for them.
         """
-        digest, offset, size = digest_of(request.get("digest")), request.get("offset"), request.get("size")
+        digest, offset = digest_of(request.get("digest")), request.get("offset")
+        if not isinstance(offset, int):
+            return self._part(request, digest, b"")
+        try:
+            data = _unpack(body, int(request.get("flags") or 0))
+            with self._order:
+                while any(place < offset for place in self._pieces.get(digest, ())):
+                    self._order.wait()
+            return self._part(request, digest, data)
+        finally:
+            with self._order:
+                waiting = self._pieces.get(digest, set())
+                waiting.discard(offset)
+                if not waiting:
+                    self._pieces.pop(digest, None)
+                self._order.notify_all()
+
+    def _part(self, request: "Dict[str, Any]", digest: str, data: bytes) -> int:
+        offset, size = request.get("offset"), request.get("size")
         path = self._ready(digest)
         if os.path.exists(path):
             found = os.stat(path)
@@ -108,9 +137,8 @@ class Blobs(object):
         part = path + ".part"
         if offset is None:
             return os.path.getsize(part) if os.path.exists(part) else 0
-        if not isinstance(offset, int) or not isinstance(size, int) or offset < 0 or size < 0:
+        if not isinstance(size, int) or offset < 0 or size < 0:
             raise Refused("bad_request", "blobs.part: offset and size must be numbers of bytes")
-        data = zlib.decompress(body) if int(request.get("flags") or 0) & ZLIB else body
         fd = os.open(part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)  # two agents may receive the same content
@@ -126,22 +154,21 @@ class Blobs(object):
             except OSError:
                 os.ftruncate(fd, have)
                 raise
+            known, sha = self._hashes.pop(digest, (0, None))
+            sha = sha if known == have and sha is not None else hashlib.sha256() if not have else None
             have += len(data)
+            if sha is not None:
+                sha.update(data)
             if have == size:
-                self._complete(fd, digest, part, path)
+                self._complete(fd, digest, part, path, sha or _hash_of(fd))
+            elif sha is not None:
+                self._hashes[digest] = have, sha
             return have
         finally:
             os.close(fd)
 
     @staticmethod
-    def _complete(fd: int, digest: str, part: str, path: str) -> None:
-        os.lseek(fd, 0, os.SEEK_SET)
-        sha = hashlib.sha256()
-        while True:
-            piece = os.read(fd, 1 << 20)
-            if not piece:
-                break
-            sha.update(piece)
+    def _complete(fd: int, digest: str, part: str, path: str, sha: "Any") -> None:
         if sha.hexdigest() != digest:
             os.unlink(part)
             raise _mismatch(digest)
@@ -221,6 +248,26 @@ class Blobs(object):
                 self._can_clone = False
                 return False
             raise
+
+
+def _unpack(body: bytes, flags: int) -> bytes:
+    if not flags & ZLIB:
+        return body
+    inflate = zlib.decompressobj()
+    data = inflate.decompress(body, _MOST)
+    if inflate.unconsumed_tail or not inflate.eof:
+        raise Refused("bad_request", "a compressed body must be whole, and hold at most %d bytes" % _MOST)
+    return data
+
+
+def _hash_of(fd: int) -> "Any":
+    os.lseek(fd, 0, os.SEEK_SET)
+    sha = hashlib.sha256()
+    while True:
+        piece = os.read(fd, 1 << 20)
+        if not piece:
+            return sha
+        sha.update(piece)
 
 
 def _copy_bytes(source: int, target: int) -> None:

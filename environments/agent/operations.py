@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 
-from . import cleaning, evidence, examining, files, outputs, probe, processes, publishing, space
+from . import cleaning, engine, evidence, examining, files, outputs, probe, processes, publishing, space
 from .blobs import Blobs
 from .layout import KINDS, Layout, Refused, digest_of
 from .protocol import MAX_HEADER
@@ -40,6 +40,8 @@ class Operations(object):
         """Called in the stream's order, before the request's thread starts: a stamp for `carry_out`."""
         if header.get("op") == "poke":
             self._watcher.poke()
+        elif header.get("op") == "blobs.part":
+            self._blobs.expect(header.get("digest"), header.get("offset"))
         return self._watcher.pokes
 
     def carry_out(self, header: "Dict[str, Any]", body: bytes, arrival: int) -> "Reply":
@@ -66,6 +68,14 @@ class Operations(object):
     def op_spark(self, header: "Dict[str, Any]", body: bytes) -> "Reply":
         return examining.spark(str(header.get("home") or ""), str(header.get("master") or "")), []
 
+    def op_engine(self, header: "Dict[str, Any]", body: bytes) -> "Reply":
+        path, method, target = str(header["socket"]), str(header["method"]), str(header["path"])
+        try:
+            status, data = engine.request(path, method, target, body, float(header.get("timeout", 60)))
+        except engine.Away as error:
+            raise Refused(error.code, str(error), error.permanent)
+        return {"status": status}, [data]
+
     def op_poke(self, header: "Dict[str, Any]", body: bytes) -> "Reply":
         return {}, []
 
@@ -75,7 +85,7 @@ class Operations(object):
         return {}, [self._blobs.missing(body)]
 
     def op_blobs_put(self, header: "Dict[str, Any]", body: bytes) -> "Reply":
-        return {"stored": self._blobs.put(body)}, []
+        return {"stored": self._blobs.put(body, int(header.get("flags") or 0))}, []
 
     def op_blobs_part(self, header: "Dict[str, Any]", body: bytes) -> "Reply":
         return {"have": self._blobs.part(header, body)}, []
@@ -219,7 +229,7 @@ class Operations(object):
             if not os.path.isdir(os.path.join(folder, "claim")):
                 raise
             return {"voided": False}, []
-        message = "the supervisor could not be started on the target"
+        message = str(header.get("message") or "the supervisor could not be started on the target")
         record = {
             "reason": "launch_rejected",
             "exit_code": None,
