@@ -123,11 +123,20 @@ def op_environment(name, **definition):
     return str(register(row, Definition(**definition)))
 
 
-def op_target(root, slots=1):
+def op_target(root, slots=1, **options):
     """Another local target, whose runs lie below ``root``."""
     workspace = Workspace.objects.get(slug="default")
     return ComputeTarget.objects.create(
-        workspace=workspace, name=Path(root).name, slots=slots, options={"root": root}
+        workspace=workspace, name=Path(root).name, slots=slots, options={"root": root, **options}
+    ).name
+
+
+def op_docker_target(root, slots=1, base_image="studio/python:3.11-slim", name="docker", **docker):
+    """A target on this machine's engine. ``docker``: its options."""
+    workspace = Workspace.objects.get(slug="default")
+    options = {"root": root, "docker": {"base_image": base_image, **docker}}
+    return ComputeTarget.objects.create(
+        workspace=workspace, name=name, slots=slots, launcher="docker", options=options
     ).name
 
 

@@ -7,13 +7,16 @@ from . import processes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Dict, Optional
+    from typing import Any, Dict, Match, Optional
 
 _TRACEBACK = re.compile(
-    rb"^(?P<lead>[ |+]*)(?:Exception Group )?Traceback \(most recent call last\):[ \r]*$", re.MULTILINE
+    rb"^(?P<rank>\[rank\d+\]: )?(?P<lead>[ |+]*)(?:Exception Group )?Traceback \(most recent call last\):[ \r]*$",
+    re.MULTILINE,
 )
-_FRAME = re.compile(rb'^[ |]*File "(?P<path>[^"\n]+)", line (?P<line>\d+)', re.MULTILINE)
+_FRAME = re.compile(rb'^(?:\[rank\d+\]: )?[ |]*File "(?P<path>[^"\n]+)", line (?P<line>\d+)', re.MULTILINE)
 _FINAL = re.compile(r"(?P<type>[A-Za-z_][\w.]*)(?:: (?P<message>.*))?\Z", re.DOTALL)
+# What a launcher says when one of the processes that it started has failed: the error is that process's own, further up.
+_MESSENGERS = ("ChildFailedError",)
 
 
 class Tail(object):
@@ -48,16 +51,26 @@ class Tail(object):
         With "file" and "file_line": its innermost frame in a file of the project, whose folder is `code`.
         """
         data = bytes(self._data)
-        found = list(_TRACEBACK.finditer(data))
-        if not found:
-            return None
-        last = found[-1]
-        inside = last.group("lead").replace(b"+", b"|").rstrip() + b" " if b"|" in last.group("lead") else b""
-        place = last.end() + 1
-        while place < len(data):
-            end = data.find(b"\n", place)
-            end = len(data) if end < 0 else end
-            line = data[place:end].rstrip(b"\r")
+        messenger = None
+        for found in reversed(list(_TRACEBACK.finditer(data))):
+            error = _final_line(data, found, code)
+            if error is None or error["type"].rpartition(".")[2] not in _MESSENGERS:
+                return error or messenger
+            messenger = messenger or error
+        return messenger
+
+
+def _final_line(data: bytes, found: "Match[bytes]", code: bytes) -> "Optional[Dict[str, Any]]":
+    # PyTorch puts the rank before each line; lines of other ranks may stand between.
+    rank = found.group("rank") or b""
+    inside = found.group("lead").replace(b"+", b"|").rstrip() + b" " if b"|" in found.group("lead") else b""
+    place = found.end() + 1
+    while place < len(data):
+        end = data.find(b"\n", place)
+        end = len(data) if end < 0 else end
+        line = data[place:end].rstrip(b"\r")
+        if line.startswith(rank):
+            line = line[len(rank) :]
             if inside and line.startswith(inside):
                 line = line[len(inside) :]
             if line and not line[:1].isspace() and not line.startswith((b"+", b"|")):
@@ -67,10 +80,10 @@ class Tail(object):
                 number = data.count(b"\n", 0, place)
                 message = (match.group("message") or "")[:4000]
                 error = {"type": match.group("type"), "message": message, "line": number}
-                error.update(_position(data[last.end() : place], code))
+                error.update(_position(data[found.end() : place], code))
                 return error
-            place = end + 1
-        return None
+        place = end + 1
+    return None
 
 
 def _position(frames: bytes, code: bytes) -> "Dict[str, Any]":

@@ -4,14 +4,16 @@ import hashlib
 import json
 import os
 import subprocess
+import urllib.request
 from pathlib import Path
 
 import pytest
 
 from tests.faults.conftest import survivors
-from tests.live import ROOT
+from tests.live import ROOT, free_port
 from tests.waiting import until
 
+SPARK = ROOT / "tests/infra/spark.sh"
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
 # What programs between us and the script could take for their own, lose, or change.
 NASTY = ["", ":", "--", "-np", "--conf", "$HOME", "a  b", "'\"\\", "new\nline", "\r", "é😀\u2028", "".join(map(chr, range(1, 256))), "x" * 100_000]  # fmt: skip
@@ -93,20 +95,21 @@ def failed(studio, folder: Path, *arguments: str, seconds: float = 120, **config
     )
     whole(studio, row)
     text = studio.control("text", id=row["id"], limit=4_000_000)
+    assert row["error"].get("line"), text[-3000:]
     # The line that the page leads to is where the rank itself said what was wrong.
     line = text.split("\n")[row["error"]["line"] - 1]
-    assert line == f"{row['error']['type']}: {row['error']['message']}"
-    assert survivors(studio.runs_dir() / row["attempt"]) == []
+    assert line.rpartition("]: ")[2] == f"{row['error']['type']}: {row['error']['message']}"
+    assert survivors(row["attempt"]) == []
     return row
 
 
-def canceled(studio, folder: Path, *, staying: int, seconds: float = 60, **config) -> dict:
-    (pk,) = studio.submit(folder, grace_seconds=1, **config)
+def canceled(studio, folder: Path, *arguments: str, staying: int, seconds: float = 60, **config) -> dict:
+    (pk,) = studio.submit(folder, *arguments, grace_seconds=1, **config)
     until(lambda: len([line for line in said_so_far(studio, pk) if "stays" in line]) >= staying, seconds)
     studio.control("cancel", id=pk)
     (row,) = studio.wait_for([pk], seconds=20)
     assert (row["status"], row["reason"]) == ("Canceled", "canceled"), row
-    assert survivors(studio.runs_dir() / row["attempt"]) == []
+    assert survivors(row["attempt"]) == []
     return row
 
 
@@ -247,8 +250,7 @@ def test_a_failing_process_of_torchrun_is_named_not_its_wrapper(studio, project,
 
 
 def test_cancel_ends_torchrun_and_its_processes(studio, project, torch):
-    (row,) = [canceled(studio, project(REDUCE), staying=4, arguments=["--stay"], **torch)]
-    assert row["final"]["killed"] >= 0
+    canceled(studio, project(REDUCE), "--stay", staying=4, **torch)
 
 
 def test_two_torchruns_at_once_do_not_meet(studio, project, torch):
@@ -256,3 +258,100 @@ def test_two_torchruns_at_once_do_not_meet(studio, project, torch):
     rows = studio.wait_for([*studio.submit(folder, **torch), *studio.submit(folder, **torch)], seconds=120)
     assert [row["status"] for row in rows] == ["Completed", "Completed"]
     assert all(line["total"] == 3.0 for row in rows for line in said(studio, row["id"]))
+
+
+# -- Spark ---------------------------------------------------------------------------------------------------------------------
+
+JOB = """
+from pyspark.sql import SparkSession
+import helper
+spark = SparkSession.builder.getOrCreate()
+context = spark.sparkContext
+where = context.parallelize(range(4), 2).map(helper.place).collect()
+say(argv=ARGV, name=context.appName, master=context.master, sum=context.parallelize(range(100), 2).map(lambda n: n * n).sum(),
+    executors=sorted(set(where)), driver=sys.executable, memory=context.getConf().get("spark.executor.memory"),
+    cores=context.getConf().get("spark.cores.max"), unbuffered=sys.stdout.isatty())
+if "--stay" in sys.argv:
+    def hang(numbers):
+        time.sleep(600)
+        return numbers
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    say(stays=os.getpid())
+    context.parallelize(range(2), 2).mapPartitions(hang).count()
+open("outputs/done.txt", "w").write("done")
+raise RuntimeError("no such word: \u017c\u00f3\u0142w")
+"""
+HELPER = "import sys\n\n\ndef place(number):\n    return sys.executable\n"
+
+
+@pytest.fixture(scope="module")
+def spark(studio, tmp_path_factory, request):
+    """A standalone master with one worker of this file alone; the target that names it, and its page."""
+    folder = tmp_path_factory.mktemp("spark")
+    ports = {name: str(free_port()) for name in ("SPARK_PORT", "SPARK_REST_PORT", "SPARK_UI_PORT")}
+    cache = os.environ.get("INFRA_CACHE", "/tmp/infra/cache")
+    env = {"INFRA_STATE": str(folder), "INFRA_CACHE": cache, **ports}
+    request.addfinalizer(
+        lambda: subprocess.run([SPARK, "stop"], env={**os.environ, **env}, capture_output=True, check=True)
+    )
+    found = infra("spark", **env)
+    options = {
+        "home": found["SPARK_HOME"],
+        "master": found["SPARK_MASTER"],
+        "deploy_mode": "client",
+        "conf": {"spark.cores.max": "2", "spark.executor.memory": "640m"},
+        "variables": {"SPARK_CONF_DIR": found["SPARK_CONF_DIR"], "SPARK_LOCAL_IP": "127.0.0.1"},
+    }
+    studio.control("environment", name="pyspark", user_managed=True, interpreter_path=found["PYSPARK_PYTHON"])
+    assert studio.control("target", root=str(folder / "cluster"), spark=options) == "cluster"
+    return {**found, "python": found["PYSPARK_PYTHON"]}
+
+
+def applications(spark) -> list[str]:
+    """Names of the applications that the master has running."""
+    with urllib.request.urlopen(spark["SPARK_UI"] + "/json/", timeout=10) as answer:
+        return [row["name"] for row in json.load(answer)["activeapps"]]
+
+
+def test_spark_submit_on_a_cluster_with_arguments_and_modules_of_the_project(studio, project, spark):
+    row = failed(
+        studio, project(JOB, helper__py=HELPER), *NASTY, framework="pyspark", environment="pyspark", target="cluster",
+        spark={"conf": {"spark.executor.memory": "512m"}}, variables={"PYTHONHASHSEED": "7"},
+    )  # fmt: skip
+    lines = said(studio, row["id"])
+    assert len(lines) == 1, studio.control("text", id=row["id"])[-4000:]
+    line = lines[0]
+    assert line["argv"] == DIGESTS
+    assert line["sum"] == sum(n * n for n in range(100))
+    assert line["master"] == spark["SPARK_MASTER"]
+    # The target's settings, with the run's over them.
+    assert (line["cores"], line["memory"]) == ("2", "512m")
+    assert line["driver"] == spark["python"] and line["executors"] == [spark["python"]]
+    assert line["name"] == studio.control("uid", id=row["id"])
+    # The driver's exit code and its own error are the run's.
+    assert (row["exit_code"], row["error"]["type"], row["error"]["message"]) == (
+        1,
+        "RuntimeError",
+        "no such word: żółw",
+    )
+    assert [path for path, *_ in studio.control("artifacts", id=row["id"])] == ["outputs/done.txt"]
+    until(lambda: applications(spark) == [], 20)
+
+
+def test_cancel_ends_the_driver_and_the_application_on_the_cluster(studio, project, spark):
+    row = canceled(
+        studio, project(JOB, helper__py=HELPER), "--stay", staying=1, framework="pyspark", environment="pyspark", target="cluster",
+    )  # fmt: skip
+    assert row["exit_code"] != 0
+    until(lambda: applications(spark) == [], 20)
+
+
+def test_a_python_driver_in_a_standalone_cluster_is_refused_with_the_fix(studio, project, spark):
+    with pytest.raises(AssertionError, match=r"cannot place a Python driver in the cluster. Use client."):
+        studio.submit(
+            project("pass\n"),
+            framework="pyspark",
+            environment="pyspark",
+            target="cluster",
+            spark={"deploy_mode": "cluster"},
+        )

@@ -44,11 +44,34 @@ def spark(home: str, options: List[str], script: List[str]) -> None:
         os.environ["SPARK_HOME"] = home
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # the executors'
     os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
-    os.environ.setdefault("SPARK_LOCAL_DIRS", os.environ.get("TMPDIR", "/tmp"))  # noqa: S108
+    # Java knows no TMPDIR, and what a killed driver leaves in /tmp nobody clears away.
+    folder = os.environ.get("TMPDIR", "/tmp")  # noqa: S108
+    os.environ.setdefault("SPARK_LOCAL_DIRS", folder)
+    own = '-Djava.io.tmpdir="%s"' % folder.replace("\\", "\\\\").replace('"', '\\"')
+    os.environ["SPARK_SUBMIT_OPTS"] = ("%s %s" % (own, os.environ.get("SPARK_SUBMIT_OPTS", ""))).strip()
+    if not _after(options, "--master").startswith("local"):
+        options = [*options, *_modules(folder)]
     # In the cluster the driver starts where our file is not.
     within = _after(options, "--deploy-mode") == "cluster"
     line = script if within else [HERE, "exact", _keep(script)]
     os.execv(program, [program, *options, *line])  # noqa: S606
+
+
+def _modules(folder: str) -> List[str]:
+    """The project's modules as an option of spark-submit: executors elsewhere have no other way to import them."""
+    import zipfile
+
+    path = os.path.join(folder, "project-%d.zip" % os.getpid())
+    found = 0
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False) as archive:
+        for place, folders, names in os.walk("."):
+            if place == ".":
+                folders[:] = [name for name in folders if name not in ("outputs", "logs")]
+            for name in sorted(names):
+                if name.endswith(".py"):
+                    archive.write(os.path.join(place, name))
+                    found += 1
+    return ["--py-files", path] if found else []
 
 
 def processes(workers: int, servers: int, script: List[str]) -> None:
