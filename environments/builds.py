@@ -10,6 +10,7 @@ import secrets
 import shutil
 import sys
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 
+from environments import engine
 from environments.builders import BUILDERS, Place
 from environments.definition import Definition
 from environments.host import HostError
@@ -159,7 +161,16 @@ def spec(build: Build, target: ComputeTarget, root: str) -> dict[str, Any]:
         avoid=sys.prefix if local and sys.prefix != sys.base_prefix else "",
     )
     definition = Definition.from_json(build.version.definition)
-    steps = BUILDERS[definition.builder](definition, place)
+    builder = definition.builder
+    if target.launcher == "docker":
+        builder, network = "docker_image", (target.options.get("docker") or {}).get("network") or "bridge"
+        place = replace(
+            place,
+            socket=engine.socket_of(target.options),
+            base_image=engine.base_image(target.options, definition.python_version),
+            network="bridge" if network == "none" else network,  # packages come from somewhere
+        )
+    steps = BUILDERS[builder](definition, place)
     passed = passed_variables(os.environ) if local else {}
     # An address with a user's name in it is a secret: masked in the log, and removed from the file once the build has started.
     private = {name: value for name, value in passed.items() if "@" in value}
@@ -201,7 +212,7 @@ def finish(build: Build, record: Mapping[str, Any] | None, log_tail: bytes = b""
         if record.get("reason") == "exited" and result.get("python"):
             fields |= {
                 "status": BuildStatus.READY, "python": str(result["python"]), "lock": str(result.get("lock", "")),
-                "size": int(result.get("size") or 0), "error": "",
+                "size": int(result.get("size") or 0), "image": str(result.get("image", "")), "error": "",
             }  # fmt: skip
         else:
             fields |= {"status": BuildStatus.FAILED, "error": storable(reason_text(record, log_tail))}
@@ -222,14 +233,22 @@ def _swap(build: Build, expected: Q, fields: dict[str, Any]) -> bool:
 
 
 def verify(target: ComputeTarget, present: Iterable[Mapping[str, Any]]) -> int:
-    """Compare with what is on the target (``envs`` of the agent): a ready build that is gone is one no more.
+    """Compare with what is on the target (``environments`` of its launcher): a ready build that is gone is one no more.
 
     The next run that needs it has it made again (it has failed, at no time). Returns how many are gone. Costs one request per
     connection, not one per run.
     """
-    keys = {str(item["key"]) for item in present}
-    gone = Build.objects.filter(target=target, status=BuildStatus.READY).exclude(key__in=keys)
-    return gone.update(status=BuildStatus.FAILED, error=GONE, python="", ended_at=None)
+    items = list(present)
+    folders = Q(image="", key__in=[str(item["key"]) for item in items if "key" in item])
+    images = Q(image__in=[str(item["image"]) for item in items if "image" in item])
+    gone = Build.objects.filter(target=target, status=BuildStatus.READY).exclude(folders | images)
+    return gone.update(status=BuildStatus.FAILED, error=GONE, python="", image="", ended_at=None)
+
+
+def vanished(build: Build) -> bool:
+    """The environment of a ready build is no longer on the target: a run that is about to start has it made again."""
+    fields = {"status": BuildStatus.WAITING, "attempt": "", "attempts": 0, "python": "", "image": "", "ended_at": None}
+    return _swap(build, Q(status=BuildStatus.READY), fields)
 
 
 def own_uv() -> str:

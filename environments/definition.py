@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
+from environments.option_rules import check_image
 from environments.requirements import RequirementsError, normal, parse
 from environments.variables import check_variables
 
@@ -38,6 +39,8 @@ class Definition:
     """3.x or 3.x.y; empty: the target's own Python 3."""
     packages: tuple[str, ...] = ()
     """PEP 508 requirements, as typed."""
+    base_image: str = ""
+    """On targets with a container engine: the image to start from; empty: the target's own. Elsewhere it means nothing."""
     variables: dict[str, str] = field(default_factory=dict)
     """For every run in this environment; they do not change the build."""
 
@@ -55,7 +58,8 @@ class Definition:
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """Read back what ``to_json`` wrote. Raises DefinitionError for fields that are not known or of a wrong type."""
         types: dict[str, type] = {
-            "user_managed": bool, "interpreter_path": str, "python_version": str, "packages": list, "variables": dict,
+            "user_managed": bool, "interpreter_path": str, "python_version": str, "packages": list, "base_image": str,
+            "variables": dict,
         }  # fmt: skip
         errors = {}
         for name, value in data.items():
@@ -110,6 +114,11 @@ class Definition:
             )
         if self.interpreter_path and (message := check_interpreter(self.interpreter_path)):
             errors["interpreter_path"] = message
+        if self.base_image:
+            try:
+                check_image(self.base_image)
+            except ValueError as error:
+                errors["base_image"] = str(error)
         if len(self.variables) > MAX_VARIABLES:
             errors["variables"] = (
                 f"{len(self.variables)} variables; the limit is {MAX_VARIABLES}. Put them in a file of the project."
@@ -128,6 +137,8 @@ class Definition:
         else:
             parts["python"] = self.python_version
             parts["packages"] = sorted({normal(line) for line in self.packages})
+        if self.base_image:
+            parts["base_image"] = self.base_image
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 

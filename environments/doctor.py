@@ -10,6 +10,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from environments import options as rules
+from environments.engine import Engine, base_image
 from environments.host import Host, HostError, HostLost
 from environments.models import ComputeTarget
 from environments.target import (
@@ -144,7 +145,7 @@ class Examination:
         )
         yield from self.step("Isolation", lambda: isolation(facts), needed=False)
         if self.target.launcher == "docker":
-            yield from self.docker(transport)
+            yield from self.docker(host)
         spark = self.target.options.get("spark")
         if self.target.launcher == "process" and spark is not None:
             yield from self.spark(host, spark)
@@ -227,10 +228,14 @@ class Examination:
         speed = wrote["bytes"] / max(wrote["seconds"], 1e-6)
         return free, f"{_bytes(free)} free of {_bytes(total)}, written with {_bytes(speed)}/s"
 
-    def docker(self, transport: Transport) -> Part:
-        from environments import engine  # noqa: PLC0415 the library takes 0.3 s to import, and few need it
-
-        yield from engine.steps(self, transport)  # type: ignore[attr-defined]
+    def docker(self, host: Host) -> Part:
+        asked, image = Engine(host, self.target.options), base_image(self.target.options, "")
+        yield from self.step(
+            "Docker engine",
+            lambda: _engine(asked),
+            "Install and start Docker there, add the user to the group docker, and sign in anew.",
+        )
+        yield from self.step("Base image", lambda: _base_image(asked, image), needed=False)
 
     def spark(self, host: Host, spark: dict[str, Any]) -> Part:
         found = yield from self.step("Spark", lambda: _spark(host, spark))
@@ -287,6 +292,23 @@ def _compared(connection: Connection, hop: str) -> Found:
     except TransportError as error:
         raise Trouble(_sentence(str(error)), error.fix, code=error.code, **data) from error
     return shown, f"{shown.type} {shown.fingerprint}"
+
+
+def _engine(asked: Engine) -> Found:
+    found = asked.version()
+    if found.get("Os") != "linux":
+        raise Trouble(f"It runs {found.get('Os')} containers.", "Switch it to Linux containers.")
+    return found, f"{found['Version']}, API {found['ApiVersion']}, {found['Arch']}"
+
+
+def _base_image(asked: Engine, name: str) -> Found:
+    found = asked.image(name)
+    if found is None:
+        raise Trouble(
+            f"{name} is not on this engine. Environments that name another image do not need it.",
+            f"Have it pulled there (docker pull {name}), or name one that is there as the base image.",
+        )
+    return found, f"{name}, {_bytes(found['Size'])}"
 
 
 def _spark(host: Host, spark: dict[str, Any]) -> Found:

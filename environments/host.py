@@ -91,7 +91,10 @@ class Host:
             too_long.cancel()
         if answer not in (b"h", b"n"):
             said = self._stream.stderr_tail() or "it said nothing"
-            raise TransportError(f"the agent could not be started on the target: {said}")
+            if said.startswith("the root folder"):
+                fix = "Name a folder that the user of the target may write to, and check that its disk is mounted."
+                raise TransportError(said[:1].upper() + said[1:], code="root", fix=fix)
+            raise TransportError(f"the agent could not be started on the target: {said}", code="agent")
 
     def __enter__(self) -> Host:
         return self
@@ -308,7 +311,7 @@ class Host:
     ) -> tuple[int, bytes]:
         """Pass a request on to the container engine there: (status, body) of its answer. HostError "engine_away" when it does
         not answer, "engine_denied" when the user may not ask it."""
-        fields = {"socket": socket, "method": method, "path": path, "timeout": timeout}
+        fields = {"socket": socket, "method": method, "path": path, "seconds": timeout}
         reply, data = self.call("engine", body, timeout=timeout + 30, **fields)
         return int(reply["status"]), data
 

@@ -27,6 +27,11 @@ ISOLATION = {
         "Runs are kept by Landlock from the studio's files and from each other's: they reach their own folder, the machine's "
         "programs and the network. They have the user of the studio otherwise.",
     ),
+    "container": (
+        "Container",
+        "Each run has a container of its own on the machine's engine: it sees its own folder, its environment's image and the "
+        "network, and nothing else of the machine.",
+    ),
     "process": (
         "Process only",
         "Runs are processes of the studio's user, with an environment of their own and nothing more between them and its files. "

@@ -43,6 +43,8 @@ class Watched:
     """Whether the newest report held no more bytes."""
     launched_at: float = 0.0
     launches: int = 0
+    refusal: str = ""
+    """Why the newest launch could not be made."""
     skip_until: float = 0.0
     """After an error of ours with this run: leave it alone until then (monotonic)."""
     errors: int = 0

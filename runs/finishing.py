@@ -81,6 +81,7 @@ def tidy(target: ComputeTarget, host: Host, launcher: Launcher) -> None:
             launcher.clean(run.attempt)
         if not run.launched or (run.log_complete and not run.artifacts.filter(digest="").exists()):
             clean(run, host)
+    launcher.tidy()
 
 
 def compare_log(run: Run, record: dict[str, Any]) -> bool | None:

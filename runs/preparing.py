@@ -86,7 +86,8 @@ def make_spec(run: Run, build: Build, root: str, inrun: str) -> dict[str, Any]:
         "limits": {
             "log_bytes": settings.LOG_MAX_BYTES,
             "seconds": config.max_run_duration_seconds,
-            "memory_bytes": config.memory_bytes,
+            # A container's own limit counts what is used; this one what is asked for, which is more.
+            "memory_bytes": None if run.target.launcher == "docker" else config.memory_bytes,
         },
         "grace": config.grace_seconds,
         "token": secrets.token_hex(16),

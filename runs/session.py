@@ -97,7 +97,11 @@ class Session:
         self.host.lib(digest, lambda: data)
         self.inrun = digest
         self.errands.start(("probe", self.target_id), lambda: note_probe(self.target, self.host.probe()))
-        builds.verify(self.target, self.host.envs())
+        if self.launcher.beside:
+            # An engine that does not answer must not keep anybody from runs that go on.
+            self.errands.start(("verify", self.target_id), self.verify)
+        else:
+            self.verify()
         while not self.stopping:
             self.errands.reap(self.failed)
             if self.woken.is_set() or time.monotonic() - self.loaded_at > RELOAD_SECONDS:
@@ -123,6 +127,9 @@ class Session:
                 self.woken.wait(30)
                 self.host.hello()  # notices a connection that has died in the meantime
                 self.seen()
+
+    def verify(self) -> None:
+        builds.verify(self.target, self.launcher.environments())
 
     def seen(self) -> None:
         """It has just answered. The page says when it last did; a row each few seconds is enough for that."""
@@ -235,6 +242,9 @@ class Session:
         compress = self.target.transport != "local"
         run = copy.copy(run)  # the attendant's thread renews the states of its own while this goes on
         assert run.snapshot is not None
+        if build.image and not self.launcher.holds(build.image):
+            builds.vanished(build)
+            return
         if run.snapshot.digest not in self.shipped:
             preparing.ship(run.snapshot, self.host, compress=compress)
             self.shipped.add(run.snapshot.digest)
@@ -284,6 +294,19 @@ class Session:
             self.launcher.launch([queue.start_of(self.rows[watched.row_id]) for watched in starting])
         except HostError as error:  # one of them has no directory any more, say: what is found there decides
             log.warning("target %s: a launch was refused: %s", self.target_id, error)
+            if self.launcher.beside:
+                self.not_launched(starting[0], error)
+
+    def not_launched(self, watched: Watched, error: HostError) -> None:
+        """What a launcher that is asked for one run at a time could not do. An engine that is away is waited for."""
+        if error.code == "engine_away":
+            watched.launches -= 1
+            waiting = Run.objects.filter(pk=watched.row_id, status=RunStatus.QUEUED)
+            waiting.exclude(waiting_for=str(error)[:255]).update(waiting_for=str(error)[:255])
+            return
+        watched.refusal = str(error)
+        if error.permanent:
+            self.host.void(watched.dir, watched.attempt, watched.refusal)
 
     # What came back.
 
@@ -347,7 +370,7 @@ class Session:
             return
         if watched.launches < MAX_LAUNCHES:
             again.append(watched)
-        elif self.host.void(watched.dir, watched.attempt):
+        elif self.host.void(watched.dir, watched.attempt, watched.refusal):
             # The studio took the claim itself: now it is certain that nothing will start.
             log.error("attempt %s: %s launches, no start", watched.attempt, watched.launches)
 
@@ -372,7 +395,7 @@ class Session:
         permanent = isinstance(error, HostError) and error.permanent
         tries = self.errands.failures(key)
         self.untidy = self.untidy or key[0] == "tidy"
-        if key[0] in {"probe", "tidy"} or (tries < MAX_TRIES and not permanent):
+        if key[0] in {"probe", "tidy", "verify", "launch"} or (tries < MAX_TRIES and not permanent):
             self.errands.postpone(key, min(2.0**tries, 60.0))
             return
         if key[0] == "build":

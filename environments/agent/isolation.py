@@ -30,6 +30,8 @@ _DROPPED = (2, 16, 21, 38)
 _OWN_FILES = ("code", "artifacts", "tmp", "records.jsonl")
 _USUAL = (".cache", ".config", ".local/share")
 
+contained = False
+"""Whether this process is in a container of its own."""
 _tiers: "Dict[str, Dict[str, str]]" = {}
 
 
@@ -212,6 +214,8 @@ def _quietly(function: "Callable[[str], None]", path: str) -> None:
 
 def used(root: str, hidden: "List[str]") -> str:
     """The tier under which a run with these hidden paths runs."""
+    if contained:
+        return "container"
     return tier(root)["tier"] if hidden else "process"
 
 

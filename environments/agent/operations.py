@@ -71,7 +71,7 @@ class Operations(object):
     def op_engine(self, header: "Dict[str, Any]", body: bytes) -> "Reply":
         path, method, target = str(header["socket"]), str(header["method"]), str(header["path"])
         try:
-            status, data = engine.request(path, method, target, body, float(header.get("timeout", 60)))
+            status, data = engine.request(path, method, target, body, float(header.get("seconds", 60)))
         except engine.Away as error:
             raise Refused(error.code, str(error), error.permanent)
         return {"status": status}, [data]

@@ -7,9 +7,9 @@ import signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Callable, Dict, List, Optional
+    from typing import Callable, Dict, List, Optional, Tuple
 
-PASSED = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TZ", "SHELL")
+PASSED: "Tuple[str, ...]" = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TZ", "SHELL")
 IGNORED = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGPIPE, signal.SIGXFSZ)
 """Signals that a supervisor does not hear; the script gets them back."""
 _DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin"
@@ -17,6 +17,12 @@ _DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin"
 
 class NotStarted(Exception):
     """The program could not be started; the text says why."""
+
+
+def pass_everything() -> None:
+    """Scripts get all of this process's own variables: in a container they are the image's."""
+    global PASSED
+    PASSED = tuple(os.environ)
 
 
 def to_bytes(value: object) -> bytes:

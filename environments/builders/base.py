@@ -7,8 +7,23 @@ from typing import TypedDict
 
 from environments.definition import Definition
 
-# Read once, with the program: the text that the steps run on the target.
-ON_TARGET = (Path(__file__).parent / "on_target.py").read_text(encoding="utf-8")
+_HERE = Path(__file__).parent
+
+
+def _with(modules: Mapping[str, Path], program: Path) -> str:
+    """The text of a program, with those that it imports in front of it."""
+    parts = ["import sys, types"]
+    for name, path in modules.items():
+        text = path.read_text(encoding="utf-8")
+        parts.append(f"m = sys.modules[{name!r}] = types.ModuleType({name!r}); exec({text!r}, m.__dict__)")
+    return "\n".join([*parts, program.read_text(encoding="utf-8")])
+
+
+# Read once, with the program: the texts that the steps run on the target.
+ON_TARGET = (_HERE / "on_target.py").read_text(encoding="utf-8")
+ON_ENGINE = _with(
+    {"engine": _HERE.parent / "agent" / "engine.py", "on_target": _HERE / "on_target.py"}, _HERE / "on_engine.py"
+)
 
 
 class Step(TypedDict):
@@ -35,6 +50,12 @@ class Place:
     """Programs on the target: name → path, None where there is none."""
     avoid: str = ""
     """A virtual environment on the target that is not for runs: the studio's own."""
+    socket: str = ""
+    """Of the target's container engine; empty where runs are processes."""
+    base_image: str = ""
+    """The image from which that engine makes this environment, unless it names one itself."""
+    network: str = ""
+    """The engine's network that builds use."""
 
     @property
     def home(self) -> str:

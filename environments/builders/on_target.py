@@ -29,7 +29,7 @@ _WHO = (
     "print(getattr(sys, '_base_executable', None) or sys.executable)"
 )
 # Runs under the environment's interpreter: name==version of everything that it can import, one a line.
-_LIST = """
+LIST = """
 import sys
 try:
     from importlib.metadata import distributions
@@ -252,7 +252,7 @@ def packages_of(python: str) -> str:
     """``name==version`` lines of what the interpreter finds, sorted."""
     try:
         output = subprocess.check_output(
-            [python, "-c", _LIST], stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/", timeout=60
+            [python, "-c", LIST], stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/", timeout=60
         )
     except (OSError, subprocess.SubprocessError):
         return ""

@@ -5,9 +5,13 @@ from typing import Any
 
 from environments.host import Host
 from environments.launchers.base import Launcher, Start
+from environments.launchers.docker import DockerLauncher
 from environments.launchers.process import ProcessLauncher
 
 # Made for an open connection, from the target's options.
-LAUNCHERS: dict[str, Callable[[Host, Mapping[str, Any]], Launcher]] = {"process": ProcessLauncher}
+LAUNCHERS: dict[str, Callable[[Host, Mapping[str, Any]], Launcher]] = {
+    "process": ProcessLauncher,
+    "docker": DockerLauncher,
+}
 
 __all__ = ["LAUNCHERS", "Launcher", "Start"]

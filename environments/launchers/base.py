@@ -1,8 +1,8 @@
 """What a launcher is: it starts the supervisors of prepared attempts on a target, and nothing more."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,8 @@ class Start:
     """The GPUs that it was given, by index or id."""
     image: str = ""
     """Id of the image that its environment is; empty where environments are folders."""
+    python: str = ""
+    """Path of its environment's interpreter."""
     memory_bytes: int | None = None
     shm_bytes: int | None = None
 
@@ -36,6 +38,15 @@ class Launcher(Protocol):
 
     def clean(self, attempt: str) -> None:
         """Take away what a launch left besides the run's directory, once the run has ended."""
+
+    def tidy(self) -> None:
+        """Take away what earlier launches left of runs that have ended. Called now and then."""
+
+    def environments(self) -> Iterable[Mapping[str, Any]]:
+        """What is ready on the target: each has a ``key`` or, where environments are images, an ``image``."""
+
+    def holds(self, image: str) -> bool:
+        """Whether the environment of this image is there still; asked before a run is laid out."""
 
     def close(self) -> None:
         """The connection ends."""

@@ -1,6 +1,6 @@
 """Runs as processes of the machine that the agent is on."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from environments.host import Host
@@ -24,6 +24,15 @@ class ProcessLauncher:
 
     def clean(self, attempt: str) -> None:
         """A process leaves nothing."""
+
+    def tidy(self) -> None:
+        """A process leaves nothing."""
+
+    def environments(self) -> Iterable[Mapping[str, Any]]:
+        return self.host.envs()
+
+    def holds(self, image: str) -> bool:
+        return True  # folders were looked at when the connection was made
 
     def close(self) -> None:
         """Nothing of its own is open."""
