@@ -11,6 +11,7 @@ from django.db import models, transaction
 from django.db.models import F, Q
 from django.utils import timezone
 
+from environments.owners import is_gone
 from studio.credentials import decrypt, encrypt
 from studio.workspaces.models import Workspace, name_rule
 
@@ -41,6 +42,8 @@ class ComputeTarget(models.Model):
     quarantined_at = models.DateTimeField(null=True, blank=True)
     """Set when runs failed there one after the other: nothing new starts until a person resumes it."""
     quarantine_reason = models.TextField(blank=True)
+    failures = models.JSONField(default=list, blank=True)
+    """The newest of the failures in a row that may be the machine's; see ``runs.quarantine``. A run that goes well empties it."""
     created_at = models.DateTimeField(default=timezone.now)
     created_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, blank=True, related_name="+")
     attached_at = models.DateTimeField(null=True, blank=True, default=timezone.now)
@@ -110,6 +113,9 @@ class Lease(models.Model):
             cls.objects.get_or_create(target_id=target_id, defaults={"expires_at": now})
             # A lease that ends later than any can is from before the clock was set back.
             over = Q(owner="") | Q(expires_at__lte=now) | Q(expires_at__gt=now + 2 * cls.TTL)
+            holder = cls.objects.values_list("owner", flat=True).get(target_id=target_id)
+            if is_gone(holder):
+                over |= Q(owner=holder)
             free = cls.objects.filter(over, target_id=target_id)
             if not free.update(owner=owner, token=F("token") + 1, expires_at=now + cls.TTL):
                 return None
@@ -137,6 +143,11 @@ class Lease(models.Model):
     @classmethod
     def live(cls, now: datetime) -> "models.QuerySet[Lease]":
         return cls.objects.filter(expires_at__gt=now, expires_at__lte=now + 2 * cls.TTL).exclude(owner="")
+
+    @classmethod
+    def attended(cls) -> set[int]:
+        """Ids of the targets whose lease somebody holds who is not known to be dead."""
+        return {pk for pk, owner in cls.live(timezone.now()).values_list("target_id", "owner") if not is_gone(owner)}
 
 
 class Environment(models.Model):

@@ -16,7 +16,7 @@ _LOOK_SECONDS = 1.0
 class Pulse:
     """Watches one stream from a thread of its own.
 
-    `waiting`: whether an answer is due; `progress`: a number that changes when the other side takes bytes; `ask` sends a request that
+    `waiting`: whether an answer is due; `progress`: a number that grows when the other side takes bytes; `ask` sends a request that
     is answered at once, and may block; `lose` ends the stream.
     """
 
@@ -64,7 +64,7 @@ class Pulse:
             progress = self._progress()
             waiting = self._waiting()
             # Silence begins when there is something to wait for.
-            if progress != self._seen or not waiting or not was_waiting:
+            if progress > self._seen or not waiting or not was_waiting:  # what we write makes it smaller
                 self._seen = progress
                 self.moved()
             was_waiting = waiting

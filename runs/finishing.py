@@ -25,7 +25,6 @@ log = logging.getLogger("runstead.finishing")
 
 PIECE = 8 * 1024**2
 SMALL = 1024**2
-TIDIED_AT_ONCE = 10_000
 
 
 def finish(run: Run, host: Host, launcher: Launcher, *, target_id: int, token: int) -> None:
@@ -75,8 +74,12 @@ def clean(run: Run, host: Host) -> None:
 def tidy(target: ComputeTarget, host: Host, launcher: Launcher) -> None:
     """Take away what runs that have ended still have on the target: an attendant that died right after the last status had no
     time to, and a run that was cancelled while it waited has nobody else. What did not come home whole stays."""
-    present = host.list()["runs"][:TIDIED_AT_ONCE]
-    for run in Run.objects.filter(target=target, attempt__in=present, status__in=FINAL, cleaned_at=None):
+    present = set(host.list()["runs"])
+    for run in Run.objects.filter(target=target, status__in=FINAL, cleaned_at=None).exclude(attempt=""):
+        if run.attempt not in present:
+            if run.launched:  # only the answer was lost; what was not launched may still be about to be laid out
+                Run.objects.filter(pk=run.pk).update(cleaned_at=timezone.now())
+            continue
         if run.launched:
             launcher.clean(run.attempt)
         if not run.launched or (run.log_complete and not run.artifacts.filter(digest="").exists()):

@@ -8,20 +8,17 @@ decide.
 import contextlib
 import ctypes
 import logging
-import os
-import secrets
 import signal
-import socket
 import sys
 import threading
 import time
 from types import FrameType
 
 from django.db import close_old_connections, connection
-from django.utils import timezone
 from redis.exceptions import RedisError
 
-from environments.models import Build, BuildStatus, Lease
+from environments.models import Build, BuildStatus, ComputeTarget, Lease
+from environments.owners import own_name
 from runs.attending import Attendant
 from runs.models import Run
 from runs.status import ACTIVE
@@ -37,7 +34,7 @@ PR_SET_PDEATHSIG = 1
 
 class House:
     def __init__(self) -> None:
-        self.owner = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"[:64]
+        self.owner = own_name()
         self.attendants: dict[int, Attendant] = {}
         self.rung: set[int] = set()
         self.bell = threading.Event()
@@ -127,10 +124,10 @@ class House:
 
 
 def waiting_targets() -> set[int]:
-    """Targets that have work and nobody who attends them: active runs, or builds that somebody asked for."""
+    """Targets that have work and nobody who attends them: active runs, or builds or a cleaning that somebody asked for."""
     runs = Run.objects.filter(status__in=ACTIVE, target__isnull=False)
     unbuilt = Build.objects.filter(status__in=[BuildStatus.WAITING, BuildStatus.BUILDING], version__isnull=False)
-    attended = set(Lease.live(timezone.now()).values_list("target_id", flat=True))
+    to_clean = ComputeTarget.objects.attached().filter(clean_requested_at__isnull=False).values_list("pk", flat=True)
     return {
         pk for rows in (runs, unbuilt) for pk in rows.order_by().values_list("target_id", flat=True).distinct()
-    } - attended
+    }.union(to_clean) - Lease.attended()

@@ -30,7 +30,7 @@ class Stream(Protocol):
         called twice."""
 
     def progress(self) -> int:
-        """A number that changes when the other side takes bytes that were written a while ago; constant where that
+        """A number that grows when the other side takes bytes that were written a while ago; constant where that
         cannot be known."""
 
     def stderr_tail(self) -> str:

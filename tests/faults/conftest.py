@@ -1,3 +1,4 @@
+import json
 import os
 from pathlib import Path
 
@@ -23,6 +24,19 @@ def capped(tmp_path_factory):
     live = Studio(tmp_path_factory.mktemp("capped") / "data", RUNSTEAD_LOG_MAX_BYTES="64000000").start()
     yield live
     assert live.stop() == 0, live.output.read_text()[-3000:]
+
+
+@pytest.fixture(scope="module")
+def measured(request):
+    """What a module's tests measured, by name: printed at the end, and added to the file that RUNSTEAD_TEST_REPORT names."""
+    found: dict[str, object] = {}
+    yield found
+    print(f"\n{request.module.__name__}")
+    for name, value in found.items():
+        print(f"  {name:<60} {value}")
+    if path := os.environ.get("RUNSTEAD_TEST_REPORT"):
+        with Path(path).open("a") as file:
+            file.write(json.dumps({request.module.__name__: found}) + "\n")
 
 
 @pytest.fixture
@@ -66,8 +80,8 @@ class Invariants:
                 assert (kept["size"], kept["sha256"]) == Oracle.log(uid, lines), f"run {pk}: the log differs"
                 assert row["log_complete"] is True
                 assert self.studio.control("metrics", id=pk)["number"] == [lines, lines - 1]
-                names = [path for path, *_ in self.studio.control("artifacts", id=pk)]
-                assert names == ["outputs/result.txt"]
+                found = {path: (size, digest) for path, size, digest, _ in self.studio.control("artifacts", id=pk)}
+                assert found == Oracle.artifacts(uid), f"run {pk}: {found}"
 
 
 @pytest.fixture

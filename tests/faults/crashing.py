@@ -8,6 +8,7 @@ Reads one JSON object of jobs on stdin, writes a line of JSON for each that is d
 import contextlib
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from django.conf import settings  # isort: skip
 from django.core.management import call_command
 from django.db import connections
 
+from environments.host import Host, HostLost
 from environments.models import ComputeTarget, Lease
 from runs.house import House
 from runs.models import Artifact, Run
@@ -47,7 +49,10 @@ class Job:
     """Where the side effects are written down."""
     trap: tuple[str, int] | None = None
     victim: str = "attendant"
+    """Who dies: attendant or agent; or ``replies``, every second reply to a launch."""
     scenario: str = "complete"
+    count: int = 1
+    slots: int = 2
     transport: str = "local"
     options: dict[str, Any] = field(default_factory=dict)
     credentials: dict[str, str] = field(default_factory=dict)
@@ -95,8 +100,26 @@ def attend(target_id: int, job: Job, trap: tuple[str, int] | None) -> None:
             process.kill()
         Path(job.notes + ".sprung").touch()
 
+    if job.victim == "replies":
+        lose_replies(job)
     Tripwire(Path(job.notes), trap, spring).lay()
     OneHouse(target_id).run()
+
+
+def lose_replies(job: Job) -> None:
+    """Have the connection end in place of every second reply to a launch."""
+    launch, chance = Host.launch, random.Random(50)
+
+    def launched(self: Host, *args: Any, **kwargs: Any) -> list[str]:
+        answer = launch(self, *args, **kwargs)
+        if chance.random() < 0.5:
+            with Path(job.notes + ".lost").open("a") as file:
+                file.write("lost\n")
+            self.close()
+            raise HostLost("the connection ended in place of the reply")
+        return answer
+
+    Host.launch = launched
 
 
 def ended(pid: int) -> bool:
@@ -106,11 +129,12 @@ def ended(pid: int) -> bool:
 def carry_out(job: Job) -> dict[str, Any]:
     workspace = Workspace.objects.get(slug="default")
     target = ComputeTarget(
-        workspace=workspace, name=Path(job.notes).name, slots=2, transport=job.transport, options={**job.options, "root": job.root}
+        workspace=workspace, name=Path(job.notes).name, slots=job.slots, transport=job.transport, options={**job.options, "root": job.root}
     )  # fmt: skip
     target.set_credentials(job.credentials)
     target.save()
-    (pk,) = op_submit(job.folder, arguments=job.arguments, target=target.name, grace_seconds=1)
+    every = op_submit(job.folder, arguments=job.arguments, target=target.name, count=job.count, grace_seconds=1)
+    pk = every[-1]
     found: dict[str, Any] = {"trap": job.trap, "victim": job.victim, "hit": False}
     house = fork(lambda: attend(target.pk, job, job.trap))
     run = Run.objects.get(pk=pk)
@@ -142,11 +166,16 @@ def carry_out(job: Job) -> dict[str, Any]:
                 if over > (15 if visited else 1):
                     break
         until(lambda: not Run.objects.filter(pk__in=visited, cleaned_at=None).exists(), 15)
+        if job.count > 1:
+            until(lambda: not Run.objects.filter(pk__in=every, cleaned_at=None).exists(), LIMIT)
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.kill(house, signal.SIGTERM)
         until(lambda: ended(house), 15)
     found["recovered"] = recovered
+    if job.victim == "replies":
+        found["lost"] = len(Path(job.notes + ".lost").read_text().splitlines())
+        found["runs"] = list(Run.objects.filter(pk__in=every).values("uid", "status"))
     row = Run.objects.filter(pk=pk).values("uid", "status", "reason", "log_complete", "error", "attempt").get()
     left = Path(job.root).expanduser() / "runs" if job.transport == "local" else None
     return {
@@ -154,7 +183,7 @@ def carry_out(job: Job) -> dict[str, Any]:
         "events": [new for _, new, _, _ in op_events(pk) if new],
         "log": op_log(pk), "metrics": op_metrics(pk),
         "artifacts": {a.path: [a.size, a.digest, a.skipped] for a in Artifact.objects.filter(run_id=pk)},
-        "left": sorted(p.name for p in left.iterdir()) if left is not None and left.is_dir() else [],
+        "left": sorted(p.name for p in left.iterdir() if p.name[0] != ".") if left is not None and left.is_dir() else [],
         "agents": [p.pid for p in agents(job.root)],
     }  # fmt: skip
 

@@ -95,11 +95,14 @@ class Hosts:
 
     # What is there.
 
+    def first(self, number: int) -> int:
+        """The first process of a host."""
+        return psutil.Process(int((self.state / f"host{number}.pid").read_text().split()[0])).children()[0].pid
+
     def processes(self, number: int, word: str = "") -> list[psutil.Process]:
         """Living processes of the host whose name or arguments hold ``word``."""
         try:
-            first = psutil.Process(int((self.state / f"host{number}.pid").read_text().split()[0]))
-            space = (Path("/proc") / str(first.children()[0].pid) / "ns/pid").stat().st_ino
+            space = (Path("/proc") / str(self.first(number)) / "ns/pid").stat().st_ino
         except (psutil.Error, OSError, IndexError):
             return []
         found = []
@@ -127,7 +130,6 @@ class Hosts:
                     found.append(process)
         return found
 
-    def attempts(self, number: int, root: str = ".runstead") -> list[str]:
-        """Directories of runs that are on the host."""
-        place = self.home(number) / root / "runs"
-        return sorted(path.name for path in place.iterdir()) if place.is_dir() else []
+    def inside(self, number: int, path: str) -> Path:
+        """A path of the host, as this machine sees it; also below what is mounted only there."""
+        return Path("/proc") / str(self.first(number)) / "root" / path.lstrip("/")

@@ -1,9 +1,11 @@
+import contextlib
 from typing import Any
 
 from django.core.management.base import BaseCommand
 from redis.exceptions import ConnectionError as RedisConnectionError
 from rq.serializers import JSONSerializer
 
+from studio.database import AWAY
 from studio.hardening import hide_from_neighbours
 from studio.queues import queue
 from studio.workers import StudioWorker
@@ -19,8 +21,10 @@ class Command(BaseCommand):
         from django.conf import settings  # noqa: PLC0415
         from redis import Redis  # noqa: PLC0415
 
-        import runs.tasks  # noqa: F401, PLC0415 loaded once here, so that a forked job starts at once
+        from runs.tasks import sweep  # noqa: PLC0415 loaded once here, so that a forked job starts at once
 
+        with contextlib.suppress(*AWAY):
+            sweep()  # whoever starts after a fall finds work that waits, and need not wait for the reconciler's turn
         connection = Redis.from_url(settings.REDIS_URL)
         try:
             StudioWorker([queue()], connection=connection, serializer=JSONSerializer).work(logging_level="WARNING")
