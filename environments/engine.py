@@ -1,22 +1,28 @@
-"""A container engine on a target, asked through the agent: the same connection and credentials, whatever the transport.
+"""A container engine on a target: the Docker SDK, whose requests travel over the agent's stream.
 
-No command line and no library is needed there. Every method raises what ``Host`` raises; a refusal of the engine is a HostError
-with the engine's own words.
+So the connection and the credentials are the target's own, whatever the transport, and nothing is installed there. Every method
+raises what ``Host`` raises; a refusal of the engine is a HostError with the engine's own words.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from typing import Any
-from urllib.parse import quote, urlencode
+import contextlib
+import io
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from environments.host import Host, HostError
 
+if TYPE_CHECKING:
+    from docker import APIClient
+
+T = TypeVar("T")
 SOCKET = "/var/run/docker.sock"
 BASE_IMAGE = "python:{python}-slim"
+_ADDRESS = "http://engine:80"
 _SLOW = 180.0
-_NOT_MODIFIED = 304
+_CODES = {404: "not_found", 409: "conflict"}
 
 
 def socket_of(options: Mapping[str, Any]) -> str:
@@ -30,6 +36,36 @@ def base_image(options: Mapping[str, Any], python: str) -> str:
     return name.replace("{python}", python or "3")
 
 
+def client(host: Host, socket: str) -> APIClient:
+    """The SDK's client of the engine whose socket is at a path on the target. Asks for the engine's version."""
+    import requests  # noqa: PLC0415 they take 0.3 s to import, and few processes need them
+    from docker import APIClient  # noqa: PLC0415
+    from requests.adapters import BaseAdapter, HTTPAdapter  # noqa: PLC0415
+    from urllib3 import HTTPResponse  # noqa: PLC0415
+
+    class Through(BaseAdapter):
+        """Passes a request on to the agent, and the engine's answer back."""
+
+        def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
+            body = request.body or b""
+            data = body.encode() if isinstance(body, str) else body
+            status, answer = host.engine(socket, str(request.method), request.path_url, data, _SLOW)
+            kind = {"Content-Type": "application/json"}
+            raw = HTTPResponse(io.BytesIO(answer), headers=kind, status=status, preload_content=False)
+            return HTTPAdapter().build_response(request, raw)
+
+        def close(self) -> None:
+            """The stream is the host's."""
+
+    class Client(APIClient):
+        trust_env = False
+
+        def get_adapter(self, url: str) -> BaseAdapter:
+            return Through()
+
+    return Client(base_url=_ADDRESS, version="auto", timeout=int(_SLOW))
+
+
 class Engine:
     """The engine of one open connection."""
 
@@ -37,109 +73,91 @@ class Engine:
         self.host = host
         self.socket = socket_of(options)
 
-    def call(
-        self,
-        method: str,
-        path: str,
-        value: object = None,
-        query: Mapping[str, Any] | None = None,
-        timeout: float = 60,
-    ) -> Any:
-        """Ask and wait for the answer's JSON. Raises HostError: "not_found", "conflict", "engine_refused" (all three permanent),
-        "engine_failed", or what ``Host.engine`` raises."""
-        target = f"{path}?{urlencode(query)}" if query else path
-        body = json.dumps(value).encode() if value is not None else b""
-        status, data = self.host.engine(self.socket, method, target, body, timeout)
-        if status < 300 or status == _NOT_MODIFIED:
-            return json.loads(data) if data.strip() else None
-        message = _message(data) or f"it answered {status} to {method} {path}"
-        code = {404: "not_found", 409: "conflict"}.get(status, "engine_refused" if status < 500 else "engine_failed")
-        raise HostError(code, message, permanent=status < 500)
+    @cached_property
+    def api(self) -> APIClient:
+        return client(self.host, self.socket)
+
+    @contextlib.contextmanager
+    def asking(self) -> Iterator[APIClient]:
+        """Every refusal as HostError: "not_found", "conflict", "engine_refused" (all three permanent), "engine_failed", or what
+        ``Host.engine`` raises."""
+        from docker.errors import APIError, DockerException  # noqa: PLC0415 see ``client``
+
+        try:
+            yield self.api
+        except APIError as error:
+            status = error.status_code or 500
+            code = _CODES.get(status, "engine_refused" if status < 500 else "engine_failed")
+            said = str(error.explanation or error).strip()[:1000]
+            raise HostError(code, said, permanent=status < 500) from error
+        except DockerException as error:
+            if isinstance(error.__cause__, HostError):  # it was asked for its version, and did not answer
+                raise error.__cause__ from None
+            raise HostError("engine_failed", str(error)) from error
+
+    def unless_missing(self, ask: Callable[[APIClient], T], otherwise: T, *codes: str) -> T:
+        """What the engine answers, or ``otherwise`` where what was asked for is not there."""
+        try:
+            with self.asking() as api:
+                return ask(api)
+        except HostError as error:
+            if error.code not in ("not_found", *codes):
+                raise
+            return otherwise
 
     # -- what it is
 
     def version(self) -> dict[str, Any]:
         """Version, ApiVersion, Os, Arch, ..."""
-        return dict(self.call("GET", "/version"))
+        with self.asking() as api:
+            return dict(api.version())
 
     def info(self) -> dict[str, Any]:
         """NCPU, MemTotal, Driver, SecurityOptions, LiveRestoreEnabled, ..."""
-        return dict(self.call("GET", "/info"))
+        with self.asking() as api:
+            return dict(api.info())
 
     # -- images
 
     def image(self, name: str) -> dict[str, Any] | None:
         """Id, Size, Config of an image that is there; None when it is not. It is never looked up elsewhere."""
-        try:
-            return dict(self.call("GET", f"/images/{quote(name, safe=':@/')}/json"))
-        except HostError as error:
-            if error.code == "not_found":
-                return None
-            raise
+        return self.unless_missing(lambda api: dict(api.inspect_image(name)), None)  # type: ignore[no-untyped-call]
 
     def images(self) -> set[str]:
         """Ids of all that are there."""
-        return {str(item["Id"]) for item in self.call("GET", "/images/json", query={"all": "true"})}
+        with self.asking() as api:
+            return {str(item["Id"]) for item in api.images(all=True)}
 
     def remove_image(self, name: str) -> None:
         """Remove an image that no container uses; one that is not there is no error."""
-        try:
-            self.call("DELETE", f"/images/{quote(name, safe=':@/')}", timeout=_SLOW)
-        except HostError as error:
-            if error.code != "not_found":
-                raise
+        self.unless_missing(lambda api: api.remove_image(name), None)
 
     # -- containers
 
     def create(self, name: str, config: Mapping[str, Any]) -> None:
         """Make a container. HostError "conflict" when there is one of this name."""
-        self.call("POST", "/containers/create", dict(config), {"name": name}, timeout=_SLOW)
+        with self.asking() as api:
+            api.create_container_from_config(dict(config), name)  # type: ignore[no-untyped-call]
 
     def start(self, name: str) -> None:
         """Start it; one that runs already is no error."""
-        self.call("POST", f"/containers/{name}/start", timeout=_SLOW)
+        with self.asking() as api:
+            api.start(name)
 
     def container(self, name: str) -> dict[str, Any] | None:
         """State, Config, HostConfig of a container; None when there is none of this name."""
-        try:
-            return dict(self.call("GET", f"/containers/{name}/json"))
-        except HostError as error:
-            if error.code == "not_found":
-                return None
-            raise
+        return self.unless_missing(lambda api: dict(api.inspect_container(name)), None)
 
     def containers(self, labels: Sequence[str]) -> list[dict[str, Any]]:
         """Id, Labels, State of all that have these labels (``name`` or ``name=value``), running or not."""
-        query = {"all": "true", "filters": json.dumps({"label": list(labels)})}
-        return list(self.call("GET", "/containers/json", query=query))
+        with self.asking() as api:
+            return list(api.containers(all=True, filters={"label": list(labels)}))
 
     def remove(self, name: str) -> None:
         """End and remove a container; one that is not there, or being removed, is no error."""
-        try:
-            self.call("DELETE", f"/containers/{name}", query={"force": "true", "v": "true"}, timeout=_SLOW)
-        except HostError as error:
-            if error.code not in {"not_found", "conflict"}:
-                raise
+        self.unless_missing(lambda api: api.remove_container(name, force=True, v=True), None, "conflict")
 
     def said(self, name: str, lines: int = 20) -> str:
         """The last that a container's main process wrote to stdout and stderr."""
-        path = f"/containers/{name}/logs?{urlencode({'stdout': 1, 'stderr': 1, 'tail': lines})}"
-        status, data = self.host.engine(self.socket, "GET", path)
-        return _unframed(data).decode("utf-8", "replace").strip() if status < 300 else ""
-
-
-def _message(data: bytes) -> str:
-    try:
-        return str(json.loads(data)["message"]).strip()
-    except (ValueError, KeyError, TypeError):
-        return data.decode("utf-8", "replace").strip()[:1000]
-
-
-def _unframed(data: bytes) -> bytes:
-    """Both streams of a container as they came: each piece has a head of eight bytes, the length in its last four."""
-    text, place = b"", 0
-    while place + 8 <= len(data):
-        size = int.from_bytes(data[place + 4 : place + 8], "big")
-        text += data[place + 8 : place + 8 + size]
-        place += 8 + size
-    return text
+        said = self.unless_missing(lambda api: bytes(api.logs(name, tail=lines)), b"")
+        return said.decode("utf-8", "replace").strip()
