@@ -46,7 +46,7 @@ class Cleaner(object):
         """Keys of environments and digests of packages that a live, waiting or kept attempt names."""
         self._busy_builds = False
         self._live = 0
-        self._foreign = 0
+        self._foreign: "List[str]" = []
         self._freed = 0
         self._failed: "List[Dict[str, str]]" = []
         self.removed: "Dict[str, List[str]]" = {
@@ -127,9 +127,11 @@ class Cleaner(object):
         state, moment = _state(folder)
         owner = _owner(spec)
         foreign = bool(owner and self._studio and owner != self._studio)
-        seconds = self._run_seconds if kind == "runs" else self._build_seconds
+        # The list is a little older than what was laid out since.
+        seconds = max(self._run_seconds if kind == "runs" else self._build_seconds, GRACE)
         self._live += state == "live"
-        self._foreign += foreign
+        if foreign:
+            self._foreign.append(attempt)
         kept = attempt in self._keep or foreign or state == "live" or not self._old(moment, seconds)
         if not kept and (state == "ended" or _nobody_will_start(folder)) and self._discard(kind, attempt):
             return
