@@ -1,6 +1,6 @@
 """How a compute target comes to be, is changed, and goes. The pages, the REST API and the admin panel all call this.
 
-Everything here decides and writes rows; only ``use_new_key`` talks to a target. Whatever is refused raises Refused with a message
+Everything here decides and writes rows; only ``use_new_key`` and ``attach_containers`` talk to a target. Whatever is refused raises Refused with a message
 per field. Every change leaves a line in the audit and rings the target's bell: its attendant connects anew.
 """
 
@@ -15,6 +15,7 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from environments import options as rules
+from environments.doctor import examine
 from environments.models import ComputeTarget
 from environments.option_rules import check_host_key, shown
 from environments.target import accept_new_root as take_new_root
@@ -165,8 +166,6 @@ def choose_studio_key(target: ComputeTarget, user: User) -> None:
 
 def use_new_key(target: ComputeTarget, user: User) -> None:
     """Sign in with the key that ``make_key`` made; if that works it replaces what was used before. Raises Refused."""
-    from environments.doctor import examine  # noqa: PLC0415 it tells what it finds to this module
-
     stored = target.get_credentials()
     private, line = stored.pop("next_private_key", ""), stored.pop("next_public_key", "")
     if not private:
@@ -235,6 +234,23 @@ def finish(target: ComputeTarget, user: User, *, anyway: bool = False) -> Comput
         detail += "; attached untested"
     save(target, fresh, user, action="target.attach", detail=detail)
     return target
+
+
+def attach_containers(workspace: Workspace, user: User) -> ComputeTarget:
+    """This machine's engine as the target ``local-docker``, with the slots of the process target that it stands beside. Raises
+    Refused when the engine does not answer as it should."""
+    beside = ComputeTarget.objects.attached().filter(workspace=workspace, transport="local", launcher="process").first()
+    target = begin(workspace, user)
+    try:
+        update(
+            target, user, name="local-docker", transport="local", launcher="docker", options={"docker": {}},
+            slots=beside.slots if beside else 1,
+        )  # fmt: skip
+        examine(target)
+        return finish(target, user)
+    except Refused:
+        discard(target)
+        raise
 
 
 def discard(target: ComputeTarget) -> None:

@@ -67,7 +67,7 @@ def examine(target: ComputeTarget, *, keep: bool = True) -> list[Step]:
     return [step for step in examining(target, keep=keep) if isinstance(step, Step)]
 
 
-def examining(target: ComputeTarget, *, keep: bool = True) -> Iterator[str | Step]:
+def examining(target: ComputeTarget, *, keep: bool = True) -> Generator[str | Step, None, None]:
     """The connection test as it goes on: the title of each step when it begins, then its result."""
     examination = Examination(target, keep)
     try:

@@ -1,10 +1,9 @@
-"""What people type about environments and targets, checked with the same rules as the API."""
+"""What people type about environments, checked with the same rules as the API."""
 
 from typing import Any
 
 from django import forms
 from django.core.exceptions import ValidationError
-from django.core.validators import MaxValueValidator, MinValueValidator
 
 from environments.definition import Definition, DefinitionError
 from environments.models import Environment
@@ -106,12 +105,3 @@ def typed(definition: Definition) -> dict[str, str]:
         "interpreter_path": definition.interpreter_path,
         "variables": "\n".join(f"{name}={value}" for name, value in definition.variables.items()),
     }
-
-
-class SlotsForm(forms.Form):
-    slots = forms.IntegerField(
-        validators=[
-            MinValueValidator(1, "At least 1. To start nothing new, drain the target."),
-            MaxValueValidator(10_000, "At most 10,000."),
-        ]
-    )

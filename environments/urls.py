@@ -2,7 +2,7 @@
 
 from django.urls import URLPattern, URLResolver, path
 
-from environments.views import attach, compute, software
+from environments.views import attach, change, compute, software, storage
 
 app_name = "environments"
 urlpatterns: list[URLPattern | URLResolver] = [
@@ -20,6 +20,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("compute", compute.listing, name="compute"),
     path("compute/rows", compute.rows, name="compute-rows"),
     path("compute/attach", attach.begin, name="attach"),
+    path("compute/attach/containers", change.containers, name="attach-containers"),
     path("compute/attach/<int:draft>/kind", attach.kind, name="attach-kind"),
     path("compute/attach/<int:draft>/address", attach.address, name="attach-address"),
     path("compute/attach/<int:draft>/access", attach.access, name="attach-access"),
@@ -30,6 +31,11 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("compute/<str:name>", compute.detail, name="target"),
     path("compute/<str:name>/live", compute.live, name="target-live"),
     path("compute/<str:name>/test", compute.test, name="target-test"),
-    path("compute/<str:name>/drain", compute.drain, name="target-drain"),
-    path("compute/<str:name>/slots", compute.slots, name="target-slots"),
+    path("compute/<str:name>/drain", change.drain, name="target-drain"),
+    path("compute/<str:name>/clean", storage.clean, name="target-clean"),
+    path("compute/<str:name>/slots", change.slots, name="target-slots"),
+    path("compute/<str:name>/edit", change.edit, name="target-edit"),
+    path("compute/<str:name>/access", change.access, name="target-access"),
+    path("compute/<str:name>/rotate", change.rotate, name="target-rotate"),
+    path("compute/<str:name>/root", change.accept_root, name="target-root"),
 ]

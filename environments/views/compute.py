@@ -1,25 +1,44 @@
-"""Compute: what the targets are, whether they answer, and what runs and waits there."""
+"""Compute: what the targets are, whether they answer, what runs and waits there, and the connection test."""
 
+import os
 from dataclasses import dataclass
 from typing import Any
 
+from django.conf import settings
 from django.db.models import QuerySet
 from django.http import HttpResponseBase
-from django.shortcuts import redirect, render
+from django.shortcuts import render
 from django.views.decorators.http import require_GET, require_POST
 
-from environments.doctor import examine
-from environments.forms import SlotsForm
+from environments import doctor
+from environments.cleaning import policy, space
 from environments.models import ComputeTarget
+from environments.options import TITLES, kind_of
 from environments.target import ISOLATION, Health, health
-from studio.queues import ring
+from environments.target_forms import SlotsForm
+from environments.transports.connection import fingerprint
+from environments.views.attach import pin
+from environments.views.testing import answer_test
+from studio.models import AuditEvent
 from studio.workspaces.access import MemberRequest, fetch, member
 from studio.workspaces.models import Role, Workspace
 
 BLOCKS = 64
 """More slots than this are a number, not a row of blocks."""
 SHOWN_QUEUE = 50
-KINDS = {("local", "process"): "This machine"}
+SHOWN_HISTORY = 10
+ENGINE_SOCKET = "/var/run/docker.sock"
+# What an attendant noted that only a person can settle: words of its message → which banner.
+TROUBLES = {
+    "has changed: confirmed was": "host_key_changed",
+    "has not been confirmed": "host_key_unknown",
+    "is not the one it was": "root_changed",
+}
+WORDS = {
+    "target.attach": "attached it", "target.edit": "edited it", "target.detach": "detached it", "target.drain": "drained it",
+    "target.resume": "resumed it", "target.make_key": "had a new key made", "target.rotate_key": "changed its key",
+    "target.give_up": "gave up its runs", "target.host_key": "confirmed its host key", "target.root": "accepted its new root folder",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -29,6 +48,7 @@ class Seen:
     target: ComputeTarget
     running: int
     waiting: int
+    gpus_taken: int = 0
 
     @property
     def health(self) -> Health:
@@ -36,8 +56,14 @@ class Seen:
 
     @property
     def kind(self) -> str:
-        key = (self.target.transport, self.target.launcher)
-        return KINDS.get(key, f"{self.target.transport}, {self.target.launcher}")
+        return TITLES[kind_of(self.target.transport, self.target.launcher, self.target.options)]
+
+    @property
+    def trouble(self) -> str:
+        """What only a person can settle; empty when there is nothing of the kind."""
+        if self.target.unreachable_since is None:
+            return ""
+        return next((name for words, name in TROUBLES.items() if words in self.target.last_error), "")
 
     @property
     def free(self) -> int:
@@ -46,10 +72,22 @@ class Seen:
     @property
     def blocks(self) -> list[str]:
         """A class name per slot; none past what a row can hold."""
-        if self.target.slots > BLOCKS:
+        return self._row(self.running, self.target.slots)
+
+    @property
+    def gpus_free(self) -> int:
+        return max(0, self.target.gpus - self.gpus_taken)
+
+    @property
+    def gpu_blocks(self) -> list[str]:
+        """The same for GPUs."""
+        return self._row(self.gpus_taken, self.target.gpus)
+
+    def _row(self, taken: int, size: int) -> list[str]:
+        if size > BLOCKS:
             return []
-        rest = "free" if self.target.enabled else "off"
-        return [""] * min(self.running, self.target.slots) + [rest] * self.free
+        rest = "free" if self.target.enabled and self.target.quarantined_at is None else "off"
+        return [""] * min(taken, size) + [rest] * max(0, size - taken)
 
     @property
     def disk(self) -> dict[str, float] | None:
@@ -70,28 +108,48 @@ class Seen:
 
 
 def targets_of(workspace: Workspace) -> "QuerySet[ComputeTarget]":
-    return ComputeTarget.objects.attached().filter(workspace=workspace).select_related("lease")
+    return (
+        ComputeTarget.objects.attached().filter(workspace=workspace).select_related("lease", "created_by", "workspace")
+    )
 
 
 def seen(target: ComputeTarget) -> Seen:
     # A run holds a slot from its launch to the end of its script.
     active = target.runs.filter(ended_at__isnull=True)
-    return Seen(target, active.filter(launched=True).count(), active.filter(launched=False).count())
+    granted = list(active.filter(launched=True).values_list("granted", flat=True))
+    taken = sum(len((grant or {}).get("gpus", ())) for grant in granted)
+    return Seen(target, len(granted), active.filter(launched=False).count(), taken)
+
+
+def list_page(request: MemberRequest) -> dict[str, Any]:
+    rows = [seen(row) for row in targets_of(request.workspace)]
+    return {"section": "compute", "rows": rows, "may_manage": request.may(Role.OWNER)}
 
 
 @require_GET
 @member(Role.READER)
 def listing(request: MemberRequest) -> HttpResponseBase:
-    page = {"section": "compute", "rows": [seen(row) for row in targets_of(request.workspace)]}
-    return render(request, "environments/compute_list.html", page)
+    page = list_page(request)
+    offer = page["may_manage"] and offers_containers(request.workspace, [row.target for row in page["rows"]])
+    return render(request, "environments/compute_list.html", {**page, "offer_containers": offer})
+
+
+def offers_containers(workspace: Workspace, targets: list[ComputeTarget]) -> bool:
+    """Several people share the workspace, and runs here are processes of one user, though there is an engine."""
+    local = [target for target in targets if target.transport == "local"]
+    return (
+        any(target.launcher == "process" for target in local)
+        and not any(target.launcher == "docker" for target in local)
+        and workspace.memberships.count() > 1
+        and os.access(ENGINE_SOCKET, os.R_OK | os.W_OK)
+    )
 
 
 @require_GET
 @member(Role.READER)
 def rows(request: MemberRequest) -> HttpResponseBase:
     """The list's rows, polled."""
-    page = {"rows": [seen(row) for row in targets_of(request.workspace)]}
-    return render(request, "environments/_compute_rows.html", page)
+    return render(request, "environments/_compute_rows.html", list_page(request))
 
 
 def live_page(request: MemberRequest, name: str) -> dict[str, Any]:
@@ -107,9 +165,24 @@ def live_page(request: MemberRequest, name: str) -> dict[str, Any]:
         "running": running[:SHOWN_QUEUE],
         "queue": [(run, reason(run, place, shown)) for place, run in enumerate(queue[:SHOWN_QUEUE])],
         "more": max(0, shown.waiting - SHOWN_QUEUE),
+        "space": space(target),
+        "policy": policy(target),
+        "trouble": shown.trouble,
+        "options": target.options,
+        "local_root": str(settings.LOCAL_ROOT),
+        "prints": prints(target),
+        "test_steps": target.steps,
+        "failed": next((step for step in target.steps if not step["ok"] and step.get("needed", True)), None),
         "may_test": request.may(Role.CONTRIBUTOR),
         "may_manage": request.may(Role.OWNER),
     }
+
+
+def prints(target: ComputeTarget) -> dict[str, str]:
+    """Fingerprints of the host keys that are confirmed."""
+    ssh = target.options.get("ssh") or {} if target.transport == "ssh" else {}
+    hops = {"host": ssh, "jump": ssh.get("jump") or {}}
+    return {name: fingerprint(hop["host_key"]) for name, hop in hops.items() if hop.get("host_key")}
 
 
 def reason(run: Any, place: int, shown: Seen) -> str:
@@ -118,6 +191,8 @@ def reason(run: Any, place: int, shown: Seen) -> str:
         return str(run.waiting_for)
     if shown.target.unreachable_since is not None:
         return f"{shown.target.name} does not answer."
+    if shown.target.quarantined_at is not None:
+        return f"{shown.target.name} is quarantined: nothing new starts until somebody resumes it."
     if not shown.target.enabled:
         return f"{shown.target.name} is draining: nothing new starts."
     if shown.free == 0:
@@ -132,13 +207,27 @@ def reason(run: Any, place: int, shown: Seen) -> str:
     return "Starting."
 
 
+def whole_page(request: MemberRequest, name: str) -> dict[str, Any]:
+    """All of a target's page."""
+    page = live_page(request, name)
+    target = page["target"]
+    history = target.runs.filter(workspace=request.workspace, ended_at__isnull=False).select_related("experiment")
+    events = AuditEvent.objects.filter(workspace=request.workspace, action__startswith="target.", subject=target.name)
+    form = SlotsForm(initial={"slots": target.slots, "gpu_slots": "" if target.gpu_slots is None else target.gpu_slots})
+    return {
+        **page,
+        "form": form,
+        "history": history.order_by("-number")[:SHOWN_HISTORY],
+        "events": [
+            (event, WORDS.get(event.action, event.action)) for event in events.select_related("user")[:SHOWN_HISTORY]
+        ],
+    }
+
+
 @require_GET
 @member(Role.READER)
 def detail(request: MemberRequest, name: str) -> HttpResponseBase:
-    page = live_page(request, name)
-    return render(
-        request, "environments/compute.html", {**page, "form": SlotsForm(initial={"slots": page["target"].slots})}
-    )
+    return render(request, "environments/compute.html", whole_page(request, name))
 
 
 @require_GET
@@ -151,33 +240,15 @@ def live(request: MemberRequest, name: str) -> HttpResponseBase:
 @require_POST
 @member(Role.CONTRIBUTOR)
 def test(request: MemberRequest, name: str) -> HttpResponseBase:
-    """The connection test. The only page that talks to a target itself, because a person asks for that."""
+    """The connection test. The only page that talks to a target itself, because a person asks for that. An owner may confirm a host
+    key with it."""
     target = fetch(targets_of(request.workspace), name=name)
-    steps = examine(target)
-    if request.htmx:
-        return render(request, "environments/_test.html", {"target": target, "steps": steps})
-    page = live_page(request, name)
-    form = SlotsForm(initial={"slots": page["target"].slots})
-    return render(request, "environments/compute.html", {**page, "steps": steps, "form": form})
-
-
-@require_POST
-@member(Role.OWNER)
-def drain(request: MemberRequest, name: str) -> HttpResponseBase:
-    """Drain or resume: what runs goes on, and nothing new starts until it is resumed."""
-    target = fetch(targets_of(request.workspace), name=name)
-    ComputeTarget.objects.filter(pk=target.pk).update(enabled="resume" in request.POST)
-    ring(target.pk)
-    return redirect("environments:target", request.workspace.slug, target.name)
-
-
-@require_POST
-@member(Role.OWNER)
-def slots(request: MemberRequest, name: str) -> HttpResponseBase:
-    target = fetch(targets_of(request.workspace), name=name)
-    form = SlotsForm(request.POST)
-    if form.is_valid():
-        ComputeTarget.objects.filter(pk=target.pk).update(slots=form.cleaned_data["slots"])
-        ring(target.pk)
-        return redirect("environments:target", request.workspace.slug, target.name)
-    return render(request, "environments/compute.html", {**live_page(request, name), "form": form}, status=422)
+    if request.may(Role.OWNER):
+        pin(request, target)
+    return answer_test(
+        request,
+        doctor.examining(target),
+        lambda: {**whole_page(request, name), "opened": True},
+        "environments/compute.html",
+        "environments/_tested.html",
+    )

@@ -1,7 +1,7 @@
 """How the connection test is answered: step by step to the page's script, whole to a form."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 from django.http import HttpRequest, HttpResponseBase, StreamingHttpResponse
@@ -13,7 +13,7 @@ from environments.doctor import Step
 
 def answer_test(
     request: HttpRequest,
-    steps: Iterator[str | Step],
+    steps: Generator[str | Step, None, None],
     page: Callable[[], dict[str, Any]],
     whole: str,
     fragment: str,
@@ -35,7 +35,7 @@ def answer_test(
 
 
 def _lines(
-    request: HttpRequest, steps: Iterator[str | Step], page: Callable[[], dict[str, Any]], fragment: str
+    request: HttpRequest, steps: Generator[str | Step, None, None], page: Callable[[], dict[str, Any]], fragment: str
 ) -> Iterator[bytes]:
     try:
         for found in steps:
@@ -45,7 +45,7 @@ def _lines(
                 yield _line({"step": render_to_string("environments/_test_step.html", {"step": found})})
         yield _line({"done": render_to_string(fragment, page(), request)})
     finally:
-        steps.close()  # type: ignore[attr-defined] a generator: whoever leaves the page ends the test
+        steps.close()  # whoever leaves the page ends the test
 
 
 def _line(data: dict[str, str]) -> bytes:

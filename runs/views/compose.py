@@ -25,7 +25,9 @@ OFFERED_FILES = 2000
 OFFERED_EXPERIMENTS = 200
 LABELS = {
     "snapshot": "Code", "script": "Script", "experiment": "Experiment", "arguments": "Arguments", "command": "Command",
-    "framework": "Framework", "target": "Compute", "environment": "Environment", "time_limit": "Time limit",
+    "framework": "Framework", "process_count": "Processes", "backend": "Backend", "worker_count": "Workers",
+    "parameter_server_count": "Parameter servers", "spark_conf": "Spark settings", "spark_packages": "Spark packages",
+    "spark_repositories": "Spark repositories", "deploy_mode": "Deploy mode", "target": "Compute", "environment": "Environment", "time_limit": "Time limit",
     "memory": "Memory limit", "grace": "Grace", "priority": "Priority", "variables": "Environment variables",
     "name": "Run name", "tags": "Tags", "notes": "Notes",
 }  # fmt: skip
@@ -60,8 +62,12 @@ def source_of(request: MemberRequest) -> Run | None:
 
 
 def defaults(workspace: Workspace) -> dict[str, Any]:
-    """An empty form still names the only target and the only environment."""
-    targets = list(targets_of(workspace).filter(enabled=True)[:2])
+    """An empty form still names the only target and the only environment. Where several people share the workspace, runs on
+    this machine go into containers, unless somebody chooses otherwise."""
+    targets = list(targets_of(workspace).filter(enabled=True))
+    contained = [target for target in targets if target.transport == "local" and target.launcher == "docker"]
+    if contained and len(targets) > 1 and workspace.memberships.count() > 1:
+        targets = contained[:1]
     versions = offered_versions(workspace, "")
     return values_from(
         {

@@ -206,7 +206,8 @@ def test_only_an_owner_drains_and_changes_slots(owner_client, contributor_client
 def test_a_contributor_tests_the_connection_for_real(contributor_client, reader_client, workspace, target):
     assert reader_client.post("/vision/compute/local/test").status_code == 403
     page = contributor_client.post("/vision/compute/local/test", headers={"HX-Request": "true"}).content.decode()
-    assert page.count("<li") == 6
+    target.refresh_from_db()
+    assert page.count("<li") == len(target.steps) > 6
     assert " ms" in page
     target.refresh_from_db()
     assert target.facts["python"]
@@ -241,6 +242,6 @@ def test_the_administrator_sees_health_and_drains_targets(client_of, person, wor
     answer = client.post(
         "/admin/environments/computetarget/", {"action": "test_all", "_selected_action": [target.pk]}, follow=True
     )
-    assert "answers: 6 steps" in answer.content.decode()
+    assert f"{target.name} answers:" in answer.content.decode()
     for name in ("environment", "build"):
         assert client.get(f"/admin/environments/{name}/").status_code == 200

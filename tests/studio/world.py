@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from environments.models import ComputeTarget
 from runs.logs import append
 from runs.models import Artifact, LogStream, MetricSeries, Run, RunTag
 from studio.accounts.models import Token, User
@@ -29,6 +30,7 @@ def fill(workspace: Workspace, member: User, other: User, *, name: str, number: 
     workspace.refresh_from_db()
     text = f"print('{name}')\n".encode()
     target = factory.make_target(workspace, f"{name}-box", slots=2)
+    draft = ComputeTarget.objects.create(workspace=workspace, name=f"{name}-draft", attached_at=None)
     version = factory.make_version(workspace, f"{name}-env")
     build = factory.make_build(target, version)
     run = factory.make_run(
@@ -56,6 +58,7 @@ def fill(workspace: Workspace, member: User, other: User, *, name: str, number: 
         "number": run.number,
         "experiment": run.experiment.name,
         "target": target.name,
+        "draft": draft.pk,
         "environment": version.environment.name,
         "version": version.number,
         "digest": run.snapshot.digest if run.snapshot else digest,

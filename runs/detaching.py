@@ -1,0 +1,65 @@
+"""What becomes of a target's runs when it is detached."""
+
+from django.db import transaction
+
+from environments import attaching
+from environments.attaching import Refused
+from environments.models import ComputeTarget
+from runs.models import Run
+from runs.status import ACTIVE, EndReason, RunStatus
+from runs.submission import cancel
+from studio import audit
+from studio.accounts.models import User
+
+CHOICES = ("refuse", "cancel", "abandon")
+
+
+def live(target: ComputeTarget) -> list[Run]:
+    return list(Run.objects.filter(workspace_id=target.workspace_id, target=target, status__in=sorted(ACTIVE)))
+
+
+def detach(target: ComputeTarget, user: User, runs: str = "refuse") -> bool:
+    """Take a target out of use for good; whether it is.
+
+    ``runs``: what becomes of those that have not ended. ``refuse`` raises Refused; ``cancel`` asks for their end and drains the target,
+    which can be detached once they have ended; ``abandon`` is for a machine that is gone: they fail, and if they still execute there,
+    they go on unheard. It is refused for a target that answers.
+    """
+    if runs not in CHOICES:
+        raise Refused({"runs": f"Use one of: {', '.join(CHOICES)}."})
+    going = live(target)
+    if going and runs == "cancel":
+        attaching.set_enabled(target, user, False)
+        for run in going:
+            cancel(run, user)
+        return False
+    if going and runs == "abandon":
+        if target.unreachable_since is None:
+            raise Refused({"runs": f"{target.name} answers. Cancel its runs; they can be ended properly."})
+        give_up(target, going, user)
+    attaching.detach(target, user)
+    return True
+
+
+def give_up(target: ComputeTarget, going: list[Run], user: User) -> None:
+    message = (
+        f"{target.name} was detached while it did not answer. Whether the script went on there is not known; what it wrote after the "
+        "studio last heard of it is not here."
+    )
+    with transaction.atomic():
+        for run in going:
+            reason = EndReason.SUPERVISOR_LOST if run.launched else EndReason.CANCELED
+            new = RunStatus.FAILED if run.launched else RunStatus.CANCELED
+            error = {"type": "TargetDetached", "message": message, "line": None} if run.launched else {}
+            while not run.move_to(new, reason=reason, error=error):
+                run.refresh_from_db()  # the attendant moved it meanwhile
+                if run.is_final:
+                    break
+        numbers = ", ".join(f"#{run.number}" for run in going[:20])
+        audit.note(
+            user,
+            "target.give_up",
+            workspace=target.workspace,
+            subject=target.name,
+            detail=f"{len(going)} runs: {numbers}",
+        )
