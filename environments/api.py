@@ -1,4 +1,4 @@
-"""Environments and compute targets over HTTP: what a program may name in a run."""
+"""Environments over HTTP: what a program may name in a run."""
 
 from typing import Any
 
@@ -6,12 +6,11 @@ from django.db.models import Q
 from django.http import HttpRequest
 from ninja import Router
 
-from environments.models import ComputeTarget, Environment
+from environments.models import Environment
 from studio.rest import Member
 from studio.workspaces.models import Role
 
 environments = Router(tags=["environments"])
-targets = Router(tags=["targets"])
 
 
 @environments.get("", auth=Member(Role.READER))
@@ -31,22 +30,3 @@ def listed_environments(request: HttpRequest) -> dict[str, Any]:
                 "versions": versions,
             }
     return {"environments": sorted(found.values(), key=lambda item: item["name"])}
-
-
-@targets.get("", auth=Member(Role.READER))
-def listed_targets(request: HttpRequest) -> dict[str, Any]:
-    """Compute targets of the workspace."""
-    rows = ComputeTarget.objects.attached().filter(workspace=request.workspace)  # type: ignore[attr-defined]
-    return {
-        "targets": [
-            {
-                "name": row.name,
-                "type": f"{row.transport}/{row.launcher}",
-                "slots": row.slots,
-                "enabled": row.enabled,
-                "last_seen_at": row.last_seen_at,
-                "unreachable_since": row.unreachable_since,
-            }
-            for row in rows
-        ]
-    }

@@ -9,9 +9,10 @@ from django.http import Http404, HttpRequest, HttpResponse
 from ninja import NinjaAPI
 from ninja.errors import HttpError, ValidationError
 
-from environments.api import environments, targets
+from environments.api import environments
 from runs.api import router as runs
 from runs.snapshot_api import router as snapshots
+from runs.target_api import router as targets
 from studio.rest import Member, Problem, not_found
 
 log = logging.getLogger("runstead.api")

@@ -83,7 +83,10 @@ class Member(AuthBase):
             raise not_found("workspace")
         if not membership.allows(self.role):
             rule = f"This needs the role {self.role.label.lower()}; yours is {membership.role}."
-            raise Problem.of(403, "", rule, "Ask an owner.")
+            fix = "Ask an owner."
+            if token is not None and (own := membership_of(user, slug)) and own.allows(self.role):
+                fix = f"You have it, your token has not: make one for the role {self.role.label.lower()} in Settings, Tokens."
+            raise Problem.of(403, "", rule, fix)
         if token is None:
             check_csrf(request)
         request.user = user

@@ -9,6 +9,7 @@ from django.core.management.base import BaseCommand
 from environments.setup import first_start as prepare_environments
 from studio.accounts.models import Token
 from studio.setup import first_start as prepare_studio
+from studio.workspaces.models import Role
 
 CLIENT_FILE = "local-client.json"
 
@@ -33,7 +34,7 @@ class Command(BaseCommand):
             except ValueError:
                 secret = None
         if not secret or Token.find(secret) is None:
-            _, secret = Token.issue(user=owner, workspace=workspace, name="This machine")
+            _, secret = Token.issue(user=owner, workspace=workspace, name="This machine", scope=Role.OWNER)
         text = json.dumps({"url": settings.PUBLIC_URL, "workspace": workspace.slug, "token": secret})
         write_private(path, text)
         config = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "runstead"

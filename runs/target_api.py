@@ -1,0 +1,393 @@
+"""Compute targets over HTTP: attach, look, test, change, drain, detach. Here and not beside the targets, because runs live on them."""
+
+from datetime import datetime
+from typing import Any
+
+from django.http import HttpRequest
+from ninja import Router, Schema, Status
+from pydantic import ConfigDict
+
+from environments import at_once, attaching
+from environments.at_once import NotPassed, Unconfirmed, Wanted
+from environments.attaching import Refused
+from environments.doctor import Step, examine
+from environments.models import ComputeTarget
+from environments.options import TITLES, kind_of
+from environments.target import health
+from environments.transports.connection import fingerprint
+from runs.models import Run
+from runs.status import RunStatus
+from runs.submission import cancel
+from studio.accounts.models import User
+from studio.rest import Member, Problem, not_found, page_url, refused
+from studio.workspaces.models import Role
+
+router = Router(tags=["targets"])
+SENSITIVE = ("secret", "password", "token", "credential", "access.key", "accesskey")
+HIDDEN = "(hidden)"
+REFUSED = frozenset({400, 401, 403, 404, 409, 415, 422, 429})
+
+
+class Strict(Schema):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Refusal(Schema):
+    """``application/problem+json``. Beside these fields a refusal may hold what helps to mend it: ``host_key``, ``steps``."""
+
+    title: str
+    status: int
+    detail: str
+    errors: list[dict[str, str]]
+
+
+class Tested(Schema):
+    """A step of the connection test. The first needed one that fails is the last."""
+
+    title: str
+    ok: bool
+    detail: str
+    fix: str
+    milliseconds: float
+    needed: bool
+
+
+class Target(Schema):
+    """A compute target. ``options`` are those of the documentation; credentials are named, never shown."""
+
+    name: str
+    kind: str
+    type: str
+    health: str
+    health_detail: str
+    enabled: bool
+    quarantined_at: datetime | None
+    quarantine_reason: str
+    slots: int
+    gpus: int
+    running: int
+    waiting: int
+    options: dict[str, Any]
+    credentials: list[str]
+    public_key: str
+    next_public_key: str
+    host_keys: dict[str, str]
+    facts: dict[str, Any]
+    steps: list[Tested]
+    checked_at: datetime | None
+    last_seen_at: datetime | None
+    unreachable_since: datetime | None
+    last_error: str
+    url: str
+
+
+class Targets(Schema):
+    targets: list[Target]
+
+
+class NewTarget(Strict):
+    """A machine to attach. ``fingerprint``: of the host's key, as you have compared it (``SHA256:…``); ``jump_fingerprint``: of the
+    jump host's. Without ``password`` or ``private_key`` among ``credentials``, a remote target signs in with a key that the studio
+    makes. ``anyway``: attach also when the connection test fails behind the host keys."""
+
+    name: str
+    transport: str = "local"
+    launcher: str = "process"
+    options: dict[str, Any] = {}
+    credentials: dict[str, str] = {}
+    slots: int | None = None
+    gpu_slots: int | None = None
+    fingerprint: str = ""
+    jump_fingerprint: str = ""
+    anyway: bool = False
+
+
+class Change(Strict):
+    """What is absent stays. ``options`` are merged, section by section; null takes one away. ``credentials``: null takes one away.
+    ``gpu_slots``: null means as many as the last test found."""
+
+    name: str | None = None
+    options: dict[str, Any] | None = None
+    credentials: dict[str, str | None] | None = None
+    slots: int | None = None
+    gpu_slots: int | None = None
+
+
+class Trust(Strict):
+    """Fingerprints of host keys that you have compared: the keys that are shown now are pinned if they have them."""
+
+    fingerprint: str = ""
+    jump_fingerprint: str = ""
+
+
+class TestResult(Schema):
+    passed: bool
+    steps: list[Tested]
+
+
+class Detached(Schema):
+    """``detached`` false: the runs are being canceled; ask again."""
+
+    detached: bool
+    live_runs: int
+
+
+class Key(Schema):
+    """``public_key``: the line of ``authorized_keys`` that the target is entered with, where the studio made that key;
+    ``next_public_key``: the one that will replace it."""
+
+    public_key: str
+    next_public_key: str
+
+
+@router.get("", auth=Member(Role.READER), response={200: Targets, REFUSED: Refusal})
+def listed(request: HttpRequest) -> dict[str, Any]:
+    """Compute targets of the workspace."""
+    return {"targets": [described(request, row) for row in targets_of(request)]}
+
+
+@router.post("", auth=Member(Role.OWNER), response={200: Target, 201: Target, REFUSED: Refusal})
+def attached(request: HttpRequest, data: NewTarget) -> Status[Any]:
+    """Attach a machine after the connection test. Repeated, it answers 200 with the target of the first call.
+
+    409 with ``host_key``: its host key has to be vouched for. 422 with ``steps``: the test failed; with ``public_key``: install this
+    line there, then ask again.
+    """
+    wanted = Wanted(
+        data.name, data.transport, data.launcher, data.options, data.credentials, data.slots, data.gpu_slots,
+        {"host": data.fingerprint, "jump": data.jump_fingerprint},
+    )  # fmt: skip
+    try:
+        target, new = at_once.attach(request.workspace, person(request), wanted, anyway=data.anyway)  # type: ignore[attr-defined]
+    except Refused as error:
+        raise refused(error.errors) from error
+    except Unconfirmed as error:
+        raise unconfirmed(error) from error
+    except NotPassed as error:
+        raise not_passed(error) from error
+    return Status(201 if new else 200, described(request, target))
+
+
+@router.get("/{name}", auth=Member(Role.READER), response={200: Target, REFUSED: Refusal})
+def shown(request: HttpRequest, name: str) -> dict[str, Any]:
+    return described(request, find(request, name))
+
+
+@router.patch("/{name}", auth=Member(Role.OWNER), response={200: Target, REFUSED: Refusal})
+def changed(request: HttpRequest, name: str, data: Change) -> dict[str, Any]:
+    """Change a target. Another address asks for its host key anew: test it with the fingerprint."""
+    target = find(request, name)
+    gpus: int | str | None = data.gpu_slots
+    if "gpu_slots" in data.model_fields_set and gpus is None:
+        gpus = ""
+    try:
+        attaching.update(
+            target, person(request), name=data.name, options=data.options, credentials=data.credentials, slots=data.slots,
+            gpu_slots=gpus,
+        )  # fmt: skip
+    except Refused as error:
+        raise refused(error.errors) from error
+    return described(request, target)
+
+
+@router.delete("/{name}", auth=Member(Role.OWNER), response={200: Detached, 202: Detached, REFUSED: Refusal})
+def detached(request: HttpRequest, name: str, force: str = "") -> Status[Any]:
+    """Take a target out of use: its credentials are wiped, its runs stay in the list, nothing is changed on the machine.
+
+    With live runs 409; with ``force=cancel`` nothing new starts there, they are canceled and the answer is 202: ask again until it is
+    200.
+    """
+    if force not in {"", "cancel"}:
+        raise refused({"force": f"{force!r} is not known. Use cancel, or leave it out."})
+    target, user = find(request, name), person(request)
+    live = list(target.runs.filter(ended_at__isnull=True).order_by("number"))
+    if live and not force:
+        launched = sum(run.launched for run in live)
+        rule = f"{launched} runs execute there and {len(live) - launched} wait for it."
+        fix = (
+            "Wait for them, or send force=cancel: they are canceled first, their logs and outputs up to then are kept."
+        )
+        raise Problem.of(409, "runs", rule, fix, live_runs=[run.number for run in live[:1000]])
+    if live:
+        if target.enabled:
+            attaching.set_enabled(target, user, False)
+        for run in live:
+            if run.status != RunStatus.CANCEL_REQUESTED:
+                cancel(run, user)
+        if live := list(target.runs.filter(ended_at__isnull=True)):
+            return Status(202, {"detached": False, "live_runs": len(live)})
+    try:
+        attaching.detach(target, user)
+    except Refused as error:  # a run came in between
+        raise Problem.of(409, "runs", *sentences(error.errors.get("runs") or str(error))) from error
+    return Status(200, {"detached": True, "live_runs": 0})
+
+
+@router.post("/{name}/test", auth=Member(Role.CONTRIBUTOR), response={200: TestResult, REFUSED: Refusal})
+def tested(request: HttpRequest, name: str, data: Trust | None = None) -> dict[str, Any]:
+    """The connection test: each step timed, the fix beside the one that failed. With fingerprints, which needs an owner, the host
+    keys that have them are pinned on the way."""
+    target = find(request, name)
+    trust = {"host": data.fingerprint, "jump": data.jump_fingerprint} if data else {}
+    if not any(trust.values()):
+        steps = examine(target)
+    elif not request.membership.allows(Role.OWNER):  # type: ignore[attr-defined]
+        raise Problem.of(403, "fingerprint", "To vouch for a host key needs the role owner.", "Ask an owner.")
+    else:
+        try:
+            steps = at_once.confirmed(target, person(request), trust)
+        except Unconfirmed as error:
+            raise unconfirmed(error) from error
+    return {"passed": all(step.ok or not step.needed for step in steps), "steps": steps}
+
+
+@router.post("/{name}/drain", auth=Member(Role.OWNER), response={200: Target, REFUSED: Refusal})
+def drained(request: HttpRequest, name: str) -> dict[str, Any]:
+    """What runs goes on; nothing new starts there."""
+    return enabled(request, name, False)
+
+
+@router.post("/{name}/resume", auth=Member(Role.OWNER), response={200: Target, REFUSED: Refusal})
+def resumed(request: HttpRequest, name: str) -> dict[str, Any]:
+    """Start runs there again. Lifts a quarantine."""
+    return enabled(request, name, True)
+
+
+@router.get("/{name}/key", auth=Member(Role.READER), response={200: Key, REFUSED: Refusal})
+def key(request: HttpRequest, name: str) -> dict[str, Any]:
+    """The public half of the key that the studio made; empty where it made none."""
+    return keys_of(find(request, name))
+
+
+@router.post("/{name}/key", auth=Member(Role.OWNER), response={200: Key, REFUSED: Refusal})
+def key_made(request: HttpRequest, name: str) -> dict[str, Any]:
+    """Have the studio make a new key. Install ``next_public_key`` there, then use it; until then nothing changes."""
+    target = find(request, name)
+    if target.transport != "ssh":
+        raise Problem.of(422, "name", "Nobody signs in to this target.", "Only remote targets have keys.")
+    attaching.make_key(target, person(request))
+    return keys_of(target)
+
+
+@router.post("/{name}/key/use", auth=Member(Role.OWNER), response={200: Key, REFUSED: Refusal})
+def key_used(request: HttpRequest, name: str) -> dict[str, Any]:
+    """Sign in with the new key; if that works it replaces what was used before, otherwise nothing changes."""
+    target = find(request, name)
+    try:
+        attaching.use_new_key(target, person(request))
+    except Refused as error:
+        raise refused(error.errors) from error
+    return keys_of(target)
+
+
+def enabled(request: HttpRequest, name: str, on: bool) -> dict[str, Any]:
+    target = find(request, name)
+    if target.enabled != on or target.quarantined_at:
+        attaching.set_enabled(target, person(request), on)
+    return described(request, target)
+
+
+def targets_of(request: HttpRequest) -> Any:
+    return ComputeTarget.objects.attached().filter(workspace=request.workspace)  # type: ignore[attr-defined]
+
+
+def find(request: HttpRequest, name: str) -> ComputeTarget:
+    target: ComputeTarget | None = targets_of(request).filter(name=name).first()
+    if target is None:
+        raise not_found("target")
+    return target
+
+
+def person(request: HttpRequest) -> User:
+    return request.user  # type: ignore[return-value]  # signed in: Member saw to it
+
+
+def described(request: HttpRequest, target: ComputeTarget) -> dict[str, Any]:
+    """A target as the API shows it."""
+    state = health(target)
+    live = Run.objects.filter(target=target, ended_at__isnull=True)
+    stored = target.get_credentials()
+    since = f"{state.verb} {state.since.isoformat(timespec='seconds')}" if state.since else ""
+    owner = request.membership.allows(Role.OWNER)  # type: ignore[attr-defined]
+    options = {name: value for name, value in target.options.items() if name != "typed"}
+    return {
+        "name": target.name,
+        "kind": TITLES[kind_of(target.transport, target.launcher, target.options)],
+        "type": f"{target.transport}/{target.launcher}",
+        "health": state.words,
+        "health_detail": since,
+        "enabled": target.enabled,
+        "quarantined_at": target.quarantined_at,
+        "quarantine_reason": target.quarantine_reason,
+        "slots": target.slots,
+        "gpus": target.gpus,
+        "running": live.filter(launched=True).count(),
+        "waiting": live.filter(launched=False).count(),
+        "options": options if owner else without_secrets(options),
+        "credentials": sorted(name for name in stored if name in attaching.CREDENTIALS),
+        **keys_of(target),
+        "host_keys": host_keys(target),
+        "facts": target.facts,
+        "steps": target.steps,
+        "checked_at": target.checked_at,
+        "last_seen_at": target.last_seen_at,
+        "unreachable_since": target.unreachable_since,
+        "last_error": target.last_error,
+        "url": page_url(request, f"compute/{target.name}"),  # type: ignore[arg-type]
+    }
+
+
+def keys_of(target: ComputeTarget) -> dict[str, str]:
+    ssh = target.options.get("ssh") or {}
+    return {"public_key": ssh.get("public_key", ""), "next_public_key": attaching.next_key(target)}
+
+
+def host_keys(target: ComputeTarget) -> dict[str, str]:
+    """Fingerprints of the pinned keys: of the host, and of the jump host."""
+    ssh = target.options.get("ssh") or {}
+    hops = {"host": ssh.get("host_key"), "jump": (ssh.get("jump") or {}).get("host_key")}
+    return {hop: fingerprint(line) for hop, line in hops.items() if line}
+
+
+def without_secrets(options: dict[str, Any]) -> dict[str, Any]:
+    """Spark takes passwords of storage among its settings: whoever may not change them does not see them."""
+    spark = options.get("spark") or {}
+    if not spark.get("conf"):
+        return options
+    conf = {k: HIDDEN if any(word in k.lower() for word in SENSITIVE) else v for k, v in spark["conf"].items()}
+    return {**options, "spark": {**spark, "conf": conf}}
+
+
+def unconfirmed(error: Unconfirmed) -> Problem:
+    field = "jump_fingerprint" if error.hop == "jump" else "fingerprint"
+    shown = error.shown.split()[-1]
+    if error.said:
+        rule = f"{error}. You expect {error.said}."
+        fix = "If you are sure that the machine's key is the one shown, send its fingerprint; otherwise somebody stands between."
+    else:
+        rule = f"{error} Nobody has confirmed it yet."
+        fix = f"Compare it with the machine's (there: ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub), then send {field}={shown}."
+    return Problem.of(
+        409, field, rule, fix, code="host_key", host=error.host, hop=error.hop, host_key=error.key, fingerprint=shown
+    )  # fmt: skip
+
+
+def not_passed(error: NotPassed) -> Problem:
+    failed = error.failed
+    fix = failed.fix
+    if error.public_key and failed.title.startswith("Sign-in"):
+        fix = f"Add this line to ~/.ssh/authorized_keys there, then ask again: {error.public_key}"
+    return Problem.of(
+        422, "test", f"{failed.title} failed: {failed.detail}", fix or "Mend it and ask again, or attach anyway.", code="test_failed",
+        steps=[tested_step(step) for step in error.steps], public_key=error.public_key,
+    )  # fmt: skip
+
+
+def tested_step(step: Step) -> dict[str, Any]:
+    return {name: getattr(step, name) for name in Tested.model_fields}
+
+
+def sentences(text: str) -> tuple[str, str]:
+    """A message as rule and fix."""
+    rule, stop, fix = text.partition(". ")
+    return rule + stop.strip(), fix
