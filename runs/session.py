@@ -18,7 +18,7 @@ from django.utils import timezone
 
 from environments import builds, inrun
 from environments.host import Host, HostError, HostLost
-from environments.launchers import LAUNCHERS
+from environments.launchers import LAUNCHERS, Start
 from environments.models import Build, ComputeTarget
 from environments.target import RootChanged, check_root, note_probe, note_reached
 from runs import finishing, preparing, queue
@@ -36,6 +36,7 @@ from runs.applying import (
     read_evidence,
 )
 from runs.building import Building
+from runs.cleaning import Cleaning
 from runs.config import ScriptRunConfig
 from runs.errands import Errands
 from runs.evidence import Kind
@@ -77,6 +78,7 @@ class Session:
         self.woken = woken
         self.launcher = LAUNCHERS[target.launcher](host, target.options)
         self.building = Building(target, token, host, errands)
+        self.cleaning = Cleaning(target, token, host, errands)
         self.stopping = False
         self.watched: dict[Key, Watched] = {}
         self.shipped: set[str] = set()
@@ -111,6 +113,7 @@ class Session:
             self.take()
             self.advance()
             self.launch()
+            self.cleaning.tend()
             asked = {k: w for k, w in self.watched.items() if time.monotonic() >= w.skip_until}
             if asked:
                 draining = any(w.verdict and w.verdict.kind in {Kind.ENDED, Kind.LOST} for w in asked.values())
@@ -124,7 +127,8 @@ class Session:
             else:
                 if timezone.now() - self.used_at > KEEP_WARM:
                     return
-                self.woken.wait(30)
+                # A bell that rings twice within LOOK_SECONDS may have rung for something that was not looked at.
+                self.woken.wait(30 if self.looked_at == self.loaded_at else RELOAD_SECONDS)
                 self.host.hello()  # notices a connection that has died in the meantime
                 self.seen()
 
@@ -262,13 +266,14 @@ class Session:
 
     def launch(self) -> None:
         """Start queued runs while there is room. That a launch may have been sent is written before it is."""
-        chosen = queue.choose(self.target, self.work)
-        if not chosen:
+        if not queue.choose(self.target, self.work):
             return
         starting = []
         with transaction.atomic():
             guard(self.target_id, self.token)
-            queued = Run.objects.filter(status=RunStatus.QUEUED)
+            self.target.refresh_from_db(fields=queue.ROOM)  # people may have taken slots away since it was looked at
+            chosen = queue.choose(self.target, self.work)
+            queued = Run.objects.filter(status=RunStatus.QUEUED, launched=False)
             for run, granted in chosen:
                 if queued.filter(pk=run.pk).update(launched=True, granted=granted):
                     starting.append((run, granted))
@@ -281,17 +286,20 @@ class Session:
         for watched in starting:
             watched.launched_at = time.monotonic()
             watched.launches += 1
+        wishes = [
+            (watched, queue.start_of(self.rows[watched.row_id])) for watched in starting if watched.row_id in self.rows
+        ]
         if self.launcher.beside:
-            for watched in starting:
+            for watched, start in wishes:
                 key = ("launch", watched.row_id)
                 if self.errands.may_start(key):
-                    self.errands.start(key, partial(self.ask_launcher, [watched]))
-        elif starting:
-            self.ask_launcher(starting)
+                    self.errands.start(key, partial(self.ask_launcher, [watched], [start]))
+        elif wishes:
+            self.ask_launcher([watched for watched, _ in wishes], [start for _, start in wishes])
 
-    def ask_launcher(self, starting: list[Watched]) -> None:
+    def ask_launcher(self, starting: list[Watched], starts: list[Start]) -> None:
         try:
-            self.launcher.launch([queue.start_of(self.rows[watched.row_id]) for watched in starting])
+            self.launcher.launch(starts)
         except HostError as error:  # one of them has no directory any more, say: what is found there decides
             log.warning("target %s: a launch was refused: %s", self.target_id, error)
             if self.launcher.beside:
@@ -395,7 +403,7 @@ class Session:
         permanent = isinstance(error, HostError) and error.permanent
         tries = self.errands.failures(key)
         self.untidy = self.untidy or key[0] == "tidy"
-        if key[0] in {"probe", "tidy", "verify", "launch"} or (tries < MAX_TRIES and not permanent):
+        if key[0] in {"probe", "clean", "tidy", "verify", "launch"} or (tries < MAX_TRIES and not permanent):
             self.errands.postpone(key, min(2.0**tries, 60.0))
             return
         if key[0] == "build":

@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from environments.models import ComputeTarget, EnvironmentVersion
 from runs.config import ConfigError, ScriptRunConfig
-from runs.distribution import check_place
+from runs.distribution import check_place, process_count
 from runs.models import Experiment, Run, RunEvent, RunParameter, RunTag, Snapshot
 from runs.models.run import new_uid
 from runs.status import ACTIVE, RunStatus
@@ -73,6 +73,7 @@ def submit(
                 environment=environment,
                 snapshot=snapshot,
                 config=config.to_json(),
+                gpus=config.gpus,
                 priority=priority,
                 properties={"ContentSnapshotId": snapshot.digest, **(properties or {})},
                 request_id=request_id,
@@ -125,6 +126,8 @@ def check(
             errors[label] = f"There is no such {label} in this workspace."
     if environment.environment.workspace_id not in {None, workspace.pk}:
         errors["environment"] = "There is no such environment in this workspace."
+    if config.gpus > target.gpus:
+        errors["gpus"] = too_many_gpus(target)
     errors.update(check_place(config.framework, config.spark, target.options))
     known = set(workspace.secrets.filter(name__in=config.secrets.values()).values_list("name", flat=True))
     for variable, secret in config.secrets.items():
@@ -132,6 +135,14 @@ def check(
             errors["variables"] = f"{variable}: there is no secret named {secret}. Add it in Settings, Secrets."
     if errors:
         raise ConfigError(errors)
+
+
+def too_many_gpus(target: ComputeTarget) -> str:
+    if not target.gpus:
+        unknown = "" if target.facts else " as far as is known: nobody has tested it yet"
+        return f"{target.name} has no GPU{unknown}. Leave this at 0, or choose another target."
+    have = f"{target.gpus} GPU{'s' if target.gpus > 1 else ''}"
+    return f"{target.name} has {have}. Ask for {target.gpus} at most, or choose another target."
 
 
 def parameters(arguments: tuple[str, ...]) -> dict[str, str]:
@@ -182,5 +193,11 @@ def cancel(run: Run, user: User | None) -> bool:
 
 def command_text(config: ScriptRunConfig) -> str:
     """The command line as a person would type it."""
-    line = config.command or ("python", config.script, *config.arguments)
+    count = str(process_count(config.distribution, config.gpus))
+    programs = {
+        "pyspark": ["spark-submit"],
+        "pytorch": ["torchrun", "--nproc_per_node", count],
+        "mpi": ["mpirun", "-np", count, "python"],
+    }
+    line = config.command or (*programs.get(config.framework, ["python"]), config.script, *config.arguments)
     return shlex.join(line)

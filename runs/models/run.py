@@ -12,7 +12,7 @@ from django.utils import timezone
 from environments.models import Build, ComputeTarget, EnvironmentVersion
 from runs.models.experiment import Experiment
 from runs.models.snapshot import Snapshot
-from runs.status import ACTIVE, FINAL, MOVES, EndReason, RunStatus
+from runs.status import FINAL, MOVES, EndReason, RunStatus
 from studio.database import storable
 from studio.workspaces.models import Workspace
 
@@ -50,6 +50,8 @@ class Run(models.Model):
     config = models.JSONField(default=dict)
     """As ``runs.config.ScriptRunConfig.to_json`` writes it."""
     priority = models.IntegerField(default=0)
+    gpus = models.PositiveIntegerField(default=0)
+    """As ``config`` says: how many GPUs it is given. A column, so that the queue can be read quickly."""
     properties = models.JSONField(default=dict)
     """Immutable facts: git, snapshot id."""
     request_id = models.CharField(max_length=64, null=True)
@@ -104,8 +106,22 @@ class Run(models.Model):
             models.Index(fields=["experiment", "-number"], name="run_of_experiment"),
             models.Index(fields=["workspace", "status", "-number"], name="run_by_status"),
             models.Index(fields=["workspace", "-started_at"], name="run_by_start"),
+            # What waits and runs on a target, with all that the queue asks of ten thousand rows. The condition names no value, or
+            # SQLite could not prove that it holds; and its column is in the index, or the rows would be read for it.
             models.Index(
-                fields=["target", "priority", "number"], condition=Q(status__in=sorted(ACTIVE)), name="run_active"
+                fields=[
+                    "target",
+                    "ended_at",
+                    "experiment",
+                    "-priority",
+                    "number",
+                    "gpus",
+                    "launched",
+                    "status",
+                    "build",
+                ],
+                condition=Q(ended_at=None),
+                name="run_active",
             ),
             models.Index(fields=["workspace", "name"], name="run_by_name"),
             models.Index(fields=["workspace", "-ended_at"], condition=Q(status=RunStatus.FAILED), name="run_failed"),

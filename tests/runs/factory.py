@@ -72,6 +72,7 @@ def make_run(
     fields.setdefault("environment", make_version(None))
     fields.setdefault("snapshot", make_snapshot(workspace, files))
     fields.setdefault("name", f"{experiment.name}-{number}")
+    fields.setdefault("gpus", config.gpus)
     return Run.objects.create(
         workspace=workspace,
         number=number,
