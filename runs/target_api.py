@@ -15,9 +15,8 @@ from environments.models import ComputeTarget
 from environments.options import TITLES, kind_of
 from environments.target import health
 from environments.transports.connection import fingerprint
+from runs.detaching import detach, live
 from runs.models import Run
-from runs.status import RunStatus
-from runs.submission import cancel
 from studio.accounts.models import User
 from studio.rest import Member, Problem, not_found, page_url, refused
 from studio.workspaces.models import Role
@@ -174,9 +173,9 @@ def shown(request: HttpRequest, name: str) -> dict[str, Any]:
 
 
 @router.patch("/{name}", auth=Member(Role.OWNER), response={200: Target, REFUSED: Refusal})
-def changed(request: HttpRequest, name: str, data: Change) -> dict[str, Any]:
+def changed(request: HttpRequest, name: str, data: Change | None = None) -> dict[str, Any]:
     """Change a target. Another address asks for its host key anew: test it with the fingerprint."""
-    target = find(request, name)
+    target, data = find(request, name), data or Change()
     gpus: int | str | None = data.gpu_slots
     if "gpu_slots" in data.model_fields_set and gpus is None:
         gpus = ""
@@ -194,33 +193,24 @@ def changed(request: HttpRequest, name: str, data: Change) -> dict[str, Any]:
 def detached(request: HttpRequest, name: str, force: str = "") -> Status[Any]:
     """Take a target out of use: its credentials are wiped, its runs stay in the list, nothing is changed on the machine.
 
-    With live runs 409; with ``force=cancel`` nothing new starts there, they are canceled and the answer is 202: ask again until it is
-    200.
+    With live runs 409. ``force=cancel``: nothing new starts there, they are canceled and the answer is 202: ask again until it is 200.
+    ``force=abandon``, for a machine that is gone and does not answer: they fail.
     """
-    if force not in {"", "cancel"}:
-        raise refused({"force": f"{force!r} is not known. Use cancel, or leave it out."})
-    target, user = find(request, name), person(request)
-    live = list(target.runs.filter(ended_at__isnull=True).order_by("number"))
-    if live and not force:
-        launched = sum(run.launched for run in live)
-        rule = f"{launched} runs execute there and {len(live) - launched} wait for it."
+    target = find(request, name)
+    going = live(target)
+    if going and not force:
+        launched = sum(run.launched for run in going)
+        rule = f"Runs that execute there: {launched}; that wait for it: {len(going) - launched}."
         fix = (
-            "Wait for them, or send force=cancel: they are canceled first, their logs and outputs up to then are kept."
+            "Wait for them, or send force=cancel: they are canceled first; their logs and outputs up to then are kept."
         )
-        raise Problem.of(409, "runs", rule, fix, live_runs=[run.number for run in live[:1000]])
-    if live:
-        if target.enabled:
-            attaching.set_enabled(target, user, False)
-        for run in live:
-            if run.status != RunStatus.CANCEL_REQUESTED:
-                cancel(run, user)
-        if live := list(target.runs.filter(ended_at__isnull=True)):
-            return Status(202, {"detached": False, "live_runs": len(live)})
+        raise Problem.of(409, "runs", rule, fix, live_runs=[run.number for run in going[:1000]])
     try:
-        attaching.detach(target, user)
-    except Refused as error:  # a run came in between
-        raise Problem.of(409, "runs", *sentences(error.errors.get("runs") or str(error))) from error
-    return Status(200, {"detached": True, "live_runs": 0})
+        done = detach(target, person(request), force or "refuse")
+    except Refused as error:
+        rule, stop, fix = str(error.errors.get("runs", error)).partition(". ")
+        raise Problem.of(409, "runs", rule + stop.strip(), fix) from error
+    return Status(200 if done else 202, {"detached": done, "live_runs": len(live(target))})
 
 
 @router.post("/{name}/test", auth=Member(Role.CONTRIBUTOR), response={200: TestResult, REFUSED: Refusal})
@@ -305,7 +295,7 @@ def person(request: HttpRequest) -> User:
 def described(request: HttpRequest, target: ComputeTarget) -> dict[str, Any]:
     """A target as the API shows it."""
     state = health(target)
-    live = Run.objects.filter(target=target, ended_at__isnull=True)
+    active = Run.objects.filter(target=target, ended_at__isnull=True)
     stored = target.get_credentials()
     since = f"{state.verb} {state.since.isoformat(timespec='seconds')}" if state.since else ""
     owner = request.membership.allows(Role.OWNER)  # type: ignore[attr-defined]
@@ -321,8 +311,8 @@ def described(request: HttpRequest, target: ComputeTarget) -> dict[str, Any]:
         "quarantine_reason": target.quarantine_reason,
         "slots": target.slots,
         "gpus": target.gpus,
-        "running": live.filter(launched=True).count(),
-        "waiting": live.filter(launched=False).count(),
+        "running": active.filter(launched=True).count(),
+        "waiting": active.filter(launched=False).count(),
         "options": options if owner else without_secrets(options),
         "credentials": sorted(name for name in stored if name in attaching.CREDENTIALS),
         **keys_of(target),
@@ -385,9 +375,3 @@ def not_passed(error: NotPassed) -> Problem:
 
 def tested_step(step: Step) -> dict[str, Any]:
     return {name: getattr(step, name) for name in Tested.model_fields}
-
-
-def sentences(text: str) -> tuple[str, str]:
-    """A message as rule and fix."""
-    rule, stop, fix = text.partition(". ")
-    return rule + stop.strip(), fix

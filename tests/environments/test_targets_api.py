@@ -252,10 +252,14 @@ def test_a_local_target_has_no_key(api, here):
 
 
 def test_a_target_with_live_runs_says_what_would_happen_and_goes_when_they_have_ended(api, here):
-    api("delete", "/here?force=maybe", status=422)
     waiting, running = run_on(here), run_on(here, RunStatus.RUNNING, launched=True)
     found = api("delete", "/here", status=409)
-    assert found["live_runs"] == [waiting.number, running.number] and "1 runs execute" in found["detail"]
+    assert (
+        found["live_runs"] == [waiting.number, running.number]
+        and "execute there: 1; that wait for it: 1" in found["detail"]
+    )
+    assert "Use one of" in api("delete", "/here?force=maybe", status=409)["detail"]
+    assert "answers" in api("delete", "/here?force=abandon", status=409)["detail"]
     assert api("delete", "/here?force=cancel", status=202) == {"detached": False, "live_runs": 2}
     for run in (waiting, running):
         run.refresh_from_db()
