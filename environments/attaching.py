@@ -262,7 +262,7 @@ def set_enabled(target: ComputeTarget, user: User, enabled: bool) -> None:
     """Drain or resume: what runs goes on, and nothing new starts until it is resumed. Resuming lifts a quarantine."""
     fields: dict[str, Any] = {"enabled": enabled}
     if enabled:
-        fields |= {"quarantined_at": None, "quarantine_reason": ""}
+        fields |= {"quarantined_at": None, "quarantine_reason": "", "failures": []}
     with transaction.atomic():
         ComputeTarget.objects.filter(pk=target.pk).update(**fields)
         action = "target.resume" if enabled else "target.drain"

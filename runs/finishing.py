@@ -15,7 +15,7 @@ from django.utils import timezone
 from environments.host import Host, HostError
 from environments.launchers import Launcher
 from environments.models import ComputeTarget
-from runs import logs
+from runs import logs, quarantine
 from runs.applying import guard
 from runs.models import Artifact, LogStream, Run, RunEvent
 from runs.status import FINAL, EndReason
@@ -47,6 +47,7 @@ def finish(run: Run, host: Host, launcher: Launcher, *, target_id: int, token: i
             RunEvent.objects.create(run=run, detail=f"{record['killed']} left-over processes of the run were ended.")
         if not run.move_to(EndReason(run.reason).status, log_complete=complete):
             return
+        quarantine.weigh(run)
     launcher.clean(run.attempt)
     if complete and all(item.digest for item in artifacts):
         clean(run, host)

@@ -21,7 +21,7 @@ from environments.host import Host, HostError, HostLost
 from environments.launchers import LAUNCHERS, Start
 from environments.models import Build, ComputeTarget
 from environments.target import RootChanged, check_root, note_probe, note_reached
-from runs import finishing, preparing, queue
+from runs import finishing, preparing, quarantine, queue
 from runs.applying import (
     Key,
     LeaseLost,
@@ -422,4 +422,6 @@ class Session:
         )
         with transaction.atomic():
             guard(self.target_id, self.token)
-            run.move_to(RunStatus.FAILED, reason=reason, error={"type": type(error).__name__, "message": str(error)})
+            found = {"type": type(error).__name__, "message": str(error)}
+            if run.move_to(RunStatus.FAILED, reason=reason, error=found):
+                quarantine.weigh(run)
