@@ -63,6 +63,7 @@ class _Writer(io.RawIOBase):
 
     def __init__(self, channel: paramiko.Channel) -> None:
         self._channel = channel
+        self.sent = 0
 
     def writable(self) -> bool:
         return True
@@ -77,6 +78,7 @@ class _Writer(io.RawIOBase):
             if not sent:
                 raise OSError("the stream is closed")
             place += sent
+            self.sent += sent
         return len(view)
 
 
@@ -87,7 +89,9 @@ class SshStream:
         self._connection = connection
         self._channel = channel
         self.reader: io.BufferedReader = io.BufferedReader(cast(Any, _Reader(channel)), 1 << 16)
-        self.writer = cast(BinaryIO, _Writer(channel))
+        self._raw = _Writer(channel)
+        self._granted = 0
+        self.writer = cast(BinaryIO, self._raw)
         self._stderr = bytearray()
         self._listener = threading.Thread(target=self._listen, name="ssh-stderr", daemon=True)
         self._listener.start()
@@ -108,8 +112,9 @@ class SshStream:
         last_resort.cancel()
 
     def progress(self) -> int:
-        """Room in the channel's window: the server gives some as the process reads."""
-        return self._channel.out_window_size
+        """Bytes that the server has ever made room for: it does so as the process reads."""
+        self._granted = max(self._granted, self._raw.sent + self._channel.out_window_size)
+        return self._granted
 
     def stderr_tail(self) -> str:
         """What the process complained about last."""

@@ -44,9 +44,9 @@ class Server:
 
 
 @contextmanager
-def server(state: Path, port: int, user: str) -> Iterator[Server]:
-    """One that listens on a port, with a user, of the test file's own; stopped at the end."""
-    env = {**os.environ, "INFRA_STATE": str(state), "SSH_PORT": str(port), "SSH_USER": user}
+def server(state: Path, port: int, user: str, extra: str = "") -> Iterator[Server]:
+    """One that listens on a port, with a user, of the test file's own; stopped at the end. ``extra``: lines of its configuration."""
+    env = {**os.environ, "INFRA_STATE": str(state), "SSH_PORT": str(port), "SSH_USER": user, "SSH_EXTRA": extra}
     script = str(INFRA / "sshd.sh")
     state.mkdir(parents=True, exist_ok=True)
     state.chmod(0o755)
