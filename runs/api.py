@@ -24,8 +24,8 @@ LOG_PIECE = 1024 * 1024
 MAX_LOG_PIECE = 16 * 1024 * 1024
 TIMES = ("created_at", "prepared_at", "started_at", "finalizing_at", "ended_at", "unreachable_since")
 CONFIG = (
-    "script", "arguments", "command", "framework", "variables", "secrets", "max_run_duration_seconds", "memory_bytes",
-    "grace_seconds",
+    "script", "arguments", "command", "framework", "distribution", "spark", "variables", "secrets",
+    "max_run_duration_seconds", "memory_bytes", "grace_seconds",
 )  # fmt: skip
 
 
@@ -42,6 +42,8 @@ class NewRun(Schema):
     arguments: list[str] = []
     command: list[str] = []
     framework: str = "python"
+    distribution: dict[str, Any] = {}
+    spark: dict[str, Any] = {}
     variables: dict[str, str] = {}
     secrets: dict[str, str] = {}
     max_run_duration_seconds: int | None = None

@@ -9,15 +9,14 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from django import forms
 from django.core.exceptions import ValidationError
-from django.core.validators import ProhibitNullCharactersValidator
 from django.db.models import Q, QuerySet
 from django.http import QueryDict
 
 from environments.models import ComputeTarget, EnvironmentVersion
 from runs import gitinfo, shellwords, snapshots
 from runs.config import ConfigError, ScriptRunConfig
+from runs.framework_form import PARTS, FrameworkForm, Text, framework_values
 from runs.models import Run, Snapshot
 from runs.snippets import DEFAULT_GRACE, RunRequest
 from runs.tags import format_tags, parse_tags
@@ -36,22 +35,16 @@ FIELDS = {
     "memory_bytes": "memory",
     "grace_seconds": "grace",
     "secrets": "variables",
+    **PARTS,
 }
 PREFERRED = ("train.py", "main.py", "run.py")
 
 
-class Text(forms.CharField):
-    """A text as it was typed: not stripped, no limit but the request's, NUL refused."""
-
-    def __init__(self) -> None:
-        super().__init__(required=False, strip=False)
-        self.validators = [
-            ProhibitNullCharactersValidator(message="It holds a NUL, which no program can receive. Remove it.")
-        ]
-
-
-class RunForm(forms.Form):
+class RunForm(FrameworkForm):
     """``cleaned`` values after ``is_valid()``: ``config``, ``snapshot_row``, ``target_row``, ``version``, ``tag_values``, …"""
+
+    field_order = ("snapshot", "git", "script", "experiment", "arguments", "command")
+    """Those of the base class follow."""
 
     snapshot = Text()
     git = Text()
@@ -59,7 +52,6 @@ class RunForm(forms.Form):
     experiment = Text()
     arguments = Text()
     command = Text()
-    framework = Text()
     target = Text()
     environment = Text()
     time_limit = Text()
@@ -87,11 +79,6 @@ class RunForm(forms.Form):
         self.tag_values: dict[str, str | None] = {}
         self.properties: dict[str, str] = {}
         self.priority_value = 0
-
-    def text(self, name: str) -> str:
-        """What stands in a field now: typed, or filled in."""
-        value = self[name].value()
-        return "" if value is None else str(value)
 
     @property
     def rows(self) -> list[dict[str, str]]:
@@ -168,14 +155,11 @@ class RunForm(forms.Form):
             )
         return text
 
-    def clean_framework(self) -> str:
-        return str(self.cleaned_data["framework"]).strip() or "python"
-
     def clean_arguments(self) -> tuple[str, ...]:
-        return self._words("arguments") if self.text("framework").strip() != "command" else ()
+        return self._words("arguments") if self.framework_name != "command" else ()
 
     def clean_command(self) -> tuple[str, ...]:
-        return self._words("command") if self.text("framework").strip() == "command" else ()
+        return self._words("command") if self.framework_name == "command" else ()
 
     def _words(self, name: str) -> tuple[str, ...]:
         text = str(self.cleaned_data[name])
@@ -256,6 +240,8 @@ class RunForm(forms.Form):
             arguments=data.get("arguments") or (),
             command=data.get("command") or (),
             framework=framework,
+            distribution=self.distribution(data),
+            spark=self.spark(data),
             variables=values,
             secrets=secrets,
             max_run_duration_seconds=data.get("time_limit"),
@@ -263,7 +249,7 @@ class RunForm(forms.Form):
             grace_seconds=DEFAULT_GRACE if data.get("grace") is None else data["grace"],
         )
         try:
-            self.config.validated(self.paths)
+            self.config = self.config.validated(self.paths)
         except ConfigError as error:
             self.reject(error)
         known = set(self.workspace.secrets.filter(name__in=secrets.values()).values_list("name", flat=True))
@@ -383,6 +369,8 @@ def values_of(run: Run) -> dict[str, Any]:
                 "target": run.target.name if run.target else "",
                 "environment": str(run.environment) if run.environment else "",
                 "framework": config.framework,
+                "distribution": config.distribution,
+                "spark": config.spark,
                 "script": config.script,
                 "arguments": list(config.arguments),
                 "command": list(config.command),
@@ -410,7 +398,7 @@ def values_from(given: Mapping[str, Any]) -> dict[str, Any]:
             name: str(given.get(name, ""))
             for name in ("experiment", "target", "environment", "script", "name", "notes")
         },
-        "framework": str(given.get("framework", "") or "python").lower(),
+        **framework_values(given),
         "arguments": shellwords.lines(given.get("arguments", [])),
         "command": shellwords.lines(given.get("command", [])),
         "time_limit": duration_text(limit) if limit is not None else "",

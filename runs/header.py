@@ -4,6 +4,7 @@ Computed from rows alone, so that the page, the fragment that it polls and the t
 """
 
 import signal as signals
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -11,6 +12,8 @@ from urllib.parse import quote
 
 from django.utils import timezone
 
+from runs.distribution import summary
+from runs.frameworks import FRAMEWORKS
 from runs.models import MetricSeries, Run, RunEvent
 from runs.status import EndReason, RunStatus
 from studio.templatetags.studio import duration
@@ -94,6 +97,8 @@ class Header:
     every: int
     """Seconds between polls; 0: the run has ended, nothing is polled."""
     can_cancel: bool
+    framework: str
+    """In words, with its processes; empty for a plain script."""
     grace: int
 
 
@@ -115,8 +120,17 @@ def header(run: Run) -> Header:
         banners=tuple(banners_of(run, now, base)),
         every=0 if run.is_final else SLOW_SECONDS if slow else FAST_SECONDS,
         can_cancel=not run.is_final and run.status not in {S.CANCEL_REQUESTED, S.FINALIZING},
+        framework=framework_of(run.config or {}),
         grace=int((run.config or {}).get("grace_seconds", 10)),
     )
+
+
+def framework_of(config: Mapping[str, Any]) -> str:
+    name = str(config.get("framework") or "python")
+    if name == "python" or name not in FRAMEWORKS:
+        return ""
+    processes = summary(name, config.get("distribution") or {}, int(config.get("gpus") or 0))
+    return ", ".join(part for part in (FRAMEWORKS[name].title, processes) if part)
 
 
 def progress_of(run: Run) -> Progress | None:

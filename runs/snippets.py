@@ -12,9 +12,17 @@ from typing import Any
 import yaml
 
 from runs.config import ScriptRunConfig
+from runs.distribution import COUNTS, process_count
 from runs.units import duration_text, parse_duration, parse_size, size_text
 
 DEFAULT_GRACE = ScriptRunConfig.grace_seconds
+# Fields of ``distribution`` → options of the command line.
+DISTRIBUTION = {
+    "process_count": "--processes",
+    "backend": "--backend",
+    "worker_count": "--workers",
+    "parameter_server_count": "--parameter-servers",
+}
 WIDTH = 46
 MAX_YAML = 256 * 1024
 MAX_ITEMS = 10_000
@@ -55,6 +63,13 @@ def cli_options(request: RunRequest) -> list[list[str]]:
     options.append(["--env", request.environment])
     if config.framework != "python":
         options.append(["--framework", config.framework])
+    options += [
+        [option, str(config.distribution[name])] for name, option in DISTRIBUTION.items() if name in config.distribution
+    ]
+    options += [["--spark-conf", f"{name}={value}"] for name, value in config.spark.get("conf", {}).items()]
+    options += [["--spark-package", value] for value in config.spark.get("packages", [])]
+    options += [["--spark-repository", value] for value in config.spark.get("repositories", [])]
+    options.append(["--deploy-mode", config.spark.get("deploy_mode", "")])
     options += [["--set", f"{name}={value}"] for name, value in config.variables.items()]
     options += [["--secret", f"{name}={secret}"] for name, secret in config.secrets.items()]
     options += [["--tag", name if value is None else f"{name}={value}"] for name, value in request.tags.items()]
@@ -118,16 +133,21 @@ def python(request: RunRequest) -> str:
             fields.append(("arguments", _listed(config.arguments)))
     fields.append(("compute_target", repr(request.target)))
     fields.append(("environment", f"Environment.get(ws, {name!r}, version={version!r})"))
+    if job := _distributed(config):
+        fields.append(("distributed_job_config", job))
     if config.max_run_duration_seconds is not None:
         fields.append(("max_run_duration_seconds", repr(config.max_run_duration_seconds)))
+    names = sorted({"Environment", "Experiment", "ScriptRunConfig", "Workspace", job.partition("(")[0]} - {""})
     rows = [
-        "from runstead import Environment, Experiment, ScriptRunConfig, Workspace",
+        f"from runstead import {', '.join(names)}",
         "",
         "ws = Workspace.from_config()",
     ]
     rows += ["config = ScriptRunConfig(", *(f"    {name}={value}," for name, value in fields), ")"]
-    if config.framework not in {"python", "command"}:
-        rows.append(f"config.run_config.framework = {config.framework!r}")
+    if config.framework == "pyspark":
+        rows.append('config.run_config.framework = "PySpark"')
+        for name, value in config.spark.items():
+            rows.append(f"config.run_config.spark.{'configuration' if name == 'conf' else name} = {value!r}")
     for label, values in (("environment_variables", config.variables), ("secrets", config.secrets)):
         if values:
             rows.append(f"config.run_config.{label} = {values!r}")
@@ -149,6 +169,21 @@ def python(request: RunRequest) -> str:
     return "\n".join(rows)
 
 
+def _distributed(config: ScriptRunConfig) -> str:
+    """The configuration object of a distributed run, by the names of the reference."""
+    given = config.distribution
+    if config.framework == "mpi":
+        return f"MpiConfiguration(process_count_per_node={process_count(given, config.gpus)})"
+    names = {
+        "pytorch": {"communication_backend": "backend", "process_count": "process_count"},
+        "tensorflow": {"worker_count": "worker_count", "parameter_server_count": "parameter_server_count"},
+    }.get(config.framework)
+    if names is None:
+        return ""
+    parts = ", ".join(f"{theirs}={given[ours]!r}" for theirs, ours in names.items() if ours in given)
+    return f"{'PyTorch' if config.framework == 'pytorch' else 'Tensorflow'}Configuration({parts})"
+
+
 def _listed(words: tuple[str, ...]) -> str:
     flat = "[" + ", ".join(map(repr, words)) + "]"
     if len(flat) <= WIDTH:
@@ -166,6 +201,8 @@ def to_mapping(request: RunRequest) -> dict[str, Any]:
         "target": request.target,
         "environment": request.environment,
         "framework": config.framework,
+        "distribution": dict(config.distribution),
+        "spark": dict(config.spark),
         "script": config.script,
         "arguments": list(config.arguments),
         "command": list(config.command),
@@ -269,6 +306,20 @@ def _pairs(name: str, value: Any) -> dict[str, str]:
     return {_text(name, key): _text(f"{name}.{key}", item) for key, item in value.items()}
 
 
+def _object(name: str, value: Any) -> dict[str, Any]:
+    """``distribution`` or ``spark``; what their fields may hold is checked with the rest of the run."""
+    if not isinstance(value, dict):
+        raise YamlError(f"{name}: expected name: value lines, got {_kind(value)}.")
+    found: dict[str, Any] = {}
+    for key, item in value.items():
+        reader = OBJECTS[name].get(key)
+        if reader is None:
+            raise YamlError(f"{name}: {str(key)[:60]!r} is not known. Use: {', '.join(OBJECTS[name])}.")
+        if item is not None:
+            found[key] = reader(f"{name}.{key}", item)
+    return found
+
+
 def _tags(name: str, value: Any) -> dict[str, str | None]:
     if isinstance(value, list):
         return dict.fromkeys(_words(name, value))
@@ -296,8 +347,12 @@ def _kind(value: Any) -> str:
     return names.get(type(value), f"a value of type {type(value).__name__}")
 
 
+OBJECTS: dict[str, dict[str, Any]] = {
+    "distribution": {**dict.fromkeys(COUNTS, _whole), "backend": _text},
+    "spark": {"conf": _pairs, "packages": _words, "repositories": _words, "deploy_mode": _text},
+}
 READERS: dict[str, Any] = {
     "experiment": _text, "name": _text, "target": _text, "environment": _text, "framework": _text, "script": _text,
-    "arguments": _words, "command": _words, "variables": _pairs, "secrets": _pairs, "tags": _tags, "time_limit": _seconds,
+    "distribution": _object, "spark": _object, "arguments": _words, "command": _words, "variables": _pairs, "secrets": _pairs, "tags": _tags, "time_limit": _seconds,
     "memory": _bytes, "grace": _seconds, "priority": _whole, "notes": _text,
 }  # fmt: skip

@@ -15,6 +15,8 @@ from django_htmx.http import trigger_client_event
 
 from runs import submission
 from runs.config import ScriptRunConfig
+from runs.distribution import spark_of, summary
+from runs.frameworks import FRAMEWORKS
 from runs.models import MetricSeries, Run, RunParameter, RunTag
 from runs.snippets import RunRequest, cli, python, yaml_text
 from runs.status import RunStatus
@@ -210,11 +212,15 @@ def configuration(request: MemberRequest, number: int) -> HttpResponseBase:
     run = get_run(request, number)
     config = ScriptRunConfig.from_json(run.config)
     again = request_of(run, config)
+    framework = FRAMEWORKS.get(config.framework)
     properties: dict[str, Any] = run.properties or {}
     context = {
         "section": "runs",
         "run": run,
         "config": config,
+        "framework": framework.title if framework else config.framework,
+        "processes": summary(config.framework, config.distribution, config.gpus),
+        "spark": spark_told(run, config),
         "command": submission.command_text(config),
         "git": [(name, properties[f"azureml.git.{name}"]) for name in GIT if f"azureml.git.{name}" in properties],
         "parameters": changed_parameters(run)[0],
@@ -223,6 +229,15 @@ def configuration(request: MemberRequest, number: int) -> HttpResponseBase:
         "log": run.streams.filter(name="log").first(),
     }
     return render(request, "runs/configuration.html", context)
+
+
+def spark_told(run: Run, config: ScriptRunConfig) -> dict[str, Any] | None:
+    """What Spark is told, the run's own settings over those of its target."""
+    if config.framework != "pyspark":
+        return None
+    options = run.target.options if run.target else {}
+    told = spark_of(options.get("spark") or {}, config.spark)
+    return {"master": "local[*]", "deploy_mode": "client", **told}
 
 
 def request_of(run: Run, config: ScriptRunConfig) -> RunRequest:

@@ -124,7 +124,7 @@ def test_git_facts_of_the_browser_become_properties_without_credentials(
         ("environment", "", "Environment: Choose the environment"),
         ("environment", "base:99", "Environment: There is no environment 'base:99'. Choose one of the list"),
         ("environment", "base:x' OR 1", "Environment: There is no environment"),
-        ("framework", "perl", "Framework: 'perl' is not known. Use one of: python, command."),
+        ("framework", "perl", "Framework: 'perl' is not known. Use one of: python, pyspark, pytorch, tensorflow, mpi, command."),
         ("time_limit", "6", "Time limit: '6' has no unit. Write 6 s, 6 min or 6 h."),
         ("time_limit", "soon", "Time limit: 'soon' is not a duration. Write a number and a unit"),
         ("time_limit", "400 d", "Time limit: The time limit must be between 1 second and 365 days."),

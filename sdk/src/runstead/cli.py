@@ -7,7 +7,7 @@ import os
 import re
 import sys
 
-from . import __version__, runfile
+from . import __version__, distributed, runfile
 from .client import Experiment, RunConfiguration, ScriptRunConfig, Workspace
 from .errors import RunsteadError, UserError
 from .units import seconds, size
@@ -65,7 +65,23 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--name", help="the run's name")
     run.add_argument("--target", help="the compute target (default: local)")
     run.add_argument("--env", dest="environment", metavar="NAME[:VERSION]", help="the environment")
-    run.add_argument("--framework", help="python (default), or command: what follows -- is then the whole command line")
+    run.add_argument(
+        "--framework",
+        help="python (default), pyspark, pytorch, tensorflow, mpi, or command: what follows -- is then the whole command line",
+    )
+    run.add_argument(
+        "--processes", type=int, metavar="N", help="how many, with pytorch and mpi (default: the GPUs, else 1)"
+    )
+    run.add_argument("--backend", help="how PyTorch's processes talk: nccl (default), gloo")
+    run.add_argument("--workers", type=int, metavar="N", help="how many, with tensorflow (default: 1)")
+    run.add_argument("--parameter-servers", type=int, metavar="N", help="how many, with tensorflow (default: 1)")
+    for option, form, text in (
+        ("conf", "NAME=VALUE", "a setting of Spark"),
+        ("package", "GROUP:NAME:VERSION", "a package for Spark"),
+        ("repository", "URL", "where Spark finds packages"),
+    ):
+        run.add_argument("--spark-" + option, action="append", default=[], metavar=form, help=text)
+    run.add_argument("--deploy-mode", help="where Spark's driver runs: client, cluster")
     run.add_argument(
         "--set", dest="variables", action="append", default=[], metavar="NAME=VALUE", help="a variable of the script"
     )
@@ -98,6 +114,7 @@ def _run(options: argparse.Namespace, line: Optional[List[str]]) -> int:
     config = RunConfiguration(framework=asked.get("framework"))
     config.target = asked.get("target") or "local"
     config.environment = asked.get("environment") or None
+    distributed.read(config, asked.get("distribution", {}), asked.get("spark", {}))
     config.environment_variables = asked.get("variables", {})
     config.secrets = asked.get("secrets", {})
     config.max_run_duration_seconds = asked.get("time_limit")
@@ -137,6 +154,7 @@ def _asked(options: argparse.Namespace, line: Optional[List[str]]) -> Dict[str, 
         given = dict(_pair(name, text) for text in getattr(options, name))
         if given:
             asked[name] = {**asked.get(name, {}), **given}
+    _distributed(options, asked)
     if line is not None:
         if not line:
             raise UserError("--: the script is missing behind it, for example: -- train.py --lr 0.1")
@@ -151,12 +169,33 @@ def _asked(options: argparse.Namespace, line: Optional[List[str]]) -> Dict[str, 
     return asked
 
 
+def _distributed(options: argparse.Namespace, asked: Dict[str, Any]) -> None:
+    counts = {
+        "process_count": options.processes,
+        "backend": options.backend,
+        "worker_count": options.workers,
+        "parameter_server_count": options.parameter_servers,
+    }
+    spark = {
+        "conf": dict(_pair("spark_conf", text) for text in options.spark_conf),
+        "packages": options.spark_package,
+        "repositories": options.spark_repository,
+        "deploy_mode": options.deploy_mode,
+    }
+    given = {name: value for name, value in counts.items() if value is not None}
+    if given:
+        asked["distribution"] = {**asked.get("distribution", {}), **given}
+    told = {name: value for name, value in spark.items() if value}
+    if told:
+        asked["spark"] = {**asked.get("spark", {}), **told}
+
+
 def _pair(name: str, text: str) -> Tuple[str, Optional[str]]:
     key, equals, value = text.partition("=")
     if not equals and name == "tags":
         return key, None
     if not equals or not key:
-        option = {"variables": "--set", "secrets": "--secret", "tags": "--tag"}[name]
+        option = {"variables": "--set", "secrets": "--secret", "tags": "--tag", "spark_conf": "--spark-conf"}[name]
         raise UserError("%s: %r needs the form NAME=VALUE." % (option, text))
     return key, value
 

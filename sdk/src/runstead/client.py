@@ -9,7 +9,8 @@ import uuid
 import warnings
 
 from . import config as settings
-from . import git
+from . import distributed, git
+from .distributed import MpiConfiguration, PyTorchConfiguration, SparkConfiguration, TensorflowConfiguration
 from .errors import UserError
 from .folder import Folder
 from .submitted import SubmittedRun
@@ -129,11 +130,19 @@ class RunConfiguration:
         arguments: Optional[Sequence[Any]] = None,
         framework: Optional[str] = None,
         command: Union[str, Sequence[Any], None] = None,
+        communicator: Optional[str] = None,
     ) -> None:
         self.script = script
         self.arguments = list(arguments or [])
         self.command = command
         self.framework = framework or "Python"
+        self.communicator = communicator or "None"
+        """With framework Python: `Mpi`, `OpenMpi` and `IntelMpi` mean mpirun."""
+        self.node_count = 1
+        self.mpi = MpiConfiguration()
+        self.pytorch = PyTorchConfiguration()
+        self.tensorflow = TensorflowConfiguration()
+        self.spark = SparkConfiguration()
         self.target: Any = "local"
         self.environment: Any = None
         self.environment_variables: Dict[str, str] = {}
@@ -160,11 +169,13 @@ class ScriptRunConfig:
         environment: Union[str, Environment, None] = None,
         max_run_duration_seconds: Optional[int] = None,
         command: Union[str, Sequence[Any], None] = None,
+        distributed_job_config: Union[MpiConfiguration, PyTorchConfiguration, TensorflowConfiguration, None] = None,
     ) -> None:
         if run_config is not None:
             ignored = {
                 "compute_target": compute_target,
                 "environment": environment,
+                "distributed_job_config": distributed_job_config,
                 "max_run_duration_seconds": max_run_duration_seconds,
             }
             for name, value in ignored.items():
@@ -176,6 +187,8 @@ class ScriptRunConfig:
             self.run_config.target = compute_target or "local"
             self.run_config.environment = environment
             self.run_config.max_run_duration_seconds = max_run_duration_seconds
+            if distributed_job_config is not None:
+                distributed.apply(self.run_config, distributed_job_config)
         self.script = script if script is not None else self.run_config.script
         self.arguments = list(arguments if arguments is not None else self.run_config.arguments)
         self.command = command if command is not None else self.run_config.command
@@ -183,19 +196,18 @@ class ScriptRunConfig:
     def request(self) -> Dict[str, Any]:
         """The fields that the API takes, without experiment and snapshot. Raises UserError for wrong types."""
         run_config = self.run_config
-        framework = str(run_config.framework).lower()
-        body: Dict[str, Any] = {"target": _name("target", run_config.target)}
+        body: Dict[str, Any] = {"target": _name("target", run_config.target), **distributed.fields(run_config)}
         if self.command:
             if self.script:
                 raise UserError("script: give either script with arguments, or command.")
             body["command"] = _command(self.command)
-            framework = "command" if framework == "python" else framework
+            if body["framework"] == "python":
+                body["framework"] = "command"
         else:
             if not isinstance(self.script, str) or not self.script:
                 raise UserError("script: name the script to run, for example train.py.")
             body["script"] = self.script.replace(os.sep, "/")
             body["arguments"] = [_argument(place, value) for place, value in enumerate(self.arguments, 1)]
-        body["framework"] = framework
         if run_config.environment is not None:
             body["environment"] = _name("environment", run_config.environment)
         body["variables"] = {str(k): str(v) for k, v in run_config.environment_variables.items()}

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 TEXTS = ("experiment", "name", "target", "environment", "framework", "script", "notes")
 LISTS = ("arguments", "command")
 MAPS = ("variables", "secrets")
-FIELDS = (*TEXTS, *LISTS, *MAPS, "tags", "time_limit", "memory", "grace", "priority")
+OBJECTS = ("distribution", "spark")
+FIELDS = (*TEXTS, *LISTS, *MAPS, *OBJECTS, "tags", "time_limit", "memory", "grace", "priority")
 
 
 def read(path: str) -> Dict[str, Any]:
@@ -53,6 +54,10 @@ def _field(name: str, value: Any) -> Any:
         if not isinstance(value, dict):
             raise UserError("%s: NAME: value lines are needed." % name)
         return {str(key): _text("%s.%s" % (name, key), item) for key, item in value.items()}
+    if name in OBJECTS:
+        if not isinstance(value, dict):
+            raise UserError("%s: name: value lines are needed." % name)
+        return {str(key): item for key, item in value.items()}
     if name == "tags":
         if isinstance(value, list):
             return {_text("tags", item): None for item in value}

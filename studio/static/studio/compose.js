@@ -74,7 +74,7 @@ form.addEventListener("input", (event) => {
 form.addEventListener("change", (event) => {
   const { target } = event;
   if (target.name === "target") for (const card of form.querySelectorAll(".opt-card:has(.rb)")) card.classList.toggle("on", card.contains(target));
-  if (target.name === "framework") showFramework();
+  if (target.name === "framework" || target.dataset.count) showFramework();
   if (target.name === "var_kind") showKind(target.closest("[data-row]"));
   recheck(0);
 });
@@ -90,8 +90,11 @@ for (const place of form.querySelectorAll("[data-error]:not([hidden])")) touched
 
 function showFramework() {
   const framework = field("framework").value;
-  for (const part of form.querySelectorAll("[data-framework]")) part.hidden = part.dataset.framework !== framework;
-  document.getElementById("framework-word").textContent = framework === "command" ? "a command line" : "Python";
+  const reads = (part) => part.dataset.framework.split(" ").includes(framework);
+  for (const part of form.querySelectorAll("[data-framework]")) part.hidden = !reads(part);
+  const counts = [...form.querySelectorAll("[data-count]")].filter((input) => input.value.trim() && reads(input.closest("[data-framework]")));
+  const words = [field("framework").selectedOptions[0].text, ...counts.map((input) => `${input.value.trim()} ${input.dataset.count}`)];
+  document.getElementById("framework-word").textContent = words.join(", ");
 }
 
 // ---- code --------------------------------------------------------------------------------------------------------
