@@ -71,6 +71,8 @@ class Spawner(object):
                 sys.executable,
                 "-I",
                 "-S",
+                "-X",
+                "utf8",
                 "-c",
                 code % __name__,
                 _import_root(home),

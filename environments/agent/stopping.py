@@ -25,6 +25,7 @@ class Stopper(object):
         self._told: "Set[int]" = set()
         self._left: "Set[int]" = set()
         self._announced = False
+        self._blind: "Optional[bool]" = None
         self.reason = ""
         self.sent_kill = False
 
@@ -77,7 +78,7 @@ class Stopper(object):
         if not alive and not helpers and not processes.has_children(os.getpid()):
             self._reset()
             return True
-        living = processes.descendants(os.getpid(), helpers)
+        living = processes.descendants(os.getpid(), helpers) or self._unseen(pid)
         if not alive and not living:
             self._reset()
             return True
@@ -96,6 +97,18 @@ class Stopper(object):
         # What SIGKILL cannot end (another user's, or stuck in the kernel) must not hold up the record for
         # ever.
         return not alive and now > self._kill_at + _HOPELESS
+
+    def _unseen(self, pid: int) -> "Set[int]":
+        """The program's process group, by its negative number, on a machine that shows nobody its processes."""
+        if self._blind is None:
+            self._blind = not processes.parents()
+        try:
+            if self._blind:
+                os.kill(-pid, 0)
+                return {-pid}
+        except OSError:
+            pass
+        return set()
 
     def _reset(self) -> None:
         """Ready for the next step of a build."""
