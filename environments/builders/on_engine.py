@@ -107,7 +107,7 @@ class Build(object):
         ready = self.image("%s:%s" % (_REPOSITORY, self.tag)) if packages else base
         if ready is not None and packages and ready["Config"]["Labels"].get(BASE_LABEL) != base["Id"]:
             ready = None  # the base image is another one by now
-        self.begin((ready or base)["Id"])
+        self.begin(ready or base)
         python, version = self.python()
         say("Python %s at %s" % (version, python))
         if ready is None:
@@ -159,15 +159,16 @@ class Build(object):
         for found in self.need("the engine's containers", "GET", "/containers/json?all=true&filters=%s" % filters):
             self.call("DELETE", "/containers/%s?force=true&v=true" % found["Id"])
 
-    def begin(self, image: str) -> None:
+    def begin(self, image: "Dict[str, Any]") -> None:
         """A container that does nothing by itself and ends by itself, should nobody end it."""
         mounts = [{"Type": "volume", "Source": self.cache(), "Target": _TOOLS + "/cache"}]
         mounts += [_read_only(source, target) for source, target in self.files().items()]
         name = "runstead-build-%s" % self.wish["attempt"]
         config = {
-            "Image": image,
-            "Entrypoint": ["sleep", "10800"],
-            "Cmd": [],
+            "Image": image["Id"],
+            # What is kept as an image inherits an entry point of ours, unless it has one itself.
+            "Entrypoint": ["sleep"] if image["Config"].get("Entrypoint") else None,
+            "Cmd": ["10800"] if image["Config"].get("Entrypoint") else ["sleep", "10800"],
             "User": "0:0",
             "WorkingDir": "/",
             "Labels": {
