@@ -25,7 +25,7 @@ MAX_LOG_PIECE = 16 * 1024 * 1024
 TIMES = ("created_at", "prepared_at", "started_at", "finalizing_at", "ended_at", "unreachable_since")
 CONFIG = (
     "script", "arguments", "command", "framework", "distribution", "spark", "variables", "secrets",
-    "max_run_duration_seconds", "memory_bytes", "grace_seconds",
+    "max_run_duration_seconds", "memory_bytes", "gpus", "grace_seconds",
 )  # fmt: skip
 
 
@@ -48,6 +48,7 @@ class NewRun(Schema):
     secrets: dict[str, str] = {}
     max_run_duration_seconds: int | None = None
     memory_bytes: int | None = None
+    gpus: int = 0
     grace_seconds: int = 10
     name: str = ""
     tags: dict[str, str | None] = {}

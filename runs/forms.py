@@ -19,6 +19,7 @@ from runs.config import ConfigError, ScriptRunConfig
 from runs.framework_form import PARTS, FrameworkForm, Text, framework_values
 from runs.models import Run, Snapshot
 from runs.snippets import DEFAULT_GRACE, RunRequest
+from runs.submission import too_many_gpus
 from runs.tags import format_tags, parse_tags
 from runs.units import duration_text, parse_duration, parse_size, size_text
 from studio.blobs import BlobMissing
@@ -56,6 +57,7 @@ class RunForm(FrameworkForm):
     environment = Text()
     time_limit = Text()
     memory = Text()
+    gpus = Text()
     grace = Text()
     priority = Text()
     variables = Text()
@@ -181,6 +183,12 @@ class RunForm(FrameworkForm):
         text = str(self.cleaned_data["memory"]).strip()
         return _parsed(parse_size, text) if text else None
 
+    def clean_gpus(self) -> int:
+        text = str(self.cleaned_data["gpus"]).strip() or "0"
+        if not (text.isascii() and text.isdigit() and len(text) < 6):
+            raise ValidationError(f"{text[:40]!r} is not a number of GPUs. Write a whole number, or nothing for none.")
+        return int(text)
+
     def clean_grace(self) -> int:
         text = str(self.cleaned_data["grace"]).strip()
         return _parsed(parse_duration, text) if text else DEFAULT_GRACE
@@ -246,12 +254,15 @@ class RunForm(FrameworkForm):
             secrets=secrets,
             max_run_duration_seconds=data.get("time_limit"),
             memory_bytes=data.get("memory"),
+            gpus=data.get("gpus") or 0,
             grace_seconds=DEFAULT_GRACE if data.get("grace") is None else data["grace"],
         )
         try:
             self.config = self.config.validated(self.paths)
         except ConfigError as error:
             self.reject(error)
+        if self.target_row is not None and self.config.gpus > self.target_row.gpus and "gpus" not in self.errors:
+            self.add_error("gpus", too_many_gpus(self.target_row))
         known = set(self.workspace.secrets.filter(name__in=secrets.values()).values_list("name", flat=True))
         for variable, secret in secrets.items():
             if secret not in known and "variables" not in self.errors:
@@ -379,6 +390,7 @@ def values_of(run: Run) -> dict[str, Any]:
                 "tags": {tag.name: tag.value for tag in run.tags.all()},
                 "time_limit": config.max_run_duration_seconds,
                 "memory": config.memory_bytes,
+                "gpus": config.gpus,
                 "grace": config.grace_seconds,
                 "priority": run.priority,
             }
@@ -403,6 +415,7 @@ def values_from(given: Mapping[str, Any]) -> dict[str, Any]:
         "command": shellwords.lines(given.get("command", [])),
         "time_limit": duration_text(limit) if limit is not None else "",
         "memory": size_text(memory) if memory is not None else "",
+        "gpus": str(given["gpus"]) if given.get("gpus") else "",
         "grace": duration_text(grace) if grace is not None and grace != DEFAULT_GRACE else "",
         "priority": str(given["priority"]) if given.get("priority") else "",
         "tags": format_tags(given.get("tags", {})),

@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 from django.utils import timezone
 
+from runs import queue
 from runs.distribution import summary
 from runs.frameworks import FRAMEWORKS
 from runs.models import MetricSeries, Run, RunEvent
@@ -100,10 +101,12 @@ class Header:
     framework: str
     """In words, with its processes; empty for a plain script."""
     grace: int
+    waiting: str
+    """Why its script has not started yet; empty once it has."""
 
 
 def header(run: Run) -> Header:
-    """Everything the head of the run's page shows. At most three queries."""
+    """Everything the head of the run's page shows. At most three queries, and two more for a run that waits."""
     now = timezone.now()
     base = f"/{run.workspace.slug}/runs/{run.number}"
     progress = progress_of(run) if run.status == S.RUNNING else None
@@ -122,7 +125,15 @@ def header(run: Run) -> Header:
         can_cancel=not run.is_final and run.status not in {S.CANCEL_REQUESTED, S.FINALIZING},
         framework=framework_of(run.config or {}),
         grace=int((run.config or {}).get("grace_seconds", 10)),
+        waiting=waiting_of(run),
     )
+
+
+def waiting_of(run: Run) -> str:
+    """What an attendant noted, else what follows from the target and its queue."""
+    if run.waiting_for or run.target is None or run.launched or run.status not in {S.NOT_STARTED, S.QUEUED}:
+        return "" if run.is_final else run.waiting_for
+    return queue.waiting_words(run, run.target)
 
 
 def framework_of(config: Mapping[str, Any]) -> str:

@@ -64,6 +64,8 @@ class Busy:
         """When a run that is started now would start."""
         if self.target.unreachable_since is not None:
             return "starts when the target answers again"
+        if self.target.quarantined_at is not None:
+            return "starts when somebody resumes the target"
         if self.free > self.waiting:
             return "starts at once"
         ahead = self.waiting + max(0, self.running - self.target.slots + 1)
@@ -206,6 +208,12 @@ def check_environment(version: EnvironmentVersion | None, target: ComputeTarget 
 def check_target(target: ComputeTarget | None) -> list[Check]:
     if target is None:
         return []
+    if target.quarantined_at is not None:
+        return [
+            Check(
+                "warn", f"{target} is quarantined: nothing starts there until it is resumed", target.quarantine_reason
+            )
+        ]
     if target.unreachable_since is not None:
         seen = (
             f"Last seen {relative((timezone.now() - target.last_seen_at).total_seconds())}."

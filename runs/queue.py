@@ -16,6 +16,7 @@ from django.db.models import Case, F, IntegerField, Q, QuerySet, Value, When, Wi
 from django.db.models.functions import RowNumber
 from django.utils import timezone
 
+from environments import waiting
 from environments.launchers import Start
 from environments.models import ComputeTarget
 from runs.config import ScriptRunConfig
@@ -61,20 +62,20 @@ def of_interest(target: ComputeTarget, building: Collection[int]) -> list[State]
     holding = [row for row in launched if row[1] != S.FINALIZING]
     running = Counter(experiment for _, _, experiment, _ in holding)
     free = len(free_gpus(target, [granted for *_, granted in holding]))
-    waiting = active.filter(launched=False, status__in=WAITING)
+    ready = active.filter(launched=False, status__in=WAITING)
     if building:
-        waiting = waiting.filter(Q(build=None) | ~Q(build_id__in=building))
-    windows = [first(waiting.filter(gpus=0), running, target.slots)]
+        ready = ready.filter(Q(build=None) | ~Q(build_id__in=building))
+    windows = [first(ready.filter(gpus=0), running, target.slots)]
     if target.gpus:
-        windows.append(first(waiting.filter(gpus__gt=0, gpus__lte=target.gpus), running, target.gpus))
+        windows.append(first(ready.filter(gpus__gt=0, gpus__lte=target.gpus), running, target.gpus))
         if 0 < free < target.gpus:  # those ahead may all be too large for what is free
-            windows.append(first(waiting.filter(gpus__gt=0, gpus__lte=free), running, free))
+            windows.append(first(ready.filter(gpus__gt=0, gpus__lte=free), running, free))
     for window in windows:
         found |= {state[0]: state for state in window}
     return list(found.values())
 
 
-def first(waiting: "QuerySet[Run]", running: Mapping[int, int], places: int) -> "QuerySet[Run, State]":
+def first(rows: "QuerySet[Run]", running: Mapping[int, int], places: int) -> "QuerySet[Run, State]":
     """The next runs in their order, for so many places and some more; ``running``: experiment → runs.
 
     A run's turn is the number of runs that its experiment has or will have running when it comes: sorted by that, all waiting
@@ -85,7 +86,7 @@ def first(waiting: "QuerySet[Run]", running: Mapping[int, int], places: int) -> 
         by_count.setdefault(count, []).append(experiment)
     cases = [When(experiment_id__in=experiments, then=Value(count)) for count, experiments in by_count.items()]
     place = Window(RowNumber(), partition_by=F("experiment_id"), order_by=[F("priority").desc(), F("number").asc()])
-    turns = waiting.annotate(turn=place + Case(*cases, default=Value(0), output_field=IntegerField()))
+    turns = rows.annotate(turn=place + Case(*cases, default=Value(0), output_field=IntegerField()))
     return turns.order_by("-priority", "turn", "number").values_list(*STATE)[: places + PREPARED_AHEAD]
 
 
@@ -148,6 +149,19 @@ def oversubscribed(target: ComputeTarget) -> list[str]:
         for gpu in granted.get("gpus", ()):
             holders.setdefault(str(gpu), []).append(number)
     return [f"GPU {gpu} of {target} is held by runs {runs}" for gpu, runs in holders.items() if len(runs) > 1]
+
+
+def waiting_words(run: Run, target: ComputeTarget) -> str:
+    """Why a run that waits has not been started, as the page of its target says it."""
+    holding = list(holding_on(target).values_list("granted", flat=True))
+    before = Q(priority__gt=run.priority) | Q(priority=run.priority, number__lt=run.number)
+    return waiting.words(
+        target,
+        gpus=run.gpus,
+        ahead=active_on(target).filter(before, launched=False, status__in=WAITING).count(),
+        running=len(holding),
+        gpus_taken=sum(len(granted.get("gpus", ())) for granted in holding),
+    )
 
 
 def start_of(run: Run) -> Start:

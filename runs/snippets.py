@@ -77,6 +77,8 @@ def cli_options(request: RunRequest) -> list[list[str]]:
         options.append(["--time-limit", duration_text(config.max_run_duration_seconds, "")])
     if config.memory_bytes is not None:
         options.append(["--memory", size_text(config.memory_bytes, "")])
+    if config.gpus:
+        options.append(["--gpus", str(config.gpus)])
     if config.grace_seconds != DEFAULT_GRACE:
         options.append(["--grace", duration_text(config.grace_seconds, "")])
     if request.priority:
@@ -153,6 +155,8 @@ def python(request: RunRequest) -> str:
             rows.append(f"config.run_config.{label} = {values!r}")
     if config.memory_bytes is not None:
         rows.append(f"config.run_config.memory_bytes = {config.memory_bytes!r}")
+    if config.gpus:
+        rows.append(f"config.run_config.gpus = {config.gpus!r}")
     if config.grace_seconds != DEFAULT_GRACE:
         rows.append(f"config.run_config.grace_seconds = {config.grace_seconds!r}")
     if request.priority:
@@ -211,6 +215,7 @@ def to_mapping(request: RunRequest) -> dict[str, Any]:
         "tags": dict(request.tags),
         "time_limit": None if limit is None else duration_text(limit),
         "memory": None if memory is None else size_text(memory),
+        "gpus": config.gpus,
         "grace": duration_text(config.grace_seconds) if config.grace_seconds != DEFAULT_GRACE else None,
         "priority": request.priority,
         "notes": request.notes,
@@ -354,5 +359,5 @@ OBJECTS: dict[str, dict[str, Any]] = {
 READERS: dict[str, Any] = {
     "experiment": _text, "name": _text, "target": _text, "environment": _text, "framework": _text, "script": _text,
     "distribution": _object, "spark": _object, "arguments": _words, "command": _words, "variables": _pairs, "secrets": _pairs, "tags": _tags, "time_limit": _seconds,
-    "memory": _bytes, "grace": _seconds, "priority": _whole, "notes": _text,
+    "memory": _bytes, "gpus": _whole, "grace": _seconds, "priority": _whole, "notes": _text,
 }  # fmt: skip

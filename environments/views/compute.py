@@ -10,7 +10,7 @@ from django.http import HttpResponseBase
 from django.shortcuts import render
 from django.views.decorators.http import require_GET, require_POST
 
-from environments import doctor
+from environments import doctor, waiting
 from environments.cleaning import policy, space
 from environments.models import ComputeTarget
 from environments.options import TITLES, kind_of
@@ -116,7 +116,8 @@ def targets_of(workspace: Workspace) -> "QuerySet[ComputeTarget]":
 def seen(target: ComputeTarget) -> Seen:
     # A run holds a slot from its launch to the end of its script.
     active = target.runs.filter(ended_at__isnull=True)
-    granted = list(active.filter(launched=True).values_list("granted", flat=True))
+    holding = active.filter(launched=True).exclude(status="Finalizing")
+    granted = list(holding.values_list("granted", flat=True))
     taken = sum(len((grant or {}).get("gpus", ())) for grant in granted)
     return Seen(target, len(granted), active.filter(launched=False).count(), taken)
 
@@ -189,22 +190,7 @@ def reason(run: Any, place: int, shown: Seen) -> str:
     """Why a run waits, in words: what the attendant noted, else what follows from the target."""
     if run.waiting_for:
         return str(run.waiting_for)
-    if shown.target.unreachable_since is not None:
-        return f"{shown.target.name} does not answer."
-    if shown.target.quarantined_at is not None:
-        return f"{shown.target.name} is quarantined: nothing new starts until somebody resumes it."
-    if not shown.target.enabled:
-        return f"{shown.target.name} is draining: nothing new starts."
-    if shown.free == 0:
-        ahead = f", {place} {'run' if place == 1 else 'runs'} ahead" if place else ", next in line"
-        return (
-            f"All {shown.target.slots} slots are busy{ahead}."
-            if shown.target.slots > 1
-            else f"The slot is busy{ahead}."
-        )
-    if place >= shown.free:
-        return f"{place} {'run' if place == 1 else 'runs'} ahead."
-    return "Starting."
+    return waiting.words(shown.target, gpus=run.gpus, ahead=place, running=shown.running, gpus_taken=shown.gpus_taken)
 
 
 def whole_page(request: MemberRequest, name: str) -> dict[str, Any]:

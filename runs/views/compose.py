@@ -28,7 +28,7 @@ LABELS = {
     "framework": "Framework", "process_count": "Processes", "backend": "Backend", "worker_count": "Workers",
     "parameter_server_count": "Parameter servers", "spark_conf": "Spark settings", "spark_packages": "Spark packages",
     "spark_repositories": "Spark repositories", "deploy_mode": "Deploy mode", "target": "Compute", "environment": "Environment", "time_limit": "Time limit",
-    "memory": "Memory limit", "grace": "Grace", "priority": "Priority", "variables": "Environment variables",
+    "memory": "Memory limit", "gpus": "GPUs", "grace": "Grace", "priority": "Priority", "variables": "Environment variables",
     "name": "Run name", "tags": "Tags", "notes": "Notes",
 }  # fmt: skip
 

@@ -32,7 +32,7 @@ def no_bell(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 @pytest.fixture
 def fields(workspace: Workspace) -> dict[str, Any]:
     """A form that is right in every field."""
-    make_target(workspace)
+    make_target(workspace, facts={"gpus": [{}, {}]})
     version = make_version(None)
     return {
         "snapshot": make_snapshot(workspace, FILES).digest,
@@ -46,6 +46,7 @@ def fields(workspace: Workspace) -> dict[str, Any]:
         "environment": str(version),
         "time_limit": "90 min",
         "memory": "512 MB",
+        "gpus": "2",
         "grace": "",
         "priority": "3",
         "var_name": ["A"],
@@ -78,7 +79,9 @@ def test_a_right_form_starts_one_run_and_opens_it(
         variables={"A": "1 2"},
         max_run_duration_seconds=5400,
         memory_bytes=512 * 1024**2,
+        gpus=2,
     )
+    assert run.gpus == 2
     assert (run.name, run.notes, run.priority, run.experiment.name) == ("first", "why", 3, "digits")
     assert {tag.name: tag.value for tag in run.tags.all()} == {"ls": None, "stage": "final"}
     assert run.created_by is not None and run.created_by.name == "Cora Contributor"
@@ -124,12 +127,18 @@ def test_git_facts_of_the_browser_become_properties_without_credentials(
         ("environment", "", "Environment: Choose the environment"),
         ("environment", "base:99", "Environment: There is no environment 'base:99'. Choose one of the list"),
         ("environment", "base:x' OR 1", "Environment: There is no environment"),
-        ("framework", "perl", "Framework: 'perl' is not known. Use one of: python, pyspark, pytorch, tensorflow, mpi, command."),
+        (
+            "framework",
+            "perl",
+            "Framework: 'perl' is not known. Use one of: python, pyspark, pytorch, tensorflow, mpi, command.",
+        ),
         ("time_limit", "6", "Time limit: '6' has no unit. Write 6 s, 6 min or 6 h."),
         ("time_limit", "soon", "Time limit: 'soon' is not a duration. Write a number and a unit"),
         ("time_limit", "400 d", "Time limit: The time limit must be between 1 second and 365 days."),
         ("memory", "1 MB", "Memory limit: The memory limit must be between 16 MB and 1 PB."),
         ("memory", "much", "Memory limit: 'much' is not a size. Write a number and a unit"),
+        ("gpus", "all", "GPUs: 'all' is not a number of GPUs. Write a whole number, or nothing for none."),
+        ("gpus", "3", "GPUs: local has 2 GPUs. Ask for 2 at most, or choose another target."),
         ("grace", "2 h", "Grace: The grace must be between 0 and 3,600 seconds."),
         ("priority", "high", "Priority: 'high' is not a priority. Write a whole number"),
         ("var_name", ["2X"], "Environment variables: '2X' is not a variable's name. Use letters"),

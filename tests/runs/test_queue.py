@@ -300,3 +300,33 @@ def test_more_gpus_than_the_target_has_are_refused_with_field_rule_and_fix(
     with pytest.raises(ConfigError) as refused:
         submit(**asked, config=ScriptRunConfig(script="train.py", gpus=1))
     assert "box has no GPU" in refused.value.errors["gpus"]
+
+
+# -- what people are told
+
+
+@pytest.mark.parametrize(
+    ("change", "gpus", "told"),
+    [
+        ({}, 0, "The slot is busy, 2 runs ahead."),
+        ({"slots": 2}, 0, "2 runs ahead."),
+        ({"slots": 9}, 0, "Starting."),
+        ({"slots": 9}, 2, "Needs 2 GPUs, 1 free."),
+        ({"slots": 9}, 3, "Needs 3 GPUs, and box has 2: cancel it, or give the target more."),
+        ({"enabled": False}, 0, "box is draining: nothing new starts."),
+        ({"quarantined_at": NOW}, 0, "box is quarantined: nothing new starts until somebody resumes it."),
+        ({"unreachable_since": NOW}, 0, "box does not answer."),
+    ],
+)
+def test_a_run_that_waits_says_why_on_its_page_and_on_its_targets(
+    workspace: Workspace, target: ComputeTarget, contributor_client: Any, change: dict, gpus: int, told: str
+) -> None:
+    values = {"slots": 1, "facts": {"gpus": [{}, {}]}, **change}
+    ComputeTarget.objects.filter(pk=target.pk).update(**values)
+    make_run(workspace, target=target, status=S.RUNNING, launched=True, granted={"gpus": ["0"]}, gpus=1)
+    make_run(workspace, target=target, status=S.FINALIZING, launched=True, granted={"gpus": ["1"]}, gpus=1)
+    for _ in range(2):
+        make_run(workspace, target=target, status=S.QUEUED)
+    run = make_run(workspace, target=target, status=S.QUEUED, gpus=gpus)
+    for page in (f"/vision/runs/{run.number}", "/vision/compute/box"):
+        assert told in contributor_client.get(page).content.decode(), page

@@ -74,6 +74,7 @@ def test_yaml_is_read_back_as_it_was_written(
             "variables": variables,
             "max_run_duration_seconds": 5401,
             "memory_bytes": 512 * 1024**2,
+            "gpus": 2,
         },
         name=name,
         notes=notes,
@@ -167,6 +168,7 @@ def test_our_own_command_understands_its_snippet(
         "variables": {"A": text},
         "secrets": {"T": "hf"},
         "memory_bytes": 2**29,
+        "gpus": grace % 3,
         "grace_seconds": grace,
     }
     tags = {"baseline": None, "stage": text}

@@ -7,7 +7,7 @@ import os
 import re
 import sys
 
-from . import __version__, distributed, runfile
+from . import __version__, cli_targets, distributed, runfile
 from .client import Experiment, RunConfiguration, ScriptRunConfig, Workspace
 from .errors import RunsteadError, UserError
 from .units import seconds, size
@@ -91,6 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--tag", dest="tags", action="append", default=[], metavar="NAME[=VALUE]", help="a tag of the run")
     run.add_argument("--time-limit", metavar="6h", help="the run is ended after this long")
     run.add_argument("--memory", metavar="8GB", help="the run is ended when it uses more")
+    run.add_argument("--gpus", type=int, metavar="N", help="how many GPUs of the target it is given (default: none)")
     run.add_argument("--grace", metavar="30s", help="between asking the script to end and killing it (default: 10s)")
     run.add_argument("--priority", type=int, help="higher starts first (default: 0)")
     run.add_argument("--notes", help="a text about the run")
@@ -105,6 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     cancel = commands.add_parser("cancel", help="ask for the end of a run")
     cancel.add_argument("run", help="number or id")
     cancel.set_defaults(call=_cancel)
+    cli_targets.add(commands)
     return parser
 
 
@@ -119,6 +121,7 @@ def _run(options: argparse.Namespace, line: Optional[List[str]]) -> int:
     config.secrets = asked.get("secrets", {})
     config.max_run_duration_seconds = asked.get("time_limit")
     config.memory_bytes = asked.get("memory")
+    config.gpus = asked.get("gpus", 0)
     config.grace_seconds = asked.get("grace", config.grace_seconds)
     config.priority = asked.get("priority", 0)
     source = ScriptRunConfig(
@@ -141,7 +144,7 @@ def _run(options: argparse.Namespace, line: Optional[List[str]]) -> int:
 def _asked(options: argparse.Namespace, line: Optional[List[str]]) -> Dict[str, Any]:
     """What the file says, with what the command line says over it."""
     asked: Dict[str, Any] = runfile.read(options.file) if options.file else {}
-    for name in ("experiment", "name", "target", "environment", "framework", "priority", "notes"):
+    for name in ("experiment", "name", "target", "environment", "framework", "gpus", "priority", "notes"):
         if getattr(options, name) is not None:
             asked[name] = getattr(options, name)
     if options.time_limit is not None:

@@ -21,6 +21,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Union
 
+    from .compute import ComputeTarget
+
 EXPERIMENT = re.compile(r"[A-Za-z0-9][\w\-]{0,254}\Z", re.ASCII)
 
 
@@ -58,6 +60,13 @@ class Workspace:
             before = page["next"]
             if before is None:
                 raise UserError("run_id: there is no run %r in workspace %s." % (run_id, self.name))
+
+    @property
+    def compute_targets(self) -> Dict[str, ComputeTarget]:
+        """Name → compute target."""
+        from .compute import ComputeTarget
+
+        return {target.name: target for target in ComputeTarget.list(self)}
 
     def __repr__(self) -> str:
         return "Workspace(name=%r, url=%r)" % (self.name, self.url)
@@ -103,24 +112,6 @@ class Environment:
         return "Environment(name=%r, version=%r)" % (self.name, self.version)
 
 
-class ComputeTarget:
-    """A compute target of the studio, by name."""
-
-    def __init__(self, workspace: Workspace, name: str) -> None:
-        rows = workspace.transport.request("GET", "targets").json()["targets"]
-        row = next((row for row in rows if row["name"] == name), None)
-        if row is None:
-            raise UserError(
-                "name: there is no compute target %r. There are: %s." % (name, ", ".join(r["name"] for r in rows))
-            )
-        self.workspace = workspace
-        self.name = name
-        self.type = row["type"]
-
-    def __repr__(self) -> str:
-        return "ComputeTarget(name=%r, type=%r)" % (self.name, self.type)
-
-
 class RunConfiguration:
     """Where and how a script runs. `target` and `environment` take an object or a name."""
 
@@ -149,6 +140,8 @@ class RunConfiguration:
         self.secrets: Dict[str, str] = {}
         """Variable → name of the workspace's secret."""
         self.memory_bytes: Optional[int] = None
+        self.gpus = 0
+        """How many GPUs of the target the run is given."""
         self.grace_seconds = 10
         self.priority = 0
         self.max_run_duration_seconds: Optional[int] = None
@@ -214,6 +207,7 @@ class ScriptRunConfig:
         body["secrets"] = {str(k): str(v) for k, v in run_config.secrets.items()}
         body["max_run_duration_seconds"] = run_config.max_run_duration_seconds
         body["memory_bytes"] = run_config.memory_bytes
+        body["gpus"] = run_config.gpus
         body["grace_seconds"] = run_config.grace_seconds
         body["priority"] = run_config.priority
         return body

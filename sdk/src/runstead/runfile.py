@@ -13,7 +13,7 @@ TEXTS = ("experiment", "name", "target", "environment", "framework", "script", "
 LISTS = ("arguments", "command")
 MAPS = ("variables", "secrets")
 OBJECTS = ("distribution", "spark")
-FIELDS = (*TEXTS, *LISTS, *MAPS, *OBJECTS, "tags", "time_limit", "memory", "grace", "priority")
+FIELDS = (*TEXTS, *LISTS, *MAPS, *OBJECTS, "tags", "time_limit", "memory", "gpus", "grace", "priority")
 
 
 def read(path: str) -> Dict[str, Any]:
@@ -66,7 +66,7 @@ def _field(name: str, value: Any) -> Any:
         return {str(key): None if item is None else _text("tags.%s" % key, item) for key, item in value.items()}
     if isinstance(value, int) and not isinstance(value, bool):
         return value
-    if name == "priority" or not isinstance(value, str):
+    if name in {"gpus", "priority"} or not isinstance(value, str):
         raise UserError("%s: a whole number is needed, got %r." % (name, value))
     return size(name, value) if name == "memory" else seconds(name, value)
 
