@@ -47,7 +47,8 @@ def take(n):
             os._exit(3)
         data += piece
     return data
-root, digest = os.path.abspath(os.path.expanduser(sys.argv[1])), sys.argv[2]
+root, digest = os.fsdecode(sys.argv[1].encode("utf-8", "surrogateescape")), sys.argv[2]
+root = os.path.abspath(os.path.expanduser(root))
 folder = os.path.join(root, "agent")
 try:
     os.makedirs(folder, 0o700, exist_ok=True)

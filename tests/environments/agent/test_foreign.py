@@ -17,6 +17,7 @@ from environments.agent import isolation
 from environments.host import Host, HostError, HostLost
 from environments.transports.base import TransportError
 from environments.transports.local import LocalStream, LocalTransport
+from environments.transports.ssh import _scan, command_line
 from tests.environments.agent.conftest import Follower, Runs
 from tests.environments.agent.test_operations import ship
 
@@ -45,6 +46,16 @@ class Crafted(LocalTransport):
         return LocalStream(
             subprocess.Popen([*self.before, *argv], env=self.env, start_new_session=True, **pipes, **mask)
         )
+
+
+class Shell(Crafted):
+    """By the line that SSH would give to the account's shell."""
+
+    def open(self, argv):
+        mark = "0123456789abcdef"
+        stream = super().open(["/bin/sh", "-c", command_line(self.python, argv, mark)])
+        assert _scan(stream.reader, mark.encode()) is None
+        return stream
 
 
 def elsewhere(script: str, *arguments: str) -> list[str]:
@@ -138,6 +149,19 @@ def test_any_locale_and_a_root_with_blanks_quotes_and_letters_of_all_kinds(at, t
     assert {name: seen.get(name) for name in ("LC_ALL", "LANG")} == {
         name: locale.get(name) for name in ("LC_ALL", "LANG")
     }, "scripts get the account's own locale"
+
+
+@pytest.mark.parametrize("python", [interpreters()[0], sys.executable], ids=["oldest", "own"])
+def test_a_login_shell_without_a_locale_that_gets_names_as_text(tmp_path, python):
+    """Over SSH the root comes as text, not as the bytes of an argument."""
+    env = {name: value for name, value in PLAIN.items() if name != "LANG"}
+    root = tmp_path / "ž 日🙂"
+    runs = At(root, Shell(env=env, python=python))
+    try:
+        assert runs.host.hello()["root"] == str(root)
+        everything_works(runs)
+    finally:
+        runs.close()
 
 
 def test_without_a_home_or_any_variable(at, tmp_path):
