@@ -3,11 +3,16 @@
 import os
 import sys
 import threading
+import time
 import zlib
 
 from . import protocol
 from .layout import Layout, Refused
 from .spawner import Spawner
+
+QUIET_SECONDS = 180.0
+"""After so long without a request nobody is there any more: a studio asks every half a minute at least. Where the link died
+before it could be closed, the SSH server notices that after hours, if ever."""
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,17 +50,30 @@ class Server(object):
         self._out = out
         self._sending = threading.Lock()
         self._operations = Operations(layout, spawner)
+        self._heard = time.monotonic()
 
     def serve(self) -> None:
         """Read requests until the stream ends."""
+        threading.Thread(target=self._leave_when_quiet, daemon=True).start()
         while True:
-            frame = protocol.read_frame(self._source)
+            frame = protocol.read_frame(self)
             if frame is None:
                 return
             header, body = frame
             # Taken here, in the order of the stream: a poke right behind a watch must reach it.
             arrival = self._operations.arrival(header)
             threading.Thread(target=self._answer, args=(header, body, arrival), daemon=True).start()
+
+    def read(self, size: int) -> bytes:
+        """Some bytes of the stream, at most `size`; none at its end."""
+        data: bytes = self._source.read1(min(size, 1 << 20))
+        self._heard = time.monotonic()
+        return data
+
+    def _leave_when_quiet(self) -> None:
+        while time.monotonic() - self._heard < QUIET_SECONDS:
+            time.sleep(min(QUIET_SECONDS / 4, 30.0))
+        os._exit(0)
 
     def _answer(self, header: "Dict[str, Any]", body: bytes, arrival: int) -> None:
         try:

@@ -45,6 +45,8 @@ class Job:
     arguments: list[str]
     root: str
     """Of the target that is made for this job."""
+    seen_as: str
+    """The same folder as this machine names it."""
     notes: str
     """Where the side effects are written down."""
     trap: tuple[str, int] | None = None
@@ -177,13 +179,13 @@ def carry_out(job: Job) -> dict[str, Any]:
         found["lost"] = len(Path(job.notes + ".lost").read_text().splitlines())
         found["runs"] = list(Run.objects.filter(pk__in=every).values("uid", "status"))
     row = Run.objects.filter(pk=pk).values("uid", "status", "reason", "log_complete", "error", "attempt").get()
-    left = Path(job.root).expanduser() / "runs" if job.transport == "local" else None
+    left = Path(job.seen_as) / "runs"
     return {
         **found, **row, "cleaned": run.cleaned_at is not None,
         "events": [new for _, new, _, _ in op_events(pk) if new],
         "log": op_log(pk), "metrics": op_metrics(pk),
         "artifacts": {a.path: [a.size, a.digest, a.skipped] for a in Artifact.objects.filter(run_id=pk)},
-        "left": sorted(p.name for p in left.iterdir() if p.name[0] != ".") if left is not None and left.is_dir() else [],
+        "left": sorted(p.name for p in left.iterdir() if p.name[0] != ".") if left.is_dir() else [],
         "agents": [p.pid for p in agents(job.root)],
     }  # fmt: skip
 
@@ -193,7 +195,7 @@ def interfere(job: Job, run: Run) -> bool:
     if job.scenario == "cancel":
         return cancel(run, None)
     if job.scenario == "lost":
-        owner = Path(job.root) / "runs" / run.attempt / "claim" / "owner.json"
+        owner = Path(job.seen_as) / "runs" / run.attempt / "claim" / "owner.json"
         with contextlib.suppress(OSError, ValueError):
             os.kill(json.loads(owner.read_text())["pid"], signal.SIGKILL)
             return True

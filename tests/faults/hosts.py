@@ -130,6 +130,17 @@ class Hosts:
                     found.append(process)
         return found
 
+    def of_runs(self, number: int) -> list[psutil.Process]:
+        """Supervisors and what they started, also where the run's directory is gone; agents are not among them."""
+        found = []
+        for process in self.of_user(number):
+            place = Path("/proc") / str(process.pid)
+            with contextlib.suppress(OSError):
+                held = [str(link.readlink()) for link in (place / "cwd", *(place / "fd").iterdir())]
+                if any("/runs/" in name for name in held):
+                    found.append(process)
+        return found
+
     def inside(self, number: int, path: str) -> Path:
         """A path of the host, as this machine sees it; also below what is mounted only there."""
         return Path("/proc") / str(self.first(number)) / "root" / path.lstrip("/")

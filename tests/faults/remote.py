@@ -66,7 +66,7 @@ class Remote:
         return self.hosts.inside(self.number, self.root) / "runs"
 
     def empty(self) -> None:
-        """Nothing is left on the host: no process but the agent and its spawner, no directory but of runs that were lost and
+        """Nothing is left on the host: no process of a run, no directory but of runs that were lost and
         so did not come home whole."""
 
         def left() -> list[dict]:
@@ -78,7 +78,7 @@ class Remote:
             until(lambda: not left(), 15)
         except AssertionError:
             raise AssertionError(f"directories of runs stay: {left()}") from None
-        until(lambda: len(self.hosts.of_user(self.number)) <= 2, 15, what="processes of runs stay")
+        until(lambda: not self.hosts.of_runs(self.number), 15, what="processes of runs stay")
 
     def claim(self, pk: int) -> psutil.Process:
         """The supervisor of a run, as a process of this machine."""

@@ -12,19 +12,23 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.hosts import Hosts
 from tests.faults.oracle import Oracle
 from tests.live import ROOT
+from tests.waiting import until
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
 
 LINES, EVERY, LARGE = 12, 0.05, 1_500_000
 PARALLEL = 12
+LONG = bool(os.environ.get("RUNSTEAD_TEST_LONG"))
 
 
 class Crashing:
     """The other end of tests.faults.crashing."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, oracle: Path | None = None) -> None:
+        """``oracle``: where runs on another machine can write as well."""
         self.folder = folder
         (folder / "data").mkdir(mode=0o700)
         kept = {k: v for k, v in os.environ.items() if not k.startswith("RUNSTEAD_")}
@@ -35,7 +39,7 @@ class Crashing:
             env={**kept, "RUNSTEAD_DATA_DIR": str(folder / "data"), "XDG_CONFIG_HOME": str(folder), "PYTHONUNBUFFERED": "1"},
         )  # fmt: skip
         assert self.line().get("ready")
-        self.oracle = Oracle(folder)
+        self.oracle = Oracle(oracle or folder, 0o666)
         (self.oracle.folder / "large.bin").write_bytes(os.urandom(2_500_000))
         self.made = 0
 
@@ -45,14 +49,19 @@ class Crashing:
                 return json.loads(text)
         raise AssertionError(self.output.read_text()[-3000:])
 
-    def job(self, scenario: str, victim: str, trap) -> dict:
+    def job(self, scenario: str, victim: str, trap, hosts: Hosts | None = None) -> dict:
         self.made += 1
         name = f"job{self.made}"
+        root = self.folder / "roots" / name
+        remote = {}
+        if hosts is not None:
+            root = hosts.home(1) / name
+            remote = {"transport": "ssh", "options": hosts.options(1), "credentials": hosts.credentials()}
         lines = LINES if scenario == "complete" else 1000
         return {
             "folder": str(self.oracle.folder), "arguments": self.oracle.arguments(lines=lines, every=EVERY, large=LARGE),
-            "root": str(self.folder / "roots" / name), "notes": str(self.folder / name), "trap": trap, "victim": victim,
-            "scenario": scenario,
+            "root": f"~/{name}" if remote else str(root), "seen_as": str(root), "notes": str(self.folder / name), "trap": trap,
+            "victim": victim, "scenario": scenario, **remote,
         }  # fmt: skip
 
     def carry_out(self, jobs: list[dict], parallel: int = PARALLEL) -> list[dict]:
@@ -128,15 +137,16 @@ def points(effects: dict[str, Counter], chosen) -> list[tuple[str, tuple[str, in
     return found
 
 
-def sweep(crashing: Crashing, effects: dict[str, Counter], victim: str, chosen) -> None:
-    jobs = [crashing.job(scenario, victim, trap) for scenario, trap in points(effects, chosen)]
+def sweep(crashing: Crashing, jobs: list[dict], measured: dict, what: str) -> None:
     answers = crashing.carry_out(jobs)
     for job, answer in zip(jobs, answers, strict=True):
         check(crashing, job, answer)
     missed = [job["trap"] for job, answer in zip(jobs, answers, strict=True) if not answer["hit"]]
     back = sorted(answer["recovered"] for answer in answers if answer["recovered"] is not None)
-    print(f"{victim}: {len(jobs)} points, {len(missed)} not reached {missed}; back after {back}")
-    assert len(missed) <= len(jobs) / 10, f"not reached: {missed}"
+    measured[f"{what}: points, of which not reached"] = f"{len(jobs)}, {len(missed)} {missed or ''}"
+    if back:
+        measured[f"{what}: taken over after, median and longest"] = f"{back[len(back) // 2]:.1f} s, {back[-1]:.1f} s"
+    assert len(missed) <= max(len(jobs) / 10, 1), f"not reached: {missed}"
 
 
 def test_the_list_holds_what_an_attendant_is_known_to_do(effects):
@@ -154,9 +164,35 @@ def test_the_list_holds_what_an_attendant_is_known_to_do(effects):
     assert sum(name.startswith("commit ") for name in names) >= 12, sorted(names)
 
 
-def test_an_attendant_killed_after_each_of_its_side_effects(crashing, effects):
-    sweep(crashing, effects, "attendant", lambda name: True)
+def test_an_attendant_killed_after_each_of_its_side_effects(crashing, effects, measured):
+    jobs = [crashing.job(scenario, "attendant", trap) for scenario, trap in points(effects, lambda name: True)]
+    sweep(crashing, jobs, measured, "attendant killed")
 
 
-def test_an_agent_killed_at_each_request_and_after_each_answer(crashing, effects):
-    sweep(crashing, effects, "agent", lambda name: name.startswith(("sent ", "answered ")))
+def asked(name: str) -> bool:
+    return name.startswith(("sent ", "answered "))
+
+
+def test_an_agent_killed_at_each_request_and_after_each_answer(crashing, effects, measured):
+    jobs = [crashing.job(scenario, "agent", trap) for scenario, trap in points(effects, asked)]
+    sweep(crashing, jobs, measured, "agent killed")
+
+
+def test_an_attendant_of_another_machine_killed_at_each_request_and_after_each_answer(
+    tmp_path_factory, effects, measured
+):
+    hosts = Hosts(tmp_path_factory.mktemp("hosts"), "rscrs", "10.78.5", 1).start()
+    place = hosts.folder(1) / "oracle"
+    place.mkdir()
+    crashing = Crashing(tmp_path_factory.mktemp("crashing"), place)
+    try:
+        jobs = [
+            crashing.job(scenario, "attendant", trap, hosts)
+            for scenario, trap in points(effects, asked)
+            if scenario != "lost" and (trap[1] == 1 or LONG)
+        ]
+        sweep(crashing, jobs, measured, "attendant killed, over SSH")
+        until(lambda: not hosts.of_user(1), 15, what="processes stay on the machine")
+    finally:
+        crashing.close()
+        hosts.stop()

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import subprocess
+import sys
 import urllib.request
 from pathlib import Path
 
@@ -231,8 +232,12 @@ dist.destroy_process_group()
 @pytest.fixture(scope="module")
 def torch(studio):
     found = infra("torch")
-    studio.control("environment", name="torch", user_managed=True, interpreter_path=found["TORCH_PYTHON"])
-    return {"framework": "pytorch", "environment": "torch", "distribution": {"process_count": 2, "backend": "Gloo"}}
+    studio.control("environment", name="torch-python", user_managed=True, interpreter_path=found["TORCH_PYTHON"])
+    return {
+        "framework": "pytorch",
+        "environment": "torch-python",
+        "distribution": {"process_count": 2, "backend": "Gloo"},
+    }
 
 
 def test_torchrun_starts_processes_that_reduce_over_gloo(studio, project, torch):
@@ -253,11 +258,16 @@ def test_cancel_ends_torchrun_and_its_processes(studio, project, torch):
     canceled(studio, project(REDUCE), "--stay", staying=4, **torch)
 
 
-def test_two_torchruns_at_once_do_not_meet(studio, project, torch):
-    folder = project(REDUCE)
-    rows = studio.wait_for([*studio.submit(folder, **torch), *studio.submit(folder, **torch)], seconds=120)
-    assert [row["status"] for row in rows] == ["Completed", "Completed"]
-    assert all(line["total"] == 3.0 for row in rows for line in said(studio, row["id"]))
+def test_two_torchruns_at_once_do_not_meet_and_the_example_learns(studio, torch):
+    folder = ROOT / "examples/spirals-ddp"
+    ids = [pk for _ in range(2) for pk in studio.submit(folder, "--epochs", "25", **torch)]
+    for row in studio.wait_for(ids, seconds=180):
+        assert row["status"] == "Completed", studio.control("text", id=row["id"])[-3000:]
+        text = studio.control("text", id=row["id"])
+        assert "process 0 of 2 on cpu: 2000 of 4000 points" in text and "process 1 of 2 on cpu" in text
+        count, accuracy = studio.control("metrics", id=row["id"])["val/accuracy"]
+        assert count == 25 and accuracy > 0.9
+        assert [path for path, *_ in studio.control("artifacts", id=row["id"])] == ["outputs/model.pt"]
 
 
 # -- Spark ---------------------------------------------------------------------------------------------------------------------
@@ -302,7 +312,7 @@ def spark(studio, tmp_path_factory, request):
         "conf": {"spark.cores.max": "2", "spark.executor.memory": "640m"},
         "variables": {"SPARK_CONF_DIR": found["SPARK_CONF_DIR"], "SPARK_LOCAL_IP": "127.0.0.1"},
     }
-    studio.control("environment", name="pyspark", user_managed=True, interpreter_path=found["PYSPARK_PYTHON"])
+    studio.control("environment", name="spark-python", user_managed=True, interpreter_path=found["PYSPARK_PYTHON"])
     assert studio.control("target", root=str(folder / "cluster"), spark=options) == "cluster"
     return {**found, "python": found["PYSPARK_PYTHON"]}
 
@@ -315,7 +325,7 @@ def applications(spark) -> list[str]:
 
 def test_spark_submit_on_a_cluster_with_arguments_and_modules_of_the_project(studio, project, spark):
     row = failed(
-        studio, project(JOB, helper__py=HELPER), *NASTY, framework="pyspark", environment="pyspark", target="cluster",
+        studio, project(JOB, helper__py=HELPER), *NASTY, framework="pyspark", environment="spark-python", target="cluster",
         spark={"conf": {"spark.executor.memory": "512m"}}, variables={"PYTHONHASHSEED": "7"},
     )  # fmt: skip
     lines = said(studio, row["id"])
@@ -338,9 +348,28 @@ def test_spark_submit_on_a_cluster_with_arguments_and_modules_of_the_project(stu
     until(lambda: applications(spark) == [], 20)
 
 
+def test_the_lines_of_the_article_count_words_on_the_cluster(studio, spark):
+    text = (ROOT / "examples/spark-wordcount/README.md").read_text()
+    lines = [
+        line[4:] for line in text[text.index("    from runstead") :].splitlines() if line.startswith("    ") or not line
+    ]
+    code = "\n".join(lines).replace('"pyspark")', '"spark-python")')
+    assert 'run_config.framework = "pyspark"' in code
+    env = {**studio.env, "PYTHONPATH": str(ROOT / "sdk/src")}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT / "examples", env=env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0 and "Status: Completed" in done.stdout, done.stdout[-3000:] + done.stderr
+    assert "   14  to\n" in done.stdout or "  to\n" in done.stdout
+    row = studio.control("runs")[-1]
+    metrics = studio.control("metrics", id=row["id"])
+    assert metrics["lines"] == [1, 36] and metrics["words"][1] > 200, metrics
+    assert [path for path, *_ in studio.control("artifacts", id=row["id"])] == ["outputs/words.csv"]
+
+
 def test_cancel_ends_the_driver_and_the_application_on_the_cluster(studio, project, spark):
     row = canceled(
-        studio, project(JOB, helper__py=HELPER), "--stay", staying=1, framework="pyspark", environment="pyspark", target="cluster",
+        studio, project(JOB, helper__py=HELPER), "--stay", staying=1, framework="pyspark", environment="spark-python", target="cluster",
     )  # fmt: skip
     assert row["exit_code"] != 0
     until(lambda: applications(spark) == [], 20)
@@ -351,7 +380,7 @@ def test_a_python_driver_in_a_standalone_cluster_is_refused_with_the_fix(studio,
         studio.submit(
             project("pass\n"),
             framework="pyspark",
-            environment="pyspark",
+            environment="spark-python",
             target="cluster",
             spark={"deploy_mode": "cluster"},
         )

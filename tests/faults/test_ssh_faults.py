@@ -195,7 +195,7 @@ def test_a_rebooted_target_is_told_from_an_unreachable_one(second, hosts, measur
     later = second.submit()
     second.studio.wait_for(later)
     second.invariants.check(later)
-    until(lambda: len(hosts.of_user(2)) <= 2, 15)
+    until(lambda: not hosts.of_runs(2), 15)
 
 
 def test_a_process_that_was_given_the_number_of_a_dead_supervisor_is_left_alone(second, hosts):
