@@ -274,7 +274,7 @@ def test_environments_and_targets_are_found_by_name(studio: str) -> None:
     ws = Workspace.from_config()
     assert str(Env.get(ws, "Python")) == "python:2"
     assert list(Env.list(ws)) == ["python"]
-    assert Target(ws, "local").type == "local/process"
+    assert Target(ws, "local").type == "Local"
     for wrong in (lambda: Env.get(ws, "nope"), lambda: Env.get(ws, "python", version=7), lambda: Target(ws, "nope")):
         with pytest.raises(UserError, match="There are: "):
             wrong()

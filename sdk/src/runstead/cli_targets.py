@@ -1,0 +1,275 @@
+"""The commands about compute targets: `targets`, `attach`, `doctor`, `drain`, `resume`, `key`, `detach`."""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import json
+import sys
+
+from .client import Workspace
+from .compute import (
+    AttachConfiguration,
+    ComputeTarget,
+    ComputeTargetException,
+    DockerCompute,
+    HDInsightCompute,
+    LocalCompute,
+    RemoteCompute,
+    print_steps,
+)
+from .errors import UserError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Dict, List, Optional
+
+ATTACH = """kinds:
+  a remote machine      runstead attach gpu-box-3 --host gpu3.example.org --user ada --key ~/.ssh/id_ed25519
+  Docker here           runstead attach box --docker --memory 16GB --cpus 4
+  Docker, remote        runstead attach gpu-docker --docker --host gpu3.example.org --user ada --key ~/.ssh/id_ed25519
+  a Spark cluster       runstead attach spark --spark spark://head:7077 --spark-home /opt/spark
+  this machine          runstead attach scratch --root /scratch/runstead --slots 2
+
+Without --key and --password the studio makes a key and prints the line to install there.
+"""
+
+
+def add(commands: Any) -> None:
+    """Add the commands to those of `runstead`."""
+    targets = commands.add_parser("targets", help="list the compute targets")
+    targets.add_argument("--json", action="store_true", help="everything the studio says about them")
+    targets.set_defaults(call=_targets)
+    _add_attach(commands)
+    doctor = commands.add_parser("doctor", help="test the connection to a target; exits with 0 when it passes")
+    doctor.add_argument("target")
+    doctor.add_argument("--fingerprint", metavar="SHA256:…", help="trust the host key that has it from now on")
+    doctor.add_argument("--jump-fingerprint", metavar="SHA256:…", help="the same of the jump host")
+    doctor.add_argument("--json", action="store_true", help="the steps as JSON")
+    doctor.set_defaults(call=_doctor)
+    for name, text in (("drain", "start nothing new on a target"), ("resume", "start runs on a target again")):
+        parser = commands.add_parser(name, help=text)
+        parser.add_argument("target")
+        parser.set_defaults(call=_drain if name == "drain" else _resume)
+    key = commands.add_parser("key", help="print the key that the studio made for a target, or replace it")
+    key.add_argument("target")
+    how = key.add_mutually_exclusive_group()
+    how.add_argument("--new", action="store_true", help="make another one and print the line to install there")
+    how.add_argument("--use", action="store_true", help="sign in with the new one, if that works")
+    key.set_defaults(call=_key)
+    detach = commands.add_parser("detach", help="take a target out of use; nothing changes on the machine")
+    detach.add_argument("target")
+    runs = detach.add_mutually_exclusive_group()
+    runs.add_argument(
+        "--cancel-runs", dest="runs", action="store_const", const="cancel", help="cancel its runs and wait"
+    )
+    runs.add_argument(
+        "--abandon-runs",
+        dest="runs",
+        action="store_const",
+        const="abandon",
+        help="give its runs up: the machine is gone",
+    )
+    detach.set_defaults(call=_detach)
+
+
+def _add_attach(commands: Any) -> None:
+    parser = commands.add_parser(
+        "attach", help="attach a machine after testing it", epilog=ATTACH, formatter_class=argparse.RawDescriptionHelpFormatter
+    )  # fmt: skip
+    parser.add_argument("name", help="what the target is to be called")
+    ssh = parser.add_argument_group("reached by SSH")
+    ssh.add_argument("--host", help="name or address; without it, it is the studio's own machine")
+    ssh.add_argument("--port", default="22")
+    ssh.add_argument("--user", default="")
+    ssh.add_argument("--key", default="", metavar="FILE", help="a private key, read here and sent to the studio once")
+    ssh.add_argument("--passphrase", action="store_true", help="ask for the key's passphrase, or read it from stdin")
+    ssh.add_argument("--password", action="store_true", help="ask for a password, or read it from stdin")
+    ssh.add_argument("--fingerprint", metavar="SHA256:…", help="of the host key, as ssh-keygen -lf prints it there")
+    ssh.add_argument("--jump", metavar="[USER@]HOST[:PORT]", help="a host to go through")
+    ssh.add_argument("--jump-key", default="", metavar="FILE", help="its key, when it is another one")
+    ssh.add_argument("--jump-fingerprint", metavar="SHA256:…", help="of its host key")
+    docker = parser.add_argument_group("Docker")
+    docker.add_argument("--docker", action="store_true", help="a container for each run")
+    docker.add_argument("--image", help="base image (default: python:{python}-slim)")
+    docker.add_argument("--memory", metavar="16GB", help="the most a run may use")
+    docker.add_argument("--cpus", type=float)
+    docker.add_argument("--shm", metavar="2GB", help="size of /dev/shm")
+    docker.add_argument("--pids", type=int, help="the most processes and threads of a run")
+    docker.add_argument("--network", help="bridge (default), none, or a network's name")
+    docker.add_argument("--mount", action="append", default=[], metavar="FROM:TO[:rw]", help="a folder that runs see")
+    docker.add_argument("--socket", help="of the engine (default: /var/run/docker.sock)")
+    spark = parser.add_argument_group("Spark")
+    spark.add_argument("--spark", metavar="MASTER", help="spark://host:7077, yarn, k8s://… or local[*]")
+    spark.add_argument("--spark-home", metavar="FOLDER", help="where Spark is installed there")
+    spark.add_argument("--deploy-mode", choices=["client", "cluster"])
+    spark.add_argument("--conf", action="append", default=[], metavar="NAME=VALUE", help="a setting of Spark")
+    spark.add_argument("--packages", action="append", default=[], metavar="GROUP:ARTIFACT:VERSION")
+    parser.add_argument("--root", metavar="FOLDER", help="where the studio's files lie there (by SSH: ~/.runstead)")
+    parser.add_argument("--python", help="the Python of the studio's agent there (default: python3)")
+    parser.add_argument("--slots", type=int, help="runs at once (default: one per GPU, else one per two processors)")
+    parser.add_argument("--gpus", type=int, dest="gpu_slots", help="GPUs that runs may ask for (default: those found)")
+    parser.add_argument("--anyway", action="store_true", help="attach although the connection test fails")
+    parser.add_argument("--json", action="store_true", help="print the target as JSON")
+    parser.set_defaults(call=_attach)
+
+
+def _targets(options: argparse.Namespace, line: Optional[List[str]]) -> int:
+    found = ComputeTarget.list(Workspace.from_config())
+    if options.json:
+        _print([target.serialize() for target in found])
+        return 0
+    rows = [("NAME", "KIND", "HEALTH", "SLOTS", "GPUS", "RUNNING", "WAITING")]
+    for target in found:
+        row = target.serialize()
+        health = "Quarantined" if target.quarantine else target.status
+        rows.append(
+            (target.name, target.kind, health, *(str(row[name]) for name in ("slots", "gpus", "running", "waiting")))
+        )
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row_ in rows:
+        print("  ".join("%-*s" % (width, text) for width, text in zip(widths, row_)).rstrip())
+    return 0
+
+
+def _attach(options: argparse.Namespace, line: Optional[List[str]]) -> int:
+    workspace = Workspace.from_config()
+    given = _ssh_arguments(options)
+    while True:
+        config = _configuration(options, given)
+        try:
+            target = ComputeTarget.attach(workspace, options.name, config, anyway=options.anyway)
+        except ComputeTargetException as error:
+            field = "jump_host_key_fingerprint" if error.hop == "jump" else "host_key_fingerprint"
+            if error.fingerprint and given.get(field) != error.fingerprint and _confirmed(error):
+                given[field] = error.fingerprint
+                continue
+            if error.steps:
+                print_steps(error.steps, sys.stderr)
+            raise
+        break
+    if options.json:
+        _print(target.serialize())
+        return 0
+    print_steps(target.steps, sys.stdout)
+    print(
+        "%s is attached: %s, %d slots. Send a run: --target %s" % (target.name, target.kind, target.slots, target.name)
+    )
+    return 0
+
+
+def _confirmed(error: ComputeTargetException) -> bool:
+    """Ask, as ssh does; nobody is asked where nobody sits."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return False
+    sys.stderr.write("%s\nIs this the machine's own key (yes/no)? " % error.message.partition(" Compare ")[0])
+    sys.stderr.flush()
+    return sys.stdin.readline().strip().lower() == "yes"
+
+
+def _ssh_arguments(options: argparse.Namespace) -> Dict[str, Any]:
+    """The arguments of `attach_configuration` about SSH; secrets are asked for once."""
+    if options.host is None:
+        for name in ("user", "key", "fingerprint", "jump"):
+            if getattr(options, name):
+                raise UserError("--%s: it is for machines reached by SSH. Give --host too." % name)
+        return {}
+    given: Dict[str, Any] = {
+        "address": options.host,
+        "username": options.user or getpass.getuser(),
+        "ssh_port": options.port,
+        "private_key_file": options.key,
+        "host_key_fingerprint": options.fingerprint,
+        "jump_private_key_file": options.jump_key,
+        "jump_host_key_fingerprint": options.jump_fingerprint,
+    }
+    if options.password:
+        given["password"] = _secret("Password")
+    if options.passphrase:
+        given["private_key_passphrase"] = _secret("Passphrase of the key")
+    if options.jump:
+        user, _, rest = options.jump.rpartition("@")
+        host, _, port = rest.rpartition(":") if rest.rpartition(":")[2].isdigit() else (rest, "", "22")
+        given.update(jump_address=host, jump_username=user, jump_port=port)
+    return given
+
+
+def _secret(prompt: str) -> str:
+    return getpass.getpass(prompt + ": ") if sys.stdin.isatty() else sys.stdin.readline().rstrip("\r\n")
+
+
+def _configuration(options: argparse.Namespace, ssh: Dict[str, Any]) -> AttachConfiguration:
+    common = {"root": options.root, "python": options.python, "slots": options.slots}
+    if options.docker and options.spark:
+        raise UserError("--spark: a target is a Docker engine or a Spark cluster, not both.")
+    if options.docker:
+        return DockerCompute.attach_configuration(
+            base_image=options.image, memory=options.memory, cpus=options.cpus, shm_size=options.shm, pids=options.pids,
+            network=options.network, mounts=options.mount, socket=options.socket, gpu_slots=options.gpu_slots, **common, **ssh,
+        )  # fmt: skip
+    for name in ("image", "memory", "cpus", "shm", "pids", "network", "mount", "socket"):
+        if getattr(options, name):
+            raise UserError("--%s: it is for Docker. Give --docker too." % name)
+    if options.spark:
+        return HDInsightCompute.attach_configuration(
+            master=options.spark, spark_home=options.spark_home, deploy_mode=options.deploy_mode,
+            conf=dict(_pair(text) for text in options.conf), packages=options.packages, gpu_slots=options.gpu_slots, **common, **ssh,
+        )  # fmt: skip
+    if ssh:
+        return RemoteCompute.attach_configuration(gpu_slots=options.gpu_slots, **common, **ssh)
+    return LocalCompute.attach_configuration(**common)
+
+
+def _pair(text: str) -> List[str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise UserError("--conf: %r needs the form NAME=VALUE." % text)
+    return [name, value]
+
+
+def _doctor(options: argparse.Namespace, line: Optional[List[str]]) -> int:
+    target = ComputeTarget(Workspace.from_config(), options.target)
+    steps = target.test(options.fingerprint, options.jump_fingerprint)
+    if options.json:
+        _print(steps)
+    else:
+        print_steps(steps, sys.stdout)
+    return 0 if all(step["ok"] or not step["needed"] for step in steps) else 1
+
+
+def _drain(options: argparse.Namespace, line: Optional[List[str]]) -> int:
+    target = ComputeTarget(Workspace.from_config(), options.target)
+    target.drain()
+    print("%s: nothing new starts there; %d running." % (target.name, target.serialize()["running"]))
+    return 0
+
+
+def _resume(options: argparse.Namespace, line: Optional[List[str]]) -> int:
+    target = ComputeTarget(Workspace.from_config(), options.target)
+    target.resume()
+    print("%s: runs start there again; %d waiting." % (target.name, target.serialize()["waiting"]))
+    return 0
+
+
+def _key(options: argparse.Namespace, line: Optional[List[str]]) -> int:
+    target = ComputeTarget(Workspace.from_config(), options.target)
+    if options.new:
+        print(target.new_key())
+        return 0
+    if options.use:
+        target.use_new_key()
+    if not target.public_key:
+        raise UserError("%s is entered with a key or password of your own. Make one here: --new" % target.name)
+    print(target.public_key)
+    return 0
+
+
+def _detach(options: argparse.Namespace, line: Optional[List[str]]) -> int:
+    target = ComputeTarget(Workspace.from_config(), options.target)
+    target.detach(options.runs)
+    print("%s is detached. Its runs stay in the lists; nothing was changed on the machine." % target.name)
+    return 0
+
+
+def _print(value: Any) -> None:
+    print(json.dumps(value, indent=2))
