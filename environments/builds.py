@@ -163,12 +163,12 @@ def spec(build: Build, target: ComputeTarget, root: str) -> dict[str, Any]:
     definition = Definition.from_json(build.version.definition)
     builder = definition.builder
     if target.launcher == "docker":
-        builder, network = "docker_image", (target.options.get("docker") or {}).get("network") or "bridge"
+        builder, network = "docker_image", (target.options.get("docker") or {}).get("network") or "default"
         place = replace(
             place,
             socket=engine.socket_of(target.options),
             base_image=engine.base_image(target.options, definition.python_version),
-            network="bridge" if network == "none" else network,  # packages come from somewhere
+            network="default" if network == "none" else network,  # packages come from somewhere
         )
     steps = BUILDERS[builder](definition, place)
     passed = passed_variables(os.environ) if local else {}
