@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.environments.docker_engine import engine_or_skip
 from tests.faults.conftest import survivors
 from tests.live import ROOT, free_port
 from tests.waiting import until
@@ -186,6 +187,17 @@ def test_workers_and_parameter_servers_find_each_other(studio, project):
     heard = sorted(line["heard"] for line in lines)
     assert heard == sorted(f"from ps {ps} to worker {worker}" for ps in range(2) for worker in range(3))
     assert all(line["argv"] == DIGESTS for line in lines)
+
+
+def test_the_same_in_a_container(studio, project, tmp_path):
+    engine_or_skip()
+    target = studio.control("docker_target", root=str(tmp_path / "engine"))
+    distribution = {"worker_count": 2, "parameter_server_count": 1}
+    asked = {"framework": "tensorflow", "distribution": distribution, "target": target}
+    lines = completed(studio, project(TALK), *NASTY, grace_seconds=1, **asked)
+    assert sorted(line["heard"] for line in lines) == ["from ps 0 to worker 0", "from ps 0 to worker 1"]
+    assert all(line["argv"] == DIGESTS for line in lines)
+    canceled(studio, project("stay()\n"), staying=6, **asked)
 
 
 def test_a_failing_worker_ends_the_others(studio, project):
