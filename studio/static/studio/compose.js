@@ -11,10 +11,12 @@ const touched = new Set();
 let typedScript = field("script").value !== "";
 let timer = 0;
 let changed = false;
+let pending = false; // what is known of the fields is older than what is in them
 
 // ---- the fragment that follows the typing ------------------------------------------------------------------------
 function recheck(wait = 350) {
   changed = true;
+  pending = true;
   clearTimeout(timer);
   timer = setTimeout(() => htmx.trigger("#recheck", "recheck"), wait);
 }
@@ -58,6 +60,7 @@ let settling = 0;
 document.addEventListener("htmx:oobAfterSwap", () => {
   clearTimeout(settling);
   settling = setTimeout(() => {
+    pending = false;
     restore();
     showErrors();
     guessScript();
@@ -83,7 +86,7 @@ form.addEventListener("focusout", (event) => {
   const name = event.target.name?.startsWith("var_") ? "variables" : event.target.name;
   if (name && (event.target.value || touched.has(name))) {
     touched.add(name);
-    showErrors();
+    if (!pending) showErrors(); // an old message that comes and goes would move what is just being clicked
   }
 });
 for (const place of form.querySelectorAll("[data-error]:not([hidden])")) touched.add(place.dataset.error);
