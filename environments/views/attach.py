@@ -12,7 +12,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from environments import attaching, doctor
 from environments.attaching import Refused
 from environments.models import ComputeTarget
-from environments.options import KINDS, TITLES, kind_of
+from environments.options import DEFAULT_ROOT, KINDS, TITLES, kind_of
 from environments.target_forms import AccessForm, AddressForm, SlotsForm, TypedForm, posted, typed_address
 from environments.views.testing import answer_test
 from studio.workspaces.access import MemberRequest, fetch, member
@@ -94,15 +94,15 @@ def address(request: MemberRequest, draft: int) -> HttpResponseBase:
         attaching.remember(target, "address", form.typed())
         if "back" in request.POST:
             return redirect("environments:attach-kind", request.workspace.slug, target.pk)
-        options = form.options(kind)
-        if form.is_valid() and keep(form, target, request, name=form.cleaned_data["name"] or None, options=options):
-            if not form.cleaned_data["name"]:
-                form.add_error("name", "Name the target, for example gpu-box-3.")
-            else:
-                if target.transport == "ssh":
-                    attaching.make_key(target, request.user)  # the next step shows its line
-                step = "access" if target.transport == "ssh" else "test"
-                return redirect(f"environments:attach-{step}", request.workspace.slug, target.pk)
+        options, name = form.options(kind), form.cleaned_data["name"]
+        kept = keep(form, target, request, name=name, options=options)
+        if not name:
+            form.take(attaching.check_name(target, name))
+        if kept and form.is_valid():
+            if target.transport == "ssh":
+                attaching.make_key(target, request.user)  # the next step shows its line
+            step = "access" if target.transport == "ssh" else "test"
+            return redirect(f"environments:attach-{step}", request.workspace.slug, target.pk)
     else:
         kept = (target.options.get("typed") or {}).get("address")
         form = AddressForm.of(kept or typed_address(target))
@@ -194,7 +194,8 @@ def test_page(request: MemberRequest, target: ComputeTarget, form: SlotsForm | N
     failed = next((step for step in target.steps if not step["ok"] and step.get("needed", True)), None)
     return page_of(
         request, target, "test", test_steps=target.steps, failed=failed, passed=bool(target.checked_at) and failed is None,
-        form=form, local_root=str(settings.LOCAL_ROOT),
+        form=form,
+        local_root=DEFAULT_ROOT if target.transport == "ssh" else str(settings.LOCAL_ROOT),
     )  # fmt: skip
 
 
