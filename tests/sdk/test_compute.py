@@ -239,7 +239,7 @@ def test_attach_doctor_list_key_drain_detach_from_a_shell(ws, remote, sshd):
     words = ["attach", "box", "--host", sshd.host, "--port", str(sshd.port), "--user", sshd.user, "--slots", "3"]
     words += ["--key", remote["private_key_file"]]
     _, said = shell(ws, *words, code=1)
-    assert remote["host_key_fingerprint"] in said and "Traceback" not in said
+    assert f"pass --fingerprint {remote['host_key_fingerprint']}" in said and "Traceback" not in said
     out, _ = shell(ws, *words, "--fingerprint", remote["host_key_fingerprint"])
     assert "ok    Sign-in" in out and "box is attached: Remote machine, 3 slots" in out
     out, _ = shell(ws, "targets")

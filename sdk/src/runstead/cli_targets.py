@@ -146,16 +146,26 @@ def _attach(options: argparse.Namespace, line: Optional[List[str]]) -> int:
                 continue
             if error.steps:
                 print_steps(error.steps, sys.stderr)
-            raise
+            raise _in_words_of_the_shell(error) from None
         break
     if options.json:
         _print(target.serialize())
         return 0
     print_steps(target.steps, sys.stdout)
-    print(
-        "%s is attached: %s, %d slots. Send a run: --target %s" % (target.name, target.kind, target.slots, target.name)
-    )
+    slots = "1 slot" if target.slots == 1 else "%d slots" % target.slots
+    print("%s is attached: %s, %s. Send a run: --target %s" % (target.name, target.kind, slots, target.name))
     return 0
+
+
+def _in_words_of_the_shell(error: ComputeTargetException) -> ComputeTargetException:
+    for argument, option in (
+        ("jump_host_key_fingerprint", "--jump-fingerprint"),
+        ("host_key_fingerprint", "--fingerprint"),
+    ):
+        wanted = "%s=%r." % (argument, error.fingerprint)
+        if error.message.endswith(wanted):
+            return ComputeTargetException(error.message[: -len(wanted)] + "%s %s" % (option, error.fingerprint))
+    return error
 
 
 def _confirmed(error: ComputeTargetException) -> bool:
@@ -229,7 +239,10 @@ def _pair(text: str) -> List[str]:
 
 def _doctor(options: argparse.Namespace, line: Optional[List[str]]) -> int:
     target = ComputeTarget(Workspace.from_config(), options.target)
-    steps = target.test(options.fingerprint, options.jump_fingerprint)
+    try:
+        steps = target.test(options.fingerprint, options.jump_fingerprint)
+    except ComputeTargetException as error:
+        raise _in_words_of_the_shell(error) from None
     if options.json:
         _print(steps)
     else:
