@@ -60,6 +60,8 @@ RELATED = ("workspace", "experiment", "environment__environment", "build", "pare
 RELAUNCH_SECONDS = 5.0
 MAX_LAUNCHES = 4
 MAX_TRIES = 3
+ENGINE_AWAY = "engine_away"
+"""What a HostError says of a container engine that does not answer: it is waited for."""
 
 
 class Changed(Exception):
@@ -286,9 +288,10 @@ class Session:
         for watched in starting:
             watched.launched_at = time.monotonic()
             watched.launches += 1
-        wishes = [
-            (watched, queue.start_of(self.rows[watched.row_id])) for watched in starting if watched.row_id in self.rows
-        ]
+        if building := [(watched.dir, watched.attempt) for watched in starting if watched.dir == "builds"]:
+            self.host.launch(building)  # its supervisor is the agent's own, whatever starts runs
+        runs = [watched for watched in starting if watched.dir == "runs" and watched.row_id in self.rows]
+        wishes = [(watched, queue.start_of(self.rows[watched.row_id])) for watched in runs]
         if self.launcher.beside:
             for watched, start in wishes:
                 key = ("launch", watched.row_id)
@@ -307,14 +310,19 @@ class Session:
 
     def not_launched(self, watched: Watched, error: HostError) -> None:
         """What a launcher that is asked for one run at a time could not do. An engine that is away is waited for."""
-        if error.code == "engine_away":
+        if error.code == ENGINE_AWAY:
             watched.launches -= 1
-            waiting = Run.objects.filter(pk=watched.row_id, status=RunStatus.QUEUED)
-            waiting.exclude(waiting_for=str(error)[:255]).update(waiting_for=str(error)[:255])
+            self.waits(watched.row_id, error)
             return
         watched.refusal = str(error)
         if error.permanent:
             self.host.void(watched.dir, watched.attempt, watched.refusal)
+
+    @staticmethod
+    def waits(run_id: int, error: HostError) -> None:
+        """Say of a run that has not begun what it waits for."""
+        waiting = Run.objects.filter(pk=run_id, status__in=[RunStatus.PREPARING, RunStatus.QUEUED])
+        waiting.exclude(waiting_for=str(error)[:300]).update(waiting_for=str(error)[:300])
 
     # What came back.
 
@@ -399,6 +407,13 @@ class Session:
     # What went wrong beside.
 
     def failed(self, key: Key, error: BaseException) -> None:
+        if isinstance(error, HostError) and error.code == ENGINE_AWAY:
+            log.warning("%s %s waits: %s", *key, error)
+            self.errands.postpone(key, RELOAD_SECONDS)
+            if key[0] == "run":
+                self.waits(key[1], error)
+            self.untidy = self.untidy or key[0] == "tidy"
+            return
         log.error("%s %s failed in the studio", *key, exc_info=error)
         permanent = isinstance(error, HostError) and error.permanent
         tries = self.errands.failures(key)

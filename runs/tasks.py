@@ -12,6 +12,7 @@ from runs import logs
 from runs.house import House, waiting_targets
 from runs.models import LogStream
 from runs.status import FINAL
+from studio import leftovers
 from studio.blobs import BlobStore
 from studio.database import AWAY
 from studio.queues import once, ring_now
@@ -57,3 +58,4 @@ def sweep() -> None:
         ring_now(target_id)
     if unsealed().exists():
         once("runs.tasks.seal", SEAL_EVERY)
+    leftovers.sweep()
