@@ -5,6 +5,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.faults.hosts import Hosts
 from tests.faults.oracle import Oracle
 from tests.live import Studio
 
@@ -13,6 +14,25 @@ from tests.live import Studio
 def studio(tmp_path_factory):
     live = Studio(tmp_path_factory.mktemp("studio") / "data").start()
     live.control("slots", count=4)
+    yield live
+    assert live.stop() == 0, live.output.read_text()[-3000:]
+    assert survivors(live.data_dir) == [], "processes of this studio outlived it"
+
+
+@pytest.fixture(scope="session")
+def hosts(tmp_path_factory):
+    """Two machines reached over SSH, for all files that one process of the tests runs."""
+    number = "".join(filter(str.isdigit, os.environ.get("PYTEST_XDIST_WORKER", ""))) or "9"
+    made = Hosts(tmp_path_factory.mktemp("hosts"), f"rsf{number}", f"10.78.{number}", 2).start()
+    yield made
+    made.heal()
+    made.stop()
+
+
+@pytest.fixture(scope="session")
+def far_studio(tmp_path_factory, hosts):
+    """A studio whose targets are those machines, shared likewise."""
+    live = Studio(tmp_path_factory.mktemp("far") / "data").start()
     yield live
     assert live.stop() == 0, live.output.read_text()[-3000:]
     assert survivors(live.data_dir) == [], "processes of this studio outlived it"

@@ -73,6 +73,10 @@ class Hosts:
 
     # Faults.
 
+    def heal(self) -> None:
+        for number in range(1, self.count + 1):
+            self.fault("heal", number)
+
     def fault(self, what: str, number: int, *words: object) -> None:
         """One of ``faults.sh``: cut, refuse, reset, slow, heal."""
         argv = [str(INFRA / "faults.sh"), what, self.address(number), "22", *map(str, words)]

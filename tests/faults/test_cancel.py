@@ -4,10 +4,7 @@ import time
 
 import pytest
 
-from tests.faults.conftest import survivors
-from tests.faults.hosts import Hosts
 from tests.faults.remote import Remote
-from tests.live import Studio
 from tests.waiting import until
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
@@ -31,24 +28,13 @@ CANCELED = {"status": "Canceled", "reason": "canceled", "whole": False}
 
 
 @pytest.fixture(scope="module")
-def hosts(tmp_path_factory):
-    made = Hosts(tmp_path_factory.mktemp("hosts"), "rscan", "10.78.2", 1).start()
-    yield made
-    made.fault("heal", 1)
-    made.stop()
-
-
-@pytest.fixture(scope="module")
-def studio(tmp_path_factory, hosts):
-    live = Studio(tmp_path_factory.mktemp("studio") / "data").start()
-    yield live
-    assert live.stop() == 0, live.output.read_text()[-3000:]
-    assert survivors(live.data_dir) == [], "processes of this studio outlived it"
+def studio(far_studio):
+    return far_studio
 
 
 @pytest.fixture(scope="module")
 def remote(studio, hosts):
-    made = Remote(studio, hosts, 1)
+    made = Remote(studio, hosts, 1, "cancel", "~/.cancel")
     studio.wait_for(made.submit(lines=1))  # from here on somebody attends
     return made
 

@@ -27,13 +27,6 @@ print("done")
 
 
 @pytest.fixture(scope="module")
-def hosts(tmp_path_factory):
-    made = Hosts(tmp_path_factory.mktemp("hosts"), "rsdsk", "10.78.3", 1).start()
-    yield made
-    made.stop()
-
-
-@pytest.fixture(scope="module")
 def studio(tmp_path_factory, hosts):
     """A studio whose data directory is a disk of its own."""
     if os.geteuid():
@@ -93,7 +86,7 @@ def test_a_target_whose_disk_is_unmounted_loses_no_run(studio, hosts, measured):
     ids = remote.running(remote.submit(count=2, lines=300, every=0.05))
     hosts.run(1, "umount", "-l", "/tmp/other")
     began = time.monotonic()
-    until(lambda: remote.health()["error"], 30)
+    until(lambda: "is not the one it was" in remote.health()["error"], 30)
     measured["disk of the runs unmounted: said so after"] = f"{time.monotonic() - began:.1f} s"
     later = remote.submit(lines=5)
     time.sleep(2)  # nothing may happen in this time
@@ -108,7 +101,7 @@ def test_a_target_whose_disk_is_unmounted_loses_no_run(studio, hosts, measured):
 
 
 def test_the_studios_own_disk_is_full_while_runs_go_on(studio, hosts, measured):
-    remote = Remote(studio, hosts, 1, "third")
+    remote = Remote(studio, hosts, 1, "third", "~/.third")
     studio.wait_for(remote.submit(lines=1))
     ids = remote.running(remote.submit(lines=60, every=0.05) + remote.submit(count=2, lines=400, every=0.05))
     with sqlite3.connect(studio.data_dir / "studio.sqlite3") as database:

@@ -8,10 +8,8 @@ from datetime import datetime
 import psutil
 import pytest
 
-from tests.faults.conftest import survivors
-from tests.faults.hosts import Hosts
 from tests.faults.remote import Remote, inner
-from tests.live import FINAL, Studio
+from tests.live import FINAL
 from tests.waiting import until
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
@@ -19,30 +17,18 @@ LONG = pytest.mark.skipif(not os.environ.get("RUNSTEAD_TEST_LONG"), reason="take
 
 
 @pytest.fixture(scope="module")
-def hosts(tmp_path_factory):
-    made = Hosts(tmp_path_factory.mktemp("hosts"), "rsflt", "10.78.1", 2).start()
-    yield made
-    for number in range(1, made.count + 1):
-        made.fault("heal", number)
-    made.stop()
-
-
-@pytest.fixture(scope="module")
-def studio(tmp_path_factory, hosts):
-    live = Studio(tmp_path_factory.mktemp("studio") / "data").start()
-    yield live
-    assert live.stop() == 0, live.output.read_text()[-3000:]
-    assert survivors(live.data_dir) == [], "processes of this studio outlived it"
+def studio(far_studio):
+    return far_studio
 
 
 @pytest.fixture(scope="module")
 def remote(studio, hosts):
-    return Remote(studio, hosts, 1)
+    return Remote(studio, hosts, 1, "first", "~/.first")
 
 
 @pytest.fixture(scope="module")
 def second(studio, hosts):
-    return Remote(studio, hosts, 2)
+    return Remote(studio, hosts, 2, "second", "~/.second")
 
 
 def test_a_run_completes_and_leaves_nothing(remote, measured):
@@ -156,7 +142,7 @@ def test_a_changed_host_key_stops_everything_until_it_is_confirmed(remote, hosts
     time.sleep(2)  # nothing may happen in this time
     rows = studio.control("runs", ids=ids + later)
     assert [row["status"] for row in rows] == ["Running", "NotStarted"], rows
-    studio.control("change_target", name=remote.name, options=hosts.options(1))
+    studio.control("change_target", name=remote.name, options=hosts.options(1, root=remote.root))
     studio.wait_for(ids + later, seconds=40)
     remote.invariants.check(ids, lines=150)
     remote.invariants.check(later)

@@ -6,10 +6,8 @@ import time
 import psutil
 import pytest
 
-from tests.faults.conftest import survivors
 from tests.faults.hosts import Hosts
 from tests.faults.remote import Remote
-from tests.live import Studio
 from tests.waiting import until
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
@@ -17,19 +15,8 @@ MANY = 200 if os.environ.get("RUNSTEAD_TEST_LONG") else 50
 
 
 @pytest.fixture(scope="module")
-def hosts(tmp_path_factory):
-    made = Hosts(tmp_path_factory.mktemp("hosts"), "rslod", "10.78.4", 1).start()
-    made.sshd(1, MaxStartups="10:30:100", MaxSessions="10")  # what OpenSSH does by itself
-    yield made
-    made.stop()
-
-
-@pytest.fixture(scope="module")
-def studio(tmp_path_factory, hosts):
-    live = Studio(tmp_path_factory.mktemp("studio") / "data").start()
-    yield live
-    assert live.stop() == 0, live.output.read_text()[-3000:]
-    assert survivors(live.data_dir) == [], "processes of this studio outlived it"
+def studio(far_studio):
+    return far_studio
 
 
 def spent(processes: list[psutil.Process]) -> float:
@@ -37,8 +24,14 @@ def spent(processes: list[psutil.Process]) -> float:
     return sum(times.user + times.system for times in (process.cpu_times() for process in processes))
 
 
+def sessions(hosts: Hosts) -> set[int]:
+    """Processes of the SSH server that serve a connection, as the user."""
+    return {p.pid for p in hosts.processes(2, "sshd") if p.username() == hosts.user(2)}
+
+
 def test_live_runs_share_one_connection_and_cost_nearly_nothing(studio, hosts, measured):
-    remote = Remote(studio, hosts, 1)
+    hosts.sshd(2, MaxStartups="10:30:100", MaxSessions="10")  # what OpenSSH does by itself
+    remote = Remote(studio, hosts, 2, "load", "~/.load")
     studio.control("change_target", name=remote.name, slots=MANY)
     quiet = {
         "script": "",
@@ -47,14 +40,15 @@ def test_live_runs_share_one_connection_and_cost_nearly_nothing(studio, hosts, m
         "target": remote.name,
         "grace_seconds": 1,
     }
+    others = {process.pid for process in hosts.of_user(2)} | sessions(hosts)
     began = time.monotonic()
     ids = studio.submit(remote.oracle.folder, count=MANY, **quiet)
     studio.wait_for(ids, {"Running"}, seconds=180)
     measured[f"{MANY} runs over SSH, submit to all running"] = f"{time.monotonic() - began:.1f} s"
-    until(lambda: len(hosts.processes(1, "sleep 1234")) == MANY, 30)
-    sessions = [p for p in hosts.processes(1, "sshd") if p.username() == hosts.user(1)]
-    assert len(sessions) == 1, sessions
-    ours = [p for p in hosts.of_user(1) if p.name() != "sleep"]
+    until(lambda: len(hosts.processes(2, "sleep 1234")) == MANY, 30)
+    assert len(sessions(hosts) - others) == 1
+    ours = [p for p in hosts.of_user(2) if p.name() != "sleep" and p.pid not in others]
+    assert len(ours) == MANY + 2, ours
     houses = studio.processes("house")
     time.sleep(3)  # the starts are over
     before, house, began = spent(ours), spent(houses), time.monotonic()
