@@ -5,6 +5,8 @@ from django.db.models import Q, QuerySet
 
 from environments.definition import Definition
 from environments.models import Environment, EnvironmentVersion
+from studio import audit
+from studio.accounts.models import User
 from studio.workspaces.models import Workspace
 
 
@@ -25,7 +27,7 @@ def latest(environment: Environment) -> EnvironmentVersion | None:
     return environment.versions.order_by("-number").first()
 
 
-def register(environment: Environment, definition: Definition) -> EnvironmentVersion:
+def register(environment: Environment, definition: Definition, user: User | None = None) -> EnvironmentVersion:
     """The version with this definition: the newest if it is unchanged, else a new one with the next number."""
     data = definition.to_json()
     while True:
@@ -35,8 +37,11 @@ def register(environment: Environment, definition: Definition) -> EnvironmentVer
         number = newest.number + 1 if newest else 1
         try:
             with transaction.atomic():
-                return EnvironmentVersion.objects.create(
+                made = EnvironmentVersion.objects.create(
                     environment=environment, number=number, definition=data, key=definition.key()
                 )
+                if user is not None:
+                    audit.note(user, "environment.register", workspace=environment.workspace, subject=str(made))
+                return made
         except IntegrityError:  # somebody registered that number meanwhile: look again
             continue

@@ -3,36 +3,24 @@
 from typing import Any
 
 from django.contrib import admin
-from django.db.models import Model, QuerySet
+from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.html import format_html
 from unfold.admin import ModelAdmin, TabularInline
 
 from runs.models import Experiment, Run, RunEvent, RunTag
+from studio.admin import LookOnly
 from studio.templatetags.studio import duration, status_word
 
 
-class ReadOnly:
-    """Rows that nobody makes, changes or deletes by hand."""
-
-    def has_add_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return False
-
-
-class EventInline(ReadOnly, TabularInline):
+class EventInline(LookOnly, TabularInline):
     model = RunEvent
     fields = ["at", "old", "new", "reason", "detail"]
     extra = 0
 
 
-class TagInline(ReadOnly, TabularInline):
+class TagInline(LookOnly, TabularInline):
     model = RunTag
     fields = ["name", "value"]
     extra = 0
@@ -101,3 +89,22 @@ class ExperimentAdmin(ModelAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: Experiment | None = None) -> bool:
         return False
+
+
+@admin.register(RunEvent)
+class RunEventAdmin(LookOnly, ModelAdmin):
+    """What happened to runs, newest first."""
+
+    list_display = ("at", "run", "old", "new", "reason", "detail", "page")
+    list_filter = ("new", "reason")
+    list_select_related = ("run__workspace",)
+    search_fields = ("=run__number", "run__name", "detail")
+    ordering = ("-pk",)
+    fields = ("at", "run", "old", "new", "reason", "detail", "page")
+    show_full_result_count = False
+    list_per_page = 50
+
+    @admin.display(description="Page")
+    def page(self, event: RunEvent) -> str:
+        run = event.run
+        return format_html('<a href="/{}/runs/{}">Open run #{}</a>', run.workspace.slug, run.number, run.number)

@@ -13,6 +13,7 @@ from runs.distribution import check_place, process_count
 from runs.models import Experiment, Run, RunEvent, RunParameter, RunTag, Snapshot
 from runs.models.run import new_uid
 from runs.status import ACTIVE, RunStatus
+from studio import audit
 from studio.accounts.models import User
 from studio.queues import ring
 from studio.workspaces.models import Workspace, name_rule
@@ -184,6 +185,9 @@ def cancel(run: Run, user: User | None) -> bool:
     while run.status in ACTIVE - {RunStatus.FINALIZING, RunStatus.CANCEL_REQUESTED}:
         with transaction.atomic():
             if run.move_to(RunStatus.CANCEL_REQUESTED, canceled_by=user):
+                if user is not None and run.created_by_id != user.pk:
+                    of = f"of {run.created_by}" if run.created_by else ""
+                    audit.note(user, "run.cancel", workspace=run.workspace, subject=str(run), detail=of)
                 if run.target_id is not None:
                     ring(run.target_id)
                 return True

@@ -271,6 +271,7 @@ UNFOLD = {
     "SITE_TITLE": "Runstead",
     "SITE_HEADER": "Runstead",
     "SITE_URL": "/",
+    "DASHBOARD_CALLBACK": "environments.admin.dashboard",
     "BORDER_RADIUS": "6px",
     "COLORS": {
         "base": {

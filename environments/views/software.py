@@ -15,6 +15,7 @@ from environments.definition import Definition
 from environments.forms import EnvironmentForm, typed
 from environments.models import Build, BuildStatus, ComputeTarget, Environment, EnvironmentVersion
 from environments.registry import find, latest, register, visible
+from studio import audit
 from studio.queues import ring
 from studio.workspaces.access import MemberRequest, fetch, member
 from studio.workspaces.models import Role, Workspace
@@ -200,7 +201,7 @@ def create(request: MemberRequest) -> HttpResponseBase:
                     name=form.cleaned_data["name"],
                     description=form.cleaned_data["description"],
                 )
-                made = register(row, form.definition)
+                made = register(row, form.definition, request.user)
         except IntegrityError:  # made by somebody else at this moment
             form.add_error("name", f"{form.cleaned_data['name']} is in this workspace already. Choose another name.")
         else:
@@ -220,7 +221,7 @@ def new_version(request: MemberRequest, name: str) -> HttpResponseBase:
     form = EnvironmentForm(request.workspace, row, data, initial=initial)
     if request.method == "POST" and form.is_valid() and form.definition is not None:
         Environment.objects.filter(pk=row.pk).update(description=form.cleaned_data["description"])
-        made = register(row, form.definition)
+        made = register(row, form.definition, request.user)
         if before is not None and made.pk == before.pk:
             messages.info(request, f"The definition is unchanged, so this is still version {made.number}.")
         return redirect("environments:version", request.workspace.slug, row.name, made.number)
@@ -276,7 +277,10 @@ def archive(request: MemberRequest, name: str) -> HttpResponseBase:
     """Archived ones are not offered for new runs; what ran in them stays as it is."""
     row = own(request, name)
     restore = "restore" in request.POST
-    Environment.objects.filter(pk=row.pk).update(archived_at=None if restore else timezone.now())
+    with transaction.atomic():
+        Environment.objects.filter(pk=row.pk).update(archived_at=None if restore else timezone.now())
+        action = "environment.restore" if restore else "environment.archive"
+        audit.note(request.user, action, workspace=request.workspace, subject=row.name)
     messages.success(request, f"{row.name} was {'restored' if restore else 'archived'}.")
     return redirect("environments:list", request.workspace.slug)
 

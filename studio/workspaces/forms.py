@@ -5,7 +5,10 @@ from typing import Any
 
 from django import forms
 from django.core.exceptions import ValidationError
+from django.db import transaction
 
+from studio import audit
+from studio.accounts.models import User
 from studio.workspaces.models import RESERVED_SLUGS, Role, Secret, Workspace, name_rule
 
 LIVES = {"7": "7 days", "30": "30 days", "90": "90 days", "365": "1 year", "": "No end"}
@@ -69,6 +72,10 @@ class SecretForm(forms.Form):
         return value
 
 
-def save_secret(form: SecretForm, row: Secret) -> None:
+def save_secret(form: SecretForm, row: Secret, user: User) -> None:
+    action = "secret.create" if row.pk is None else "secret.change"
+    row.created_by = user
     row.seal(form.cleaned_data["value"])
-    row.save()
+    with transaction.atomic():
+        row.save()
+        audit.note(user, action, workspace=row.workspace, subject=row.name)

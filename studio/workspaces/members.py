@@ -2,6 +2,7 @@
 
 from django.db import transaction
 
+from studio import audit
 from studio.accounts.models import Token, User
 from studio.workspaces.models import Membership, Role, Workspace
 
@@ -13,14 +14,17 @@ class LastOwner(Exception):
         return "This is the last owner. Make another member an owner first."
 
 
-def add(workspace: Workspace, email: str, role: Role) -> tuple[Membership, bool, bool]:
+def add(workspace: Workspace, email: str, role: Role, by: User | None) -> tuple[Membership, bool, bool]:
     """Make the person if need be, and the membership; return it, whether the person and whether the membership is new."""
     with transaction.atomic():
         user = User.objects.filter(email=email).first()
         made = user is None
         if user is None:
             user = User.objects.create_user(email)
+            audit.note(by, "user.create", workspace=workspace, subject=email)
         membership, joined = Membership.objects.get_or_create(workspace=workspace, user=user, defaults={"role": role})
+        if joined:
+            audit.note(by, "member.add", workspace=workspace, subject=user.email, detail=role)
     return membership, made, joined
 
 
@@ -33,17 +37,21 @@ def _keeps_an_owner(membership: Membership) -> None:
         raise LastOwner
 
 
-def change(membership: Membership, role: Role) -> None:
+def change(membership: Membership, role: Role, by: User | None) -> None:
     with transaction.atomic():
         if role != Role.OWNER:
             _keeps_an_owner(membership)
-        membership.role = role
+        before, membership.role = membership.role, role
         membership.save(update_fields=["role"])
+        if before != role:
+            email = membership.user.email
+            audit.note(by, "member.change", workspace=membership.workspace, subject=email, detail=f"{before} → {role}")
 
 
-def remove(membership: Membership) -> None:
+def remove(membership: Membership, by: User | None) -> None:
     """Take the person out; the tokens made for this workspace end with it."""
     with transaction.atomic():
         _keeps_an_owner(membership)
         Token.objects.filter(workspace_id=membership.workspace_id, user_id=membership.user_id).delete()
+        audit.note(by, "member.remove", workspace=membership.workspace, subject=membership.user.email)
         membership.delete()

@@ -12,12 +12,13 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST
 
+from studio import audit
 from studio.accounts.links import sign_in_link
 from studio.accounts.models import Token, User
 from studio.workspaces import members as rules
 from studio.workspaces.access import MemberRequest, fetch, member, signed_in
 from studio.workspaces.forms import MemberForm, RoleForm, SecretForm, TokenForm, WorkspaceForm, save_secret
-from studio.workspaces.models import FormerSlug, Membership, Role, Secret
+from studio.workspaces.models import FormerSlug, Membership, Role, Secret, Workspace
 
 FORM = ["GET", "HEAD", "POST"]
 
@@ -41,6 +42,7 @@ def create(request: HttpRequest) -> HttpResponseBase:
             FormerSlug.objects.filter(slug=workspace.slug).delete()
             assert isinstance(request.user, User)
             Membership.objects.create(workspace=workspace, user=request.user, role=Role.OWNER)
+            audit.note(request.user, "workspace.create", workspace=workspace, subject=workspace.slug)
         return redirect(f"/{workspace.slug}/")
     return render(request, "workspaces/create.html", {"form": form}, status=status_of(form))
 
@@ -53,8 +55,14 @@ def general(request: MemberRequest) -> HttpResponseBase:
         need(request, Role.OWNER)
         if form.is_valid():
             with transaction.atomic():
+                before = Workspace.objects.get(pk=request.workspace.pk)
                 request.workspace.rename(form.cleaned_data["slug"])
                 workspace = form.save()
+                if form.changed_data:
+                    told = f"{before.name} at {before.slug} → {workspace.name} at {workspace.slug}"
+                    audit.note(
+                        request.user, "workspace.rename", workspace=workspace, subject=workspace.slug, detail=told
+                    )
             messages.success(request, "Saved.")
             return redirect("workspaces:general", workspace.slug)
         # A refused form has already changed the object that the shell shows.
@@ -78,7 +86,7 @@ def members(request: MemberRequest) -> HttpResponseBase:
         need(request, Role.OWNER)
         if form.is_valid():
             row, made, joined = rules.add(
-                request.workspace, form.cleaned_data["email"], Role(form.cleaned_data["role"])
+                request.workspace, form.cleaned_data["email"], Role(form.cleaned_data["role"]), request.user
             )
             if not joined:
                 form.add_error("email", f"{row.user} is a member already, as {row.role}.")
@@ -106,7 +114,7 @@ def member_change(request: MemberRequest, pk: int) -> HttpResponseBase:
         messages.error(request, "role: choose reader, contributor or owner.")
     else:
         try:
-            rules.change(row, Role(form.cleaned_data["role"]))
+            rules.change(row, Role(form.cleaned_data["role"]), request.user)
             messages.success(request, f"{row.user} is now {row.role}.")
         except rules.LastOwner as error:
             messages.error(request, str(error))
@@ -122,7 +130,7 @@ def member_remove(request: MemberRequest, pk: int) -> HttpResponseBase:
     if not leaves:
         need(request, Role.OWNER)
     try:
-        rules.remove(row)
+        rules.remove(row, request.user)
     except rules.LastOwner as error:
         messages.error(request, str(error))
         return redirect("workspaces:members", request.workspace.slug)
@@ -152,13 +160,16 @@ def tokens(request: MemberRequest) -> HttpResponseBase:
     secret = None
     if request.method == "POST" and form.is_valid():
         life = form.lifetime
-        _, secret = Token.issue(
-            user=request.user,
-            workspace=request.workspace,
-            name=form.cleaned_data["name"],
-            scope=form.cleaned_data["scope"],
-            expires_at=timezone.now() + life if life else None,
-        )
+        with transaction.atomic():
+            row, secret = Token.issue(
+                user=request.user,
+                workspace=request.workspace,
+                name=form.cleaned_data["name"],
+                scope=form.cleaned_data["scope"],
+                expires_at=timezone.now() + life if life else None,
+            )
+            told = f"{row.scope}, until {row.expires_at:%Y-%m-%d}" if row.expires_at else f"{row.scope}, without an end"
+            audit.note(request.user, "token.create", workspace=request.workspace, subject=row.name, detail=told)
         form = TokenForm(Role(request.membership.role))
     rows = visible_tokens(request).select_related("user")
     words = {"form": form, "secret": secret, "rows": rows, "now": timezone.now()}
@@ -174,7 +185,10 @@ def visible_tokens(request: MemberRequest) -> Any:
 @member(Role.READER)
 def token_revoke(request: MemberRequest, pk: int) -> HttpResponseBase:
     row = fetch(visible_tokens(request), pk=pk)
-    row.delete()
+    with transaction.atomic():
+        row.delete()
+        owner = "" if row.user_id == request.user.pk else f"of {row.user.email}"
+        audit.note(request.user, "token.revoke", workspace=request.workspace, subject=row.name, detail=owner)
     messages.success(request, f"The token {row.name} is revoked.")
     return redirect("workspaces:tokens", request.workspace.slug)
 
@@ -191,8 +205,7 @@ def secrets(request: MemberRequest) -> HttpResponseBase:
         if form.is_valid():
             name = form.cleaned_data["name"]
             row = request.workspace.secrets.filter(name=name).first() or Secret(workspace=request.workspace, name=name)
-            row.created_by = request.user
-            save_secret(form, row)
+            save_secret(form, row, request.user)
             messages.success(request, f"The secret {name} is kept.")
             return redirect("workspaces:secrets", request.workspace.slug)
     rows = request.workspace.secrets.select_related("created_by").defer("ciphertext")
@@ -203,6 +216,8 @@ def secrets(request: MemberRequest) -> HttpResponseBase:
 @member(Role.OWNER)
 def secret_delete(request: MemberRequest, pk: int) -> HttpResponseBase:
     row = fetch(request.workspace.secrets.all(), pk=pk)
-    row.delete()
+    with transaction.atomic():
+        row.delete()
+        audit.note(request.user, "secret.delete", workspace=request.workspace, subject=row.name)
     messages.success(request, f"The secret {row.name} is deleted. Runs that name it will not start.")
     return redirect("workspaces:secrets", request.workspace.slug)

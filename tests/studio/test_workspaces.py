@@ -59,7 +59,7 @@ class TestMembers:
     def test_a_deactivated_owner_does_not_count(self, owner: User, person: Callable[..., User]) -> None:
         person(Role.OWNER, is_active=False)
         with pytest.raises(members.LastOwner):
-            members.change(Membership.objects.get(user=owner), Role.READER)
+            members.change(Membership.objects.get(user=owner), Role.READER, owner)
 
     def test_a_removed_person_takes_their_tokens_along(
         self, owner_client: Client, contributor: User, workspace: Workspace
