@@ -8,6 +8,7 @@ import json
 import os
 import sys
 import time
+import uuid
 from pathlib import Path
 
 import django
@@ -23,7 +24,8 @@ from django.utils import timezone  # noqa: E402
 from environments.definition import Definition  # noqa: E402
 from environments.models import ComputeTarget, Environment, Lease  # noqa: E402
 from environments.registry import register  # noqa: E402
-from runs import logs  # noqa: E402
+from environments.target import open_target  # noqa: E402
+from runs import logs, preparing  # noqa: E402
 from runs.config import ScriptRunConfig  # noqa: E402
 from runs.models import Artifact, LogStream, MetricSeries, Run  # noqa: E402
 from runs.snapshots import submit_folder  # noqa: E402
@@ -196,8 +198,44 @@ def op_page(path, times):
     return taken[1:]
 
 
-def op_slots(count):
-    return ComputeTarget.objects.filter(name="local").update(slots=count)
+def op_slots(count, name="local"):
+    return ComputeTarget.objects.filter(name=name).update(slots=count)
+
+
+def op_timed_ship(folder, target):
+    """Seconds for a folder to become a snapshot, for its contents to be on a target, and for a run's folder to be laid out of
+    them. The connection is open before, as an attendant's is."""
+    row = ComputeTarget.objects.get(name=target)
+    attempt = uuid.uuid4().hex
+    spec = {
+        "attempt": attempt, "kind": "run", "argv": ["true"], "cwd": "code", "env": {}, "secrets": {}, "limits": {}, "grace": 1,
+        "token": attempt, "sample_seconds": 2, "tracking": None, "isolate": [],
+    }  # fmt: skip
+    with open_target(row) as host:
+        began = time.monotonic()
+        snapshot, _ = submit_folder(row.workspace, Path(folder), None)
+        stored = time.monotonic()
+        preparing.ship(snapshot, host, compress=row.transport != "local")
+        shipped = time.monotonic()
+        host.prepare("runs", attempt, spec, snapshot.digest)
+        ready = time.monotonic()
+        host.remove("runs", attempt)
+    return {"snapshot": stored - began, "ship": shipped - stored, "lay_out": ready - shipped}
+
+
+def op_log_delays(ids, seconds, every=4):
+    """Milliseconds from a print of a time to the moment at which a reader of the rows has it; of each ``every``-th run."""
+    streams = {row.pk: row for row in LogStream.objects.filter(run_id__in=ids[::every], name="log")}
+    sizes = {pk: row.size for pk, row in streams.items()}
+    delays, end = [], time.monotonic() + seconds
+    while time.monotonic() < end:
+        for row in LogStream.objects.filter(pk__in=streams):
+            if row.size > sizes[row.pk]:
+                data = logs.Reader(row).read(sizes[row.pk], row.size - sizes[row.pk])
+                now, sizes[row.pk] = time.time(), row.size
+                delays += [(now - float(line)) * 1000 for line in data.split(b"\n") if line]
+        time.sleep(0.02)
+    return delays
 
 
 def main():
