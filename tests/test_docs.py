@@ -53,3 +53,92 @@ def test_the_contract_names_every_operation_of_the_agent():
     operations = (ROOT / "environments" / "agent" / "operations.py").read_text()
     for name in re.findall(r"def op_(\w+)", operations):
         assert f"| `{name.replace('_', '.', 1)}` |" in contract or f"| `{name}` |" in contract, name
+
+
+# -- docs/targets.md: whatever can be chosen is explained, and nothing else is
+
+TARGETS = (ROOT / "docs" / "targets.md").read_text()
+CODE = set(re.findall(r"`([^`\n]+)`", TARGETS))
+
+
+def source(path: str) -> str:
+    return (ROOT / path).read_text()
+
+
+def test_every_transport_launcher_and_framework_is_explained():
+    from environments.launchers import LAUNCHERS
+    from environments.transports import TRANSPORTS
+    from runs.frameworks import FRAMEWORKS
+
+    assert {*TRANSPORTS, *LAUNCHERS, *FRAMEWORKS} <= CODE
+
+
+def test_every_kind_of_target_has_its_section():
+    from environments.options import TITLES
+
+    for title in TITLES.values():
+        assert title.partition(",")[0].removesuffix(" cluster") in TARGETS, title
+
+
+def test_every_option_of_a_target_is_explained():
+    """Those that the rules take: the names that are given to ``take``, ``need`` and ``only``."""
+    rules = source("environments/options.py")
+    names = set(re.findall(r"check\.(?:take|need|section)\(\s*found, \w+, \"(\w+)\"", rules))
+    assert {"host", "jump", "base_image", "mounts", "master", "conf", "keep_days", "root"} <= names, (
+        "the search found too little"
+    )
+    told = {part for word in CODE for part in word.split(".")}
+    assert names <= told, names - told
+
+
+def test_every_step_of_the_doctor_is_explained_and_no_other():
+    doctor = source("environments/doctor.py")
+    titles = set(re.findall(r"self\.step\(\s*f?\"([^\"{]+)", doctor))
+    table = TARGETS.partition("| step | fails when | then |")[2].partition("\n\n")[0]
+    told = {row.split("|")[1].strip() for row in table.splitlines()[2:]}
+    assert len(titles) > 15 and titles == told, titles ^ told
+
+
+def test_every_command_and_option_of_the_shell_that_is_told_exists():
+    from runstead import cli
+
+    parser = cli._parser()
+    commands = next(action for action in parser._actions if action.choices).choices
+    options = {
+        option for command in commands.values() for action in command._actions for option in action.option_strings
+    }
+    text = re.sub(r"ssh-keygen[^`\n]*|docker (?:images|pull|volume) [^`\n]*| -- .*", "", TARGETS)
+    assert set(re.findall(r"(?<!from )runstead ([a-z]+) ", text)) <= set(commands)
+    told = set(re.findall(r"(?<![\w-])(--[a-z][a-z-]+)", text)) - {"--privileged"}
+    assert told <= options, told - options
+    attach = {
+        option for action in commands["attach"]._actions for option in action.option_strings if option.startswith("--")
+    }
+    rest = {"--help", "--json", "--anyway", "--port", "--gpus", "--python", "--socket", "--jump-key"}
+    assert attach - rest <= told, attach - told
+
+
+def test_the_python_of_the_documents_names_what_the_client_has():
+    import runstead
+
+    for block in re.findall(r"```python\n(.*?)```", TARGETS + README, re.S):
+        compile(block, "docs", "exec")
+        for line in re.findall(r"from runstead import ([^\n#]+)", block):
+            for name in line.split(","):
+                assert getattr(runstead, name.strip()), name
+
+
+def test_numbers_of_the_documents_are_those_of_the_code():
+    from environments import cleaning
+    from environments.launchers import docker
+    from runs import quarantine, queue
+
+    policy = cleaning.Policy()
+    assert f"| `cleaning.keep_days` | {policy.keep_days:g} |" in TARGETS
+    assert f"| `cleaning.environment_days` | {policy.environment_days:g} |" in TARGETS
+    assert f"| `cleaning.cache_bytes` | {policy.cache_bytes / 1e9:g} GB |" in TARGETS
+    assert cleaning.EVERY.total_seconds() == 6 * 3600 and "every six hours" in TARGETS
+    assert quarantine.IN_A_ROW == 5 and "five failures in a row" in TARGETS
+    assert quarantine.AT_ONCE_SECONDS == 10 and "within ten seconds" in TARGETS
+    assert queue.HOLD_AFTER.total_seconds() == 300 and "five minutes" in TARGETS
+    assert f"{docker.PIDS:,} processes" in TARGETS and docker.SHM_BYTES == 2 * 1024**3
