@@ -412,7 +412,7 @@ class Session:
             self.errands.postpone(key, RELOAD_SECONDS)
             if key[0] == "run":
                 self.waits(key[1], error)
-            self.untidy = self.untidy or key[0] == "tidy"
+            self.untidy = True  # runs that have ended may have kept their containers
             return
         log.error("%s %s failed in the studio", *key, exc_info=error)
         permanent = isinstance(error, HostError) and error.permanent

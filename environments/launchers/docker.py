@@ -33,7 +33,7 @@ def name_of(attempt: str) -> str:
 
 
 class DockerLauncher:
-    """Asks the engine through the agent. What it cannot do while the engine is away it leaves to the next ``tidy``."""
+    """Asks the engine through the agent."""
 
     beside = True
 
@@ -132,13 +132,13 @@ class DockerLauncher:
 
     def kill(self, attempt: str) -> None:
         self.host.kill("runs", attempt)  # refuses while its supervisor lives
-        self.clean(attempt)
+        try:
+            self.clean(attempt)
+        except HostError as error:  # no process of it is left, and its container is removed once the run has ended
+            log.warning("the container of attempt %s stays for now: %s", attempt, error)
 
     def clean(self, attempt: str) -> None:
-        try:
-            self.engine.remove(name_of(attempt))
-        except HostError as error:
-            log.warning("the container of attempt %s stays for now: %s", attempt, error)
+        self.engine.remove(name_of(attempt))
 
     def tidy(self) -> None:
         """Remove the containers of this root whose run has ended, or is gone."""

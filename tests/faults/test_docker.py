@@ -199,21 +199,39 @@ class OwnEngine:
             "DOCKER_DATA": str(folder / "data"),
         }  # fmt: skip
 
-    def start(self, *options: str) -> None:
-        env = {**self.env, "DOCKERD_OPTIONS": " ".join(["--bridge=none", "--iptables=false", *options])}
+    def prepare(self) -> None:
+        """See that it has the image."""
+        env = {**self.env, "DOCKERD_OPTIONS": "--bridge=none --iptables=false"}
         subprocess.run([SCRIPT, "start"], env=env, check=True, capture_output=True, text=True)
+        pid = int((self.state / "docker" / "dockerd-internal.pid").read_text())
+        os.kill(pid, signal.SIGTERM)
+        until(lambda: not alive(pid), 60)
 
-    @property
-    def pid(self) -> int:
-        return int((self.state / "docker" / "dockerd-internal.pid").read_text())
+    def start(self, *options: str) -> None:
+        """Not by the script, which clears away what an engine that was killed has left running."""
+        argv = [
+            "dockerd", "-H", self.host, "--data-root", self.env["DOCKER_DATA"], "--exec-root", f"{self.state}/docker/exec",
+            "--pidfile", f"{self.state}/docker/dockerd-internal.pid", "--bridge=none", "--iptables=false", *options,
+        ]  # fmt: skip
+        with (self.state / "own.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
+        until(
+            lambda: (
+                subprocess.run(["docker", "-H", self.host, "version"], capture_output=True, check=False).returncode == 0
+            ),
+            60,
+        )
 
     def end(self, number: int) -> None:
         """Signal the engine and wait until it is gone. Killed, it leaves its containers running."""
-        pid = self.pid
-        os.kill(pid, number)
-        until(lambda: not alive(pid), 60)
+        self.process.send_signal(number)
+        self.process.wait(timeout=60)
 
     def stop(self) -> None:
+        if self.process.poll() is None:
+            self.end(signal.SIGTERM)
         subprocess.run([SCRIPT, "stop"], env=self.env, check=True, capture_output=True)
 
 
@@ -229,6 +247,7 @@ def engine(tmp_path_factory):
     engine_or_skip()
     folder = Path(tempfile.mkdtemp(prefix="rs-engine-"))  # a socket's path must be short
     own = OwnEngine(folder)
+    own.prepare()
     own.start()
     yield own
     own.stop()
