@@ -36,6 +36,8 @@ _RESERVE = 64 * 1024
 _LINGER = 0.002
 _HEARTBEAT = 2.0
 _LOOK_FOR_CANCEL = 0.25
+_SLACK = 0.5
+"""What is due so soon is done now: a run that is quiet wakes its supervisor once a heartbeat, and not for each thing on its own."""
 _SLOWER_AFTER, _SLOWER = 600.0, 5.0
 
 
@@ -302,14 +304,16 @@ class Supervisor(object):
     # -- what happens now and then
 
     def _tick(self, now: float) -> None:
-        if now >= self.next_beat:
+        beaten = now >= self.next_beat
+        if beaten:
             self._beat(now)
             if self.beats == 2:
                 # A power cut must not take the claim of a run that has done work.
                 files.sync_folder(self.folder)
-        if now >= self.next_look:
+        soon = now + _SLACK if beaten else now
+        if soon >= self.next_look:
             self._look_for_cancel()
-        if self.status is None and now >= self.next_sample and self.sampler is not None:
+        if self.status is None and soon >= self.next_sample and self.sampler is not None:
             self._sample(now)
         reason = self.stopper.due(now)
         if reason:

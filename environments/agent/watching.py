@@ -22,9 +22,10 @@ _STREAMS = (
 _MASK = notify.MODIFY | notify.CREATE | notify.MOVED_TO | notify.MOVED_FROM | notify.DELETE
 _UNSEEN = (b"heartbeat", b"exit.reserve")
 _LAZY = (b"samples.jsonl", b"log.times")
-"""Files whose growth wakes nobody: it is told with whatever comes next, or within a second."""
+"""Files whose growth wakes nobody: it is told with whatever comes next, at the end of a wait, or after some seconds."""
 _GATHER = 0.002
 _LOCKS_EVERY = 1.0
+_LAZY_EVERY = 4.0
 _LOOK_EVERY = 0.1
 _MAX_LINE = 1 << 20
 _MAX_FILES = 100
@@ -43,6 +44,8 @@ class Folder(object):
         self.wanted_at = 0.0
         self.locked = ["", ""]
         self.behind = False
+        self.probe_at = 0.0
+        self.lazy_at = 0.0
         self.settled: "Any" = None
         """(generation, cursors) at which nothing new was found, so that nobody need look again."""
 
@@ -89,10 +92,10 @@ class Watcher(object):
             fresh = True
             while True:
                 clock = self._clock
-                reply, body = self._collect(wanted, limit, locks=fresh)
+                last = time.monotonic() >= end
+                reply, body = self._collect(wanted, limit, fresh, last)
                 poked = self._pokes != pokes
-                now = time.monotonic()
-                if reply or poked or now >= end:
+                if reply or poked or last:
                     return {"runs": reply, "poked": poked}, body
                 fresh = self._wait(clock, pokes, min(end, next_locks)) or self._inotify is None
                 if time.monotonic() >= next_locks:
@@ -181,18 +184,21 @@ class Watcher(object):
     # -- what the files say
 
     def _collect(
-        self, wanted: "List[Tuple[Dict[str, Any], Folder]]", limit: int, locks: bool
+        self, wanted: "List[Tuple[Dict[str, Any], Folder]]", limit: int, locks: bool, last: bool
     ) -> "Tuple[List[Dict[str, Any]], List[bytes]]":
         reply: "List[Dict[str, Any]]" = []
         body: "List[bytes]" = []
         self._turn += 1
+        now = time.monotonic()
         start = self._turn % len(wanted) if wanted else 0
         for index, (run, folder) in enumerate(wanted[start:] + wanted[:start]):
             generation = folder.generation
             cursors = (generation, run)
-            if locks:
+            if last or self._inotify is None or (locks and now >= folder.probe_at):
+                folder.probe_at = now + _LOCKS_EVERY * 0.8  # a little less, so that a look each second finds it due
+                behind = folder.behind and (last or now >= folder.lazy_at)
                 locked = evidence.locks(folder.path)
-                if folder.behind or locked != folder.locked or self._inotify is None or not folder.numbers:
+                if behind or locked != folder.locked or self._inotify is None or not folder.numbers:
                     folder.locked, folder.settled = locked, None
                 elif run.get("files") is not None and _has_folders(os.path.join(folder.path, "code", "logs")):
                     folder.settled = None  # what lies deeper is looked at now and then
@@ -213,6 +219,7 @@ class Watcher(object):
         self, folder: Folder, run: "Dict[str, Any]", room: int, body: "List[bytes]"
     ) -> "Optional[Dict[str, Any]]":
         folder.behind = False
+        folder.lazy_at = time.monotonic() + _LAZY_EVERY
         seen = evidence.gather(folder.path)
         folder.locked = [seen["sup"], seen["job"]]
         revision = evidence.revision(seen)
