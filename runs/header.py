@@ -123,7 +123,7 @@ def header(run: Run) -> Header:
         banners=tuple(banners_of(run, now, base)),
         every=0 if run.is_final else SLOW_SECONDS if slow else FAST_SECONDS,
         can_cancel=not run.is_final and run.status not in {S.CANCEL_REQUESTED, S.FINALIZING},
-        framework=framework_of(run.config or {}),
+        framework=framework_of(run),
         grace=int((run.config or {}).get("grace_seconds", 10)),
         waiting=waiting_of(run),
     )
@@ -136,10 +136,14 @@ def waiting_of(run: Run) -> str:
     return queue.waiting_words(run, run.target)
 
 
-def framework_of(config: Mapping[str, Any]) -> str:
+def framework_of(run: Run) -> str:
+    config: Mapping[str, Any] = run.config or {}
     name = str(config.get("framework") or "python")
     if name == "python" or name not in FRAMEWORKS:
         return ""
+    if name == "pyspark":
+        options = (run.target.options.get("spark") if run.target else None) or {}
+        return f"{FRAMEWORKS[name].title} on {options.get('master') or 'local[*]'}"
     processes = summary(name, config.get("distribution") or {}, int(config.get("gpus") or 0))
     return ", ".join(part for part in (FRAMEWORKS[name].title, processes) if part)
 

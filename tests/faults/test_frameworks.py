@@ -81,22 +81,21 @@ def whole(studio, row) -> None:
     assert row["log_complete"] is True
 
 
+def tail(studio, row) -> str:
+    """The end of the log, for the message of a test that failed."""
+    return studio.control("text", id=row["id"])[-3000:] if studio.control("size", id=row["id"]) else "no log"
+
+
 def completed(studio, folder: Path, *arguments: str, seconds: float = 120, **config) -> list[dict]:
     (row,) = studio.wait_for(studio.submit(folder, *arguments, **config), seconds=seconds)
-    assert (row["status"], row["exit_code"]) == ("Completed", 0), (
-        row["error"],
-        studio.control("text", id=row["id"])[-3000:],
-    )
+    assert (row["status"], row["exit_code"]) == ("Completed", 0), f"{row} {tail(studio, row)}"
     whole(studio, row)
     return said(studio, row["id"])
 
 
 def failed(studio, folder: Path, *arguments: str, seconds: float = 120, **config) -> dict:
     (row,) = studio.wait_for(studio.submit(folder, *arguments, **config), seconds=seconds)
-    assert (row["status"], row["reason"]) == ("Failed", "exit_code"), (
-        row,
-        studio.control("text", id=row["id"])[-3000:],
-    )
+    assert (row["status"], row["reason"]) == ("Failed", "exit_code"), f"{row} {tail(studio, row)}"
     whole(studio, row)
     text = studio.control("text", id=row["id"], limit=4_000_000)
     assert row["error"].get("line"), text[-3000:]

@@ -272,7 +272,7 @@ def test_the_form_starts_it_and_is_filled_from_it(name: str, contributor_client:
         "pytorch": "PyTorch, 2 processes",
         "mpi": "MPI, 4 processes",
         "tensorflow": "2 workers, 0 parameter servers",
-        "pyspark": "local[*]",
+        "pyspark": "PySpark on local[*]",
     }
     assert told[name] in page and FRAMEWORKS[name].title in page
     if name == "pyspark":

@@ -72,12 +72,13 @@ form.addEventListener("input", (event) => {
   if (target.name === "yaml") return;
   if (target.name === "script") typedScript = target.value !== "";
   if (target.name?.startsWith("var_")) touched.add("variables");
+  if (target.dataset.count) showFramework();
   recheck();
 });
 form.addEventListener("change", (event) => {
   const { target } = event;
   if (target.name === "target") for (const card of form.querySelectorAll(".opt-card:has(.rb)")) card.classList.toggle("on", card.contains(target));
-  if (target.name === "framework" || target.dataset.count) showFramework();
+  if (target.name === "framework") showFramework();
   if (target.name === "var_kind") showKind(target.closest("[data-row]"));
   recheck(0);
 });
