@@ -35,7 +35,7 @@ from studio.workspaces.models import Workspace
 from tests.faults.tripwire import Tripwire, agents, kill_self
 from tests.waiting import until
 
-LIMIT = 60.0
+LIMIT = 150.0
 
 
 @dataclass

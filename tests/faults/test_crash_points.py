@@ -20,7 +20,7 @@ from tests.waiting import until
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
 
 LINES, EVERY, LARGE = 12, 0.05, 1_500_000
-PARALLEL = 12
+PARALLEL = 8
 LONG = bool(os.environ.get("RUNSTEAD_TEST_LONG"))
 
 
