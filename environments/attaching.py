@@ -24,6 +24,7 @@ from environments.transports.connection import fingerprint
 from environments.transports.keys import KeyProblem
 from studio import audit
 from studio.accounts.models import User
+from studio.database import storable
 from studio.queues import ring
 from studio.workspaces.models import Workspace, name_rule
 
@@ -120,7 +121,7 @@ def remember(target: ComputeTarget, step: str, typed: Mapping[str, str]) -> None
 
     Never a secret; those go into the credentials.
     """
-    kept = {**(target.options.get("typed") or {}), step: dict(typed)}
+    kept = {**(target.options.get("typed") or {}), step: storable(dict(typed))}
     target.options = {**target.options, "typed": kept}
     ComputeTarget.objects.filter(pk=target.pk, attached_at=None).update(options=target.options)
 

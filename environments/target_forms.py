@@ -272,6 +272,6 @@ class SlotsForm(TypedForm):
 def posted(kind: type[TypedForm], data: "MultiValueDict[str, str]") -> Any:
     form = kind(data)
     form.is_valid()
+    for name in form.fields:
+        form.cleaned_data.setdefault(name, "")  # what is too long, say, is an error already
     return form
-
-

@@ -94,9 +94,9 @@ def address(request: MemberRequest, draft: int) -> HttpResponseBase:
         attaching.remember(target, "address", form.typed())
         if "back" in request.POST:
             return redirect("environments:attach-kind", request.workspace.slug, target.pk)
-        options, name = form.options(kind), form.cleaned_data["name"]
-        kept = keep(form, target, request, name=name, options=options)
-        if not name:
+        readable, name, options = form.is_valid(), form.cleaned_data["name"], form.options(kind)
+        kept = readable and keep(form, target, request, name=name, options=options)
+        if readable and not name:
             form.take(attaching.check_name(target, name))
         if kept and form.is_valid():
             if target.transport == "ssh":
@@ -104,8 +104,7 @@ def address(request: MemberRequest, draft: int) -> HttpResponseBase:
             step = "access" if target.transport == "ssh" else "test"
             return redirect(f"environments:attach-{step}", request.workspace.slug, target.pk)
     else:
-        kept = (target.options.get("typed") or {}).get("address")
-        form = AddressForm.of(kept or typed_address(target))
+        form = AddressForm.of((target.options.get("typed") or {}).get("address") or typed_address(target))
     page = page_of(request, target, "address", form=form, **about(kind))
     return render(request, "environments/attach_address.html", page, status=422 if form.errors else 200)
 

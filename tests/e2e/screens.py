@@ -34,6 +34,7 @@ INSIDE = {
     "runs": "/{w}/runs",
     "new-run": "/{w}/runs/new",
     "compute": "/{w}/compute",
+    "attach": "/{w}/compute/attach",
     "environments": "/{w}/environments",
     "members": "/{w}/settings/members",
     "tokens": "/{w}/settings/tokens",

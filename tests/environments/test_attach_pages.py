@@ -234,3 +234,37 @@ def test_a_draft_is_no_target_yet(owner_client, draft):
     assert "half-done" not in text(owner_client.get("/vision/compute"))
     owner_client.post(step(draft, "discard"))
     assert not ComputeTarget.objects.filter(pk=draft.pk).exists()
+
+
+@pytest.mark.parametrize("page", ["address", "access", "finish", "kind", "check"])
+def test_no_input_is_an_error_of_the_studio(owner_client, draft, page):
+    owner_client.post(step(draft, "address"), {"name": "box", "host": "h.invalid", "user": "me"})
+    names = (
+        "name",
+        "host",
+        "port",
+        "user",
+        "root",
+        "memory",
+        "access",
+        "private_key",
+        "password",
+        "slots",
+        "gpu_slots",
+        "kind",
+        "confirm",
+    )
+    for value in (
+        "x" * 30_000,
+        "nul\0",
+        "\ud800".encode("utf-8", "surrogatepass"),
+        "\u202e",
+        "{{ 7 }}",
+        "²",
+        "-1",
+        "9" * 40,
+    ):
+        answer = owner_client.post(step(draft, page), dict.fromkeys(names, value))
+        assert answer.status_code < 500
+        if page in {"address", "finish"}:
+            assert answer.status_code == 422
