@@ -17,7 +17,7 @@ from tests.waiting import until
 INFRA = Path(__file__).resolve().parent.parent / "infra"
 STATE = Path("/tmp/runstead-bench-ssh")
 REPEAT = 25
-SHIPPED = 4
+SHIPPED = 2
 LIVE = 200
 LOGGING = """
 import os, sys, time

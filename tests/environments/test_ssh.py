@@ -189,7 +189,7 @@ def test_the_root_is_the_real_folder_and_has_an_identity(way, tmp_path, request)
         assert host.facts["root_id"] == first["root_id"]
         shutil.rmtree(host.root)
         assert host.hello()["root_id"] == ""
-        os.mkdir(host.root)
+        Path(host.root).mkdir()
         if isinstance(way, SshTransport):
             shutil.chown(host.root, "rsbox1", "rsbox1")
     with Host(way, root) as host:
