@@ -134,10 +134,10 @@ class ComputeTargetAdmin(LookOnly, ModelAdmin):
         names = ["test", "resume" if not target.enabled or target.quarantined_at else "drain"]
         names += ["rotate"] if target.transport == "ssh" else []
         return format_html(
-            '<span class="flex gap-3 whitespace-nowrap">{}<a class="text-primary-600 dark:text-primary-500" href="/{}/compute/{}">Open</a></span>',
+            '<span class="flex gap-3 whitespace-nowrap">{}<a class="text-primary-600 dark:text-primary-400" href="/{}/compute/{}">Open</a></span>',
             format_html_join(
                 "",
-                '<button type="submit" form="target-deed" formaction="{}" class="cursor-pointer text-primary-600 dark:text-primary-500">{}</button>',
+                '<button type="submit" form="target-deed" formaction="{}" class="cursor-pointer text-primary-600 dark:text-primary-400">{}</button>',
                 ((reverse("admin:target-deed", args=[target.pk, name]), self.label(target, name)) for name in names),
             ),
             target.workspace.slug,
