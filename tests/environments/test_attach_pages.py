@@ -133,7 +133,7 @@ def test_a_key_with_a_passphrase_is_pasted_once(owner_client, draft, tmp_path):
     [
         ("key", "private_key", "", "Paste the private key"),
         ("key", "private_key", "no key at all", "cannot be read"),
-        ("key", "private_key", keys.make_key()[1], "public key"),
+        ("key", "private_key", "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIA5mYsmvn7rXVSKBIRez73SA me", "public key"),
         ("password", "password", "", "Type the password"),
         ("password", "password", "two\nlines", "one line"),
     ],

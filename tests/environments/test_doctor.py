@@ -143,7 +143,8 @@ def test_a_root_that_cannot_be_written(remote):
     remote.options["root"] = "/srv-of-somebody-else"
     step = last(remote)
     assert (step.title, step.ok) == ("Agent", False)
-    assert "/srv-of-somebody-else" in step.fix
+    assert "/srv-of-somebody-else" in step.detail
+    assert step.fix
 
 
 def test_behind_a_jump_host_each_of_its_steps_is_timed_too(remote, sshd):
