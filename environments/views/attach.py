@@ -10,6 +10,7 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from environments import attaching, doctor
+from environments.at_once import suggested_slots
 from environments.attaching import Refused
 from environments.models import ComputeTarget
 from environments.options import DEFAULT_ROOT, KINDS, TITLES, kind_of
@@ -187,9 +188,7 @@ def test(request: MemberRequest, draft: int) -> HttpResponseBase:
 
 
 def test_page(request: MemberRequest, target: ComputeTarget, form: SlotsForm | None = None) -> dict[str, Any]:
-    facts = target.facts
-    slots = max(1, len(facts.get("gpus") or [])) if facts.get("gpus") else max(1, int(facts.get("cpus") or 2) // 2)
-    form = form or SlotsForm(initial={"slots": slots, "gpu_slots": ""})
+    form = form or SlotsForm(initial={"slots": suggested_slots(target.facts), "gpu_slots": ""})
     failed = next((step for step in target.steps if not step["ok"] and step.get("needed", True)), None)
     return page_of(
         request, target, "test", test_steps=target.steps, failed=failed, passed=bool(target.checked_at) and failed is None,
