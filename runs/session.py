@@ -92,6 +92,8 @@ class Session:
         self.loaded_at = 0.0
         self.seen_at = 0.0
         self.looked_at = 0.0
+        self.denied = False
+        """Whether the user may not use the engine there. Who is then let in is so from the next sign-in on."""
         self.untidy = True
         """Whether runs that have ended may have left something on the target."""
 
@@ -127,7 +129,7 @@ class Session:
             elif self.work or self.building.waiting or self.errands or self.watched:
                 self.woken.wait(RELOAD_SECONDS)
             else:
-                if timezone.now() - self.used_at > KEEP_WARM:
+                if self.denied or timezone.now() - self.used_at > KEEP_WARM:
                     return
                 # A bell that rings twice within LOOK_SECONDS may have rung for something that was not looked at.
                 self.woken.wait(30 if self.looked_at == self.loaded_at else RELOAD_SECONDS)
@@ -415,6 +417,7 @@ class Session:
             self.untidy = True  # runs that have ended may have kept their containers
             return
         log.error("%s %s failed in the studio", *key, exc_info=error)
+        self.denied = self.denied or (isinstance(error, HostError) and error.code == "engine_denied")
         permanent = isinstance(error, HostError) and error.permanent
         tries = self.errands.failures(key)
         self.untidy = self.untidy or key[0] == "tidy"

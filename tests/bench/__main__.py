@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.bench.report import Report
 
-PARTS = ("runs", "snapshots", "logging", "lists", "ssh")
+PARTS = ("runs", "snapshots", "logging", "lists", "ssh", "docker")
 
 
 def main() -> None:

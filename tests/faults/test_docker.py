@@ -10,7 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from environments.engine import Engine
+from environments.host import Host, HostError
+from environments.transports.ssh import SshTransport
 from tests.environments.docker_engine import IMAGE, SCRIPT, engine_or_skip
+from tests.environments.sshd import server
 from tests.faults.oracle import Oracle
 from tests.waiting import until
 
@@ -195,34 +199,30 @@ class OwnEngine:
         self.host = f"unix://{self.socket}"
         self.state = folder / "infra"
         self.env = {
-            **os.environ, "INFRA_STATE": str(self.state), "INFRA_CACHE": "/tmp/infra/cache", "DOCKER_HOST": self.host,
-            "DOCKER_DATA": str(folder / "data"),
+            **os.environ, "INFRA_STATE": str(self.state), "DOCKER_HOST": self.host, "DOCKER_DATA": str(folder / "data"),
         }  # fmt: skip
-
-    def prepare(self) -> None:
-        """See that it has the image."""
-        env = {**self.env, "DOCKERD_OPTIONS": "--bridge=none --iptables=false"}
-        subprocess.run([SCRIPT, "start"], env=env, check=True, capture_output=True, text=True)
-        pid = int((self.state / "docker" / "dockerd-internal.pid").read_text())
-        os.kill(pid, signal.SIGTERM)
-        until(lambda: not alive(pid), 60)
+        (self.state / "docker").mkdir(parents=True)
 
     def start(self, *options: str) -> None:
-        """Not by the script, which clears away what an engine that was killed has left running."""
+        """In a network of its own: an engine without a bridge takes away the one that it finds, everybody's. Not by the script,
+        which clears away what an engine that was killed has left running."""
         argv = [
-            "dockerd", "-H", self.host, "--data-root", self.env["DOCKER_DATA"], "--exec-root", f"{self.state}/docker/exec",
-            "--pidfile", f"{self.state}/docker/dockerd-internal.pid", "--bridge=none", "--iptables=false", *options,
+            "unshare", "--net", "/usr/sbin/dockerd", "-H", self.host, "--data-root", self.env["DOCKER_DATA"],
+            "--exec-root", f"{self.state}/docker/exec", "--pidfile", f"{self.state}/docker/dockerd.pid", "--bridge=none",
+            "--iptables=false", *options,
         ]  # fmt: skip
-        with (self.state / "own.log").open("ab") as log:
+        with (self.state / "docker" / "own.log").open("ab") as log:
             self.process = subprocess.Popen(
                 argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
-        until(
-            lambda: (
-                subprocess.run(["docker", "-H", self.host, "version"], capture_output=True, check=False).returncode == 0
-            ),
-            60,
-        )
+        version = ["docker", "-H", self.host, "version"]
+        until(lambda: subprocess.run(version, capture_output=True, check=False).returncode == 0, 60)
+
+    def load(self) -> None:
+        """Give it the image."""
+        with subprocess.Popen(["docker", "save", IMAGE], stdout=subprocess.PIPE) as saved:
+            load = ["docker", "-H", self.host, "load"]
+            subprocess.run(load, stdin=saved.stdout, check=True, capture_output=True)
 
     def end(self, number: int) -> None:
         """Signal the engine and wait until it is gone. Killed, it leaves its containers running."""
@@ -235,22 +235,18 @@ class OwnEngine:
         subprocess.run([SCRIPT, "stop"], env=self.env, check=True, capture_output=True)
 
 
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
-
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory):
     engine_or_skip()
     folder = Path(tempfile.mkdtemp(prefix="rs-engine-"))  # a socket's path must be short
     own = OwnEngine(folder)
-    own.prepare()
+    bridges = docker("network", "ls", "-q")
     own.start()
+    own.load()
     yield own
     own.stop()
+    assert docker("network", "ls", "-q") == bridges
+    assert Path("/sys/class/net/docker0").exists(), "the engine of these tests took away everybody's bridge"
     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -297,3 +293,39 @@ def waits_for(studio, ids: list[int], text: str) -> None:
     until(
         lambda: all(text in (studio.run(pk)["waiting_for"] or "") for pk in ids), 30, what=f"the runs to say {text!r}"
     )
+
+
+@pytest.fixture(scope="module")
+def remote(studio, place, tmp_path_factory):
+    """The engine as a user of another machine reaches it: over SSH alone, as a member of its group."""
+    engine_or_skip()
+    state = Path(tempfile.mkdtemp(prefix="rs-sshd-"))
+    with server(state, 2287, "dockerhost") as sshd:
+        mounts = [{"source": str(place), "target": str(place), "read_only": False}]
+        options = {**sshd.options(), "docker": {"base_image": IMAGE, "mounts": mounts}}
+        credentials = {"private_key": sshd.private_key}
+        fields = {"launcher": "docker", "credentials": credentials, "slots": 4, **options}
+        yield sshd, studio.control("ssh_target", name="remote-docker", **fields)
+
+
+def test_an_engine_behind_ssh_that_the_user_may_not_ask_says_what_to_do(remote):
+    sshd, _ = remote
+    subprocess.run(["gpasswd", "-d", sshd.user, "docker"], check=False, capture_output=True)
+    options, credentials = sshd.options(), {"private_key": sshd.private_key}
+    with Host(SshTransport(options, credentials), options["root"]) as host:
+        with pytest.raises(HostError, match="Add the user to the group docker") as error:
+            Engine(host, options).version()
+        assert (error.value.code, error.value.permanent) == ("engine_denied", True)
+
+
+def test_runs_in_containers_behind_ssh_complete_with_everything_they_made(studio, remote, begin, oracle, invariants):
+    sshd, target = remote
+    subprocess.run(["usermod", "-aG", "docker", sshd.user], check=True)
+    oracle.path.chmod(0o666)
+    oracle.path.parent.chmod(0o755)
+    ids = begin(on=target, count=3, lines=60, every=0.05)
+    running(studio, ids)
+    studio.kill_workers()
+    studio.wait_for(ids)
+    invariants.check(ids, lines=60)
+    until(lambda: not list((sshd.home / ".runstead" / "runs").iterdir()), 20)
