@@ -44,7 +44,7 @@ def last(target) -> Step:
 def test_every_step_of_a_healthy_machine_is_timed_and_kept(remote):
     steps = examine(remote)
     assert [step.title for step in steps] == [
-        "Settings", "Name", "Connection", "Host key", "Sign-in", "Python", "Agent", "Clock", "Processors and memory", "GPU",
+        "Settings", "Name", "Connection", "Host key", "Sign-in", "Python", "Agent", "Root folder", "Clock", "Processors and memory", "GPU",
         "Disk", "Isolation", "Tools",
     ]  # fmt: skip
     assert all(step.ok for step in steps)
