@@ -13,6 +13,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from environments.models import Build, BuildStatus, ComputeTarget
+from environments.target import root_of
 from studio import audit
 from studio.accounts.models import User
 from studio.credentials import identity
@@ -99,11 +100,22 @@ def retire(target: ComputeTarget, now: datetime) -> list[Build]:
     return retired
 
 
+def sharing(target: ComputeTarget) -> list[int]:
+    """Ids of the targets that lie below the same root: this one, those of other workspaces on this machine, the engine beside it."""
+
+    def place(row: ComputeTarget) -> tuple[object, ...]:
+        ssh = row.options.get("ssh") or {} if row.transport == "ssh" else {}
+        return row.transport, root_of(row), ssh.get("host"), ssh.get("port"), ssh.get("user")
+
+    rows = ComputeTarget.objects.filter(transport=target.transport).exclude(attached_at=None)
+    return [row.pk for row in rows if place(row) == place(target)]
+
+
 def wish(target: ComputeTarget, keep: Sequence[str], *, full: bool) -> dict[str, Any]:
     """What the agent is asked (``clean``, see the contract). ``keep``: attempts that are still needed. With the disk nearly full
     the caches go too: they only save time."""
     limits = policy(target)
-    needed = Build.objects.filter(target=target).exclude(status=BuildStatus.FAILED)
+    needed = Build.objects.filter(target__in=sharing(target)).exclude(status=BuildStatus.FAILED)
     building = needed.exclude(status=BuildStatus.READY).exclude(attempt="")
     return {
         "studio": identity(),

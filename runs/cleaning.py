@@ -117,7 +117,7 @@ class Cleaning:
         A database that was restored knows less than the target holds. What it does not know stays until people could see it.
         """
         here = self.host.list()["runs"]
-        runs = Run.objects.filter(target=self.target).exclude(attempt="")
+        runs = Run.objects.filter(target__in=cleaning.sharing(self.target)).exclude(attempt="")
         active = list(runs.filter(status__in=ACTIVE).values_list("attempt", flat=True))
         known: set[str] = set()
         for start in range(0, len(here), 500):

@@ -110,6 +110,16 @@ def test_the_wish_names_the_studio_the_policy_and_what_is_being_built(workspace)
     assert len(identity()) == 16
 
 
+def test_what_another_workspace_needs_below_the_same_root_stays(workspace, foreign_workspace):
+    ours, theirs = make_target(workspace), make_target(foreign_workspace)
+    elsewhere = make_target(workspace, "elsewhere", options={"root": "/srv/elsewhere"})
+    for target in (theirs, elsewhere):
+        make_build(target, make_version(None, str(target.pk)))
+    wish = cleaning.wish(ours, [], full=False)
+    assert wish["keep_envs"] == [theirs.builds.get().key]
+    assert set(cleaning.sharing(ours)) == {ours.pk, theirs.pk}
+
+
 def test_a_wish_that_comes_while_it_is_cleaned_is_not_forgotten(workspace, owner):
     target = make_target(workspace)
     cleaning.request(target, owner)
