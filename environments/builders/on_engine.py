@@ -161,8 +161,10 @@ class Build(object):
 
     def begin(self, image: "Dict[str, Any]") -> None:
         """A container that does nothing by itself and ends by itself, should nobody end it."""
-        mounts = [{"Type": "volume", "Source": self.cache(), "Target": _TOOLS + "/cache"}]
-        mounts += [_read_only(source, target) for source, target in self.files().items()]
+        mounts = []
+        if self.wish["packages"]:
+            mounts = [{"Type": "volume", "Source": self.cache(), "Target": _TOOLS + "/cache"}]
+            mounts += [_read_only(source, target) for source, target in self.files().items()]
         name = "runstead-build-%s" % self.wish["attempt"]
         config = {
             "Image": image["Id"],
