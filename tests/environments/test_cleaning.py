@@ -71,7 +71,11 @@ def test_only_environments_that_nobody_used_and_nobody_waits_for_are_retired(wor
         workspace, target=target, environment=ran.version, build=ran, status=RunStatus.COMPLETED, ended_at=long_ago
     )
     elsewhere = make_build(
-        make_target(workspace, "other"), unused.version, used_at=long_ago, ended_at=long_ago, python="/x"
+        make_target(workspace, "other", options={"root": "/srv/other"}),
+        unused.version,
+        used_at=long_ago,
+        ended_at=long_ago,
+        python="/x",
     )
     retired = cleaning.retire(target, NOW)
     assert {build.pk for build in retired} == {unused.pk, never.pk, ran.pk}
