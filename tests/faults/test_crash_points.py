@@ -181,7 +181,7 @@ def test_an_agent_killed_at_each_request_and_after_each_answer(crashing, effects
 def test_an_attendant_of_another_machine_killed_at_each_request_and_after_each_answer(
     tmp_path_factory, effects, measured
 ):
-    hosts = Hosts(tmp_path_factory.mktemp("hosts"), "rscrs", "10.78.5", 1).start()
+    hosts = Hosts(tmp_path_factory.mktemp("hosts"), "rscrs", "10.79.5", 1).start()
     place = hosts.folder(1) / "oracle"
     place.mkdir()
     crashing = Crashing(tmp_path_factory.mktemp("crashing"), place)
