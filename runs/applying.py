@@ -1,10 +1,10 @@
 """What a target reported becomes rows: bytes at their offset, points, status by compare-and-set.
 
-Everything of one run in one short transaction that first asks whether the fencing token is still the newest.
+Everything of a few runs in one short transaction that first asks whether the fencing token is still the newest.
 Cursors move in the same transaction as what they count, so a byte is never applied twice and never lost.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -93,58 +93,70 @@ def guard(target_id: int, token: int) -> None:
         raise LeaseLost
 
 
-def apply_run(watched: Watched, parts: list[Part], *, target_id: int, token: int) -> bool:
-    """Store what was read of a run, and note that it started, or that it ended with these bytes. Returns whether it ended."""
-    started = watched.verdict is not None and watched.verdict.kind in {Kind.ALIVE, Kind.ENDED}
+def apply_runs(reports: Sequence[tuple[Watched, list[Part]]], *, target_id: int, token: int) -> set[int]:
+    """Store what was read of runs, and note of each that it started, or that it ended with these bytes. Returns the ids of those
+    that ended.
+
+    All or nothing, in one transaction: keep it short, because others wait to write. On a failure no cursor has moved.
+    """
+    ids = [watched.row_id for watched, _ in reports]
     with transaction.atomic():
         guard(target_id, token)
-        run = Run.objects.select_for_update().get(pk=watched.row_id)
-        changed: dict[str, Any] = {}
-        cursors = _Cursors(watched)
-        for name, offset, data in parts:
-            if name == "times":
-                cursors.times_ahead += data
-                cursors.times = changed["times_offset"] = offset + len(data)
-        for name, offset, data in parts:
-            if name == "records":
-                if offset == run.records_offset:
-                    metrics.apply_records(run, data)
-                    changed["records_offset"] = offset + len(data)
-                cursors.records = max(cursors.records, offset + len(data))
-            elif name == "samples":
-                if offset == run.samples_offset:
-                    metrics.apply_samples(run, data)
-                    changed["samples_offset"] = offset + len(data)
-                cursors.samples = max(cursors.samples, offset + len(data))
-            elif name != "times":
-                stream, _ = LogStream.objects.get_or_create(run=run, build=None, name=name)
-                if name != "log" and offset == 0 < stream.size:
-                    logs.restart(stream)  # it became shorter: the script began it anew
-                ahead = cursors.times_ahead if name == "log" else b""
-                size = logs.append(stream, offset, data, ahead)
-                if name == "log":
-                    cursors.times_ahead, cursors.log = b"", size
-                else:
-                    cursors.files[name] = size
-        if run.unreachable_since is not None:
-            changed["unreachable_since"] = None
-        state = watched.evidence.state or watched.evidence.exit or {}
-        if started and run.started_at is None:
-            changed["started_at"] = moment(watched, state.get("started_at"))
-        if started and run.status == RunStatus.QUEUED:
-            run.move_to(RunStatus.RUNNING, waiting_for="", **changed)
-        elif changed:
-            Run.objects.filter(pk=run.pk).update(**changed)
-            run.started_at = changed.get("started_at", run.started_at)
-        ended = watched.quiet and watched.verdict is not None and watched.verdict.kind is Kind.ENDED
-        if ended:
-            _end(run, watched)
-    cursors.commit()
-    return ended
+        runs = {run.pk: run for run in Run.objects.select_for_update().filter(pk__in=ids).order_by("pk")}
+        streams = {row.run_id: row for row in LogStream.objects.filter(run_id__in=ids, build=None, name="log")}
+        applied = [_apply(runs[w.row_id], streams.get(w.row_id), w, parts) for w, parts in reports]
+    for cursors in applied:
+        cursors.commit()
+    return {cursors.watched.row_id for cursors in applied if cursors.ended}
 
 
-def apply_build(watched: Watched, parts: list[Part], *, target_id: int, token: int) -> bool:
-    """Store the log of an environment build. Returns False: its end needs its log, see the attendant."""
+def _apply(run: Run, log: LogStream | None, watched: Watched, parts: list[Part]) -> "_Cursors":
+    """The rows of one run; its cursors as they are once these are committed."""
+    changed: dict[str, Any] = {}
+    cursors = _Cursors(watched)
+    for name, offset, data in parts:
+        if name == "times":
+            cursors.times_ahead += data
+            cursors.times = changed["times_offset"] = offset + len(data)
+    for name, offset, data in parts:
+        if name == "records":
+            if offset == run.records_offset:
+                metrics.apply_records(run, data)
+                changed["records_offset"] = offset + len(data)
+            cursors.records = max(cursors.records, offset + len(data))
+        elif name == "samples":
+            if offset == run.samples_offset:
+                metrics.apply_samples(run, data)
+                changed["samples_offset"] = offset + len(data)
+            cursors.samples = max(cursors.samples, offset + len(data))
+        elif name == "log":
+            log = log or LogStream.objects.get_or_create(run=run, build=None, name=name)[0]
+            cursors.log = logs.append(log, offset, data, cursors.times_ahead)
+            cursors.times_ahead = b""
+        elif name != "times":
+            stream, _ = LogStream.objects.get_or_create(run=run, build=None, name=name)
+            if offset == 0 < stream.size:
+                logs.restart(stream)  # it became shorter: the script began it anew
+            cursors.files[name] = logs.append(stream, offset, data)
+    if run.unreachable_since is not None:
+        changed["unreachable_since"] = None
+    started = watched.verdict is not None and watched.verdict.kind in {Kind.ALIVE, Kind.ENDED}
+    state = watched.evidence.state or watched.evidence.exit or {}
+    if started and run.started_at is None:
+        changed["started_at"] = moment(watched, state.get("started_at"))
+    if started and run.status == RunStatus.QUEUED:
+        run.move_to(RunStatus.RUNNING, waiting_for="", **changed)
+    elif changed:
+        Run.objects.filter(pk=run.pk).update(**changed)
+        run.started_at = changed.get("started_at", run.started_at)
+    cursors.ended = watched.quiet and watched.verdict is not None and watched.verdict.kind is Kind.ENDED
+    if cursors.ended:
+        _end(run, watched)
+    return cursors
+
+
+def apply_build(watched: Watched, parts: list[Part], *, target_id: int, token: int) -> None:
+    """Store the log of an environment build. Its end needs its log, see the session."""
     data = [(offset, data) for name, offset, data in parts if name == "log"]
     cursors = _Cursors(watched)
     for name, offset, piece in parts:
@@ -160,7 +172,6 @@ def apply_build(watched: Watched, parts: list[Part], *, target_id: int, token: i
                 cursors.log = logs.append(stream, offset, piece, cursors.times_ahead)
                 cursors.times_ahead = b""
     cursors.commit()
-    return False
 
 
 def end_run(watched: Watched, *, target_id: int, token: int) -> None:
@@ -219,6 +230,7 @@ class _Cursors:
         self.log, self.records, self.samples, self.times = watched.log, watched.records, watched.samples, watched.times
         self.times_ahead = watched.times_ahead
         self.files = dict(watched.files)
+        self.ended = False
 
     def commit(self) -> None:
         w = self.watched

@@ -331,16 +331,16 @@ def test_neither_an_agent_nor_keys_of_the_studios_user_are_tried(box, tmp_path, 
 def bad_keys():
     private, line = keys.make_key()
     return {
-        "": "key_unreadable",
-        "not a key": "key_unreadable",
-        line: "key_unreadable",
-        private[:200]: "key_unreadable",
-        "PuTTY-User-Key-File-3: ssh-ed25519\nEncryption: none\n": "key_unreadable",
+        "empty": "",
+        "no key": "not a key",
+        "public": line,
+        "cut": private[:200],
+        "PuTTY": "PuTTY-User-Key-File-3: ssh-ed25519\nEncryption: none\n",
     }
 
 
-@pytest.mark.parametrize(("text", "code"), bad_keys().items())
-def test_a_file_that_is_no_private_key_is_refused_with_its_fix(text, code):
+@pytest.mark.parametrize("text", bad_keys().values(), ids=bad_keys().keys())
+def test_a_file_that_is_no_private_key_is_refused_with_its_fix(text, code="key_unreadable"):
     with pytest.raises(keys.KeyProblem) as raised:
         keys.check_key(text)
     assert (raised.value.code, raised.value.permanent) == (code, True)
