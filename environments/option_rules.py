@@ -166,6 +166,12 @@ def check_root(value: Any) -> str:
     return path
 
 
+def check_sandbox(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"{shown(value)} is neither true nor false. Write true to keep runs apart from each other.")
+    return value
+
+
 def check_python(value: Any) -> str:
     text = _text(value)
     if "/" in text:

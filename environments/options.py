@@ -27,6 +27,7 @@ from environments.option_rules import (
     check_public_key,
     check_python,
     check_root,
+    check_sandbox,
     check_spark_variables,
     check_user,
     shown,
@@ -82,6 +83,8 @@ def validate(
             check.errors[str(name)] = f"{shown(name)} is not an option of a {transport} {launcher} target. Remove it."
     check.take(found, options, "root", check_root, DEFAULT_ROOT if transport == "ssh" else None)
     check.take(found, options, "python", check_python, None)
+    if transport == "ssh" and launcher == "process":
+        check.take(found, options, "sandbox", check_sandbox, None)
     if transport == "ssh":
         check.section(found, options, "ssh", lambda values: _ssh(check, values))
     if launcher == "docker":
@@ -110,6 +113,7 @@ def of_kind(transport: str, launcher: str, options: Mapping[str, Any]) -> dict[s
     names = {"root", "python", "cleaning"}
     names |= {"ssh"} if transport == "ssh" else set()
     names |= {"docker"} if launcher == "docker" else {"spark"}
+    names |= {"sandbox"} if (transport, launcher) == ("ssh", "process") else set()
     return {name: value for name, value in options.items() if name in names and value is not None}
 
 

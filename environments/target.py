@@ -53,9 +53,20 @@ def hidden_paths() -> list[str]:
 def isolated(target: ComputeTarget, root: str) -> list[str]:
     """What scripts on the target are kept away from, besides what the agent hides below its root by itself: everything but their
     own. ``root`` is the real one. In a container nothing else is to be seen anyway."""
-    if target.launcher == "docker":
+    if not sandboxed(target):
         return []
     return [*hidden_paths(), root] if target.transport == "local" else [root]
+
+
+def sandboxed(target: ComputeTarget) -> bool:
+    """Whether scripts there are confined by the kernel, where it can.
+
+    On this machine always: the studio's key lies here. On a remote one where somebody asked for it, since it has a price: a confined
+    script cannot create new names directly in the folders on the way to the root, the home folder among them.
+    """
+    if target.launcher == "docker":
+        return False
+    return target.transport == "local" or bool(target.options.get("sandbox"))
 
 
 def transport_of(target: ComputeTarget) -> Transport:

@@ -70,6 +70,7 @@ class AddressForm(TypedForm):
     jump_user = text()
     root = text(1000)
     python = text(1000)
+    sandbox = text(8)
     base_image = text()
     memory = text(40)
     cpus = text(20)
@@ -92,6 +93,8 @@ class AddressForm(TypedForm):
         """As ``environments.options`` takes them, sections complete; what cannot be read is an error of its field."""
         data = self.cleaned_data
         found: dict[str, Any] = {"root": data["root"] or None, "python": data["python"] or None}
+        if kind in {"ssh", "spark-ssh"}:
+            found["sandbox"] = data["sandbox"] == "on" or None
         if kind.endswith("ssh"):
             jump = {
                 "host": data["jump_host"],
@@ -190,6 +193,7 @@ def typed_address(target: ComputeTarget) -> dict[str, str]:
         "master": spark.get("master"), "spark_home": spark.get("home"), "deploy_mode": spark.get("deploy_mode"),
         "conf": "\n".join(f"{name}={value}" for name, value in (spark.get("conf") or {}).items()),
         "packages": "\n".join(spark.get("packages") or ()), "repositories": "\n".join(spark.get("repositories") or ()),
+        "sandbox": "on" if options.get("sandbox") else "",
         "keep_days": cleaning.get("keep_days"), "environment_days": cleaning.get("environment_days"),
         "cache": as_size(cleaning.get("cache_bytes")),
     }  # fmt: skip

@@ -14,7 +14,7 @@ from environments import doctor, waiting
 from environments.cleaning import policy, space
 from environments.models import ComputeTarget
 from environments.options import TITLES, kind_of
-from environments.target import ISOLATION, Health, health
+from environments.target import ISOLATION, Health, health, sandboxed
 from environments.target_forms import SlotsForm
 from environments.transports.connection import fingerprint
 from environments.views.attach import pin
@@ -100,6 +100,8 @@ class Seen:
     def isolation(self) -> tuple[str, str, str]:
         """Tier, its title, and what it means."""
         tier = str((self.target.facts.get("isolation") or {}).get("tier", ""))
+        if tier == "landlock" and not sandboxed(self.target):
+            tier = "process"
         return (
             (tier, *ISOLATION[tier])
             if tier in ISOLATION

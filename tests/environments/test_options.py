@@ -2,7 +2,9 @@
 
 import pytest
 
+from environments.models import ComputeTarget
 from environments.options import OptionsError, kind_of, of_kind, validate
+from environments.target import isolated
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIA5mYsmvn7rXVSKBIRez73SA/nUaDk0bkRclG8elSCQ5"
 
@@ -207,3 +209,27 @@ def test_kinds_are_told_apart():
         "docker": {},
         "root": "/x",
     }
+
+
+@pytest.mark.parametrize(
+    ("transport", "launcher", "options", "confined"),
+    [
+        ("local", "process", {}, True),
+        ("local", "docker", {}, False),
+        ("ssh", "process", {}, False),
+        ("ssh", "process", {"sandbox": True}, True),
+        ("ssh", "docker", {"sandbox": True}, False),
+    ],
+)
+def test_scripts_are_confined_here_always_and_elsewhere_where_somebody_asked_for_it(
+    transport, launcher, options, confined
+):
+    target = ComputeTarget(transport=transport, launcher=launcher, options=options)
+    assert bool(isolated(target, "/home/ada/.runstead")) is confined
+
+
+def test_the_sandbox_is_yes_or_no_and_of_remote_processes_alone():
+    assert validate("ssh", "process", {**ssh(), "sandbox": True})["sandbox"] is True
+    assert "neither true nor false" in refused("ssh", "process", {**ssh(), "sandbox": "yes"})["sandbox"]
+    assert "sandbox" in refused("local", "process", {"sandbox": True})
+    assert "sandbox" in refused("ssh", "docker", {**ssh(), "sandbox": True})

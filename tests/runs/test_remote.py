@@ -54,7 +54,7 @@ def sshd():
 @pytest.fixture
 def target(workspace, sshd):
     target = ComputeTarget(
-        workspace=workspace, name="remote", transport="ssh", slots=3, options={**sshd.options(), "python": "/usr/bin/python3"}
+        workspace=workspace, name="remote", transport="ssh", slots=3, options={**sshd.options(), "python": "/usr/bin/python3", "sandbox": True}
     )  # fmt: skip
     target.set_credentials({"private_key": sshd.private_key})
     target.save()
