@@ -89,6 +89,7 @@ def _add_attach(commands: Any) -> None:
     ssh.add_argument("--jump", metavar="[USER@]HOST[:PORT]", help="a host to go through")
     ssh.add_argument("--jump-key", default="", metavar="FILE", help="its key, when it is another one")
     ssh.add_argument("--jump-fingerprint", metavar="SHA256:…", help="of its host key")
+    ssh.add_argument("--sandbox", action="store_true", help="have the kernel keep runs apart from each other there")
     docker = parser.add_argument_group("Docker")
     docker.add_argument("--docker", action="store_true", help="a container for each run")
     docker.add_argument("--image", help="base image (default: python:{python}-slim)")
@@ -210,6 +211,8 @@ def _secret(prompt: str) -> str:
 
 def _configuration(options: argparse.Namespace, ssh: Dict[str, Any]) -> AttachConfiguration:
     common = {"root": options.root, "python": options.python, "slots": options.slots}
+    if options.sandbox and (options.docker or options.spark or not ssh):
+        raise UserError("--sandbox: it is for remote machines: a container is one already, and here it is always on.")
     if options.docker and options.spark:
         raise UserError("--spark: a target is a Docker engine or a Spark cluster, not both.")
     if options.docker:
@@ -226,7 +229,7 @@ def _configuration(options: argparse.Namespace, ssh: Dict[str, Any]) -> AttachCo
             conf=dict(_pair(text) for text in options.conf), packages=options.packages, gpu_slots=options.gpu_slots, **common, **ssh,
         )  # fmt: skip
     if ssh:
-        return RemoteCompute.attach_configuration(gpu_slots=options.gpu_slots, **common, **ssh)
+        return RemoteCompute.attach_configuration(gpu_slots=options.gpu_slots, sandbox=options.sandbox, **common, **ssh)
     return LocalCompute.attach_configuration(**common)
 
 

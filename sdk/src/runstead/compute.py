@@ -306,19 +306,23 @@ class RemoteCompute(ComputeTarget):
         python: Optional[str] = None,
         slots: Optional[int] = None,
         gpu_slots: Optional[int] = None,
+        sandbox: bool = False,
         resource_id: Optional[str] = None,
     ) -> AttachConfiguration:
         """A machine by its address. The key file is read here and sent to the studio once; without a password and a key the studio
         makes a key, and the exception's `public_key` is the line to install there.
 
         `host_key_fingerprint`: `SHA256:…` as `ssh-keygen -lf` prints it on the machine. Without it nothing is attached; the exception
-        names the one that was found. `resource_id` is there for scripts of other systems, and must be None.
+        names the one that was found. `sandbox`: have the kernel keep runs apart from each other. `resource_id` is there for scripts of other systems, and must be None.
         """
         if resource_id:
             raise UserError("resource_id: it names a machine of a cloud. Give the machine's address instead.")
         ssh = _ssh(locals())
         return AttachConfiguration(
-            _body("ssh", "process", {"root": root, "python": python, **ssh.pop("options")}, slots=slots, gpu_slots=gpu_slots, **ssh)
+            _body(
+                "ssh", "process", {"root": root, "python": python, "sandbox": sandbox or None, **ssh.pop("options")},
+                slots=slots, gpu_slots=gpu_slots, **ssh,
+            )
         )  # fmt: skip
 
 
