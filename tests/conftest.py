@@ -13,6 +13,14 @@ from studio.workspaces.models import Membership, Role, Workspace
 PASSWORD = "correct horse battery staple"
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What takes many minutes is for those who ask for it."""
+    if not os.environ.get("RUNSTEAD_TEST_LONG"):
+        long = [item for item in items if item.get_closest_marker("long")]
+        items[:] = [item for item in items if item not in long]
+        config.hook.pytest_deselected(items=long)
+
+
 @pytest.fixture(scope="session")
 def django_db_modify_db_settings(django_db_modify_db_settings_parallel_suffix: None) -> None:
     """SQLite in a file, as in a studio: the database in memory, which Django takes by itself, knows no waiting for a lock."""

@@ -1,6 +1,5 @@
 """Runs on machines reached over SSH, while links, servers, keys, disks and power fail. The runs must not notice."""
 
-import os
 import signal
 import time
 from datetime import datetime
@@ -13,7 +12,6 @@ from tests.live import FINAL
 from tests.waiting import until
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
-LONG = pytest.mark.skipif(not os.environ.get("RUNSTEAD_TEST_LONG"), reason="takes minutes: set RUNSTEAD_TEST_LONG=1")
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +80,7 @@ def test_a_link_that_is_cut_for_thirty_seconds(remote, measured):
     cut_for(remote, 30, measured)
 
 
-@LONG
+@pytest.mark.long
 def test_a_link_that_is_cut_for_ten_minutes(remote, measured):
     cut_for(remote, 600, measured)
 
@@ -270,7 +268,7 @@ def workers_down(remote: Remote, seconds: float, measured: dict) -> None:
     remote.empty()
 
 
-@pytest.mark.parametrize("seconds", [0, 20, pytest.param(60, marks=LONG)])
+@pytest.mark.parametrize("seconds", [0, 20, pytest.param(60, marks=pytest.mark.long)])
 def test_all_workers_down(remote, measured, seconds):
     workers_down(remote, seconds, measured)
 
