@@ -58,16 +58,13 @@ class Watched:
 
 
 Part = tuple[str, int, bytes]
-SURELY_WHOLE = 4096
-"""An answer with fewer bytes of a run than this was not cut at the report's limit."""
-
 Key = tuple[str, int]
 
 
-def all_here(watched: Watched, parts: list[Part]) -> bool:
-    """Whether these parts are the last of an ended run, so that nobody need ask again."""
+def all_here(watched: Watched, parts: list[Part], *, more: bool) -> bool:
+    """Whether these parts are the last of an ended run, so that nobody need ask again. ``more``: what the target says of it."""
     record = watched.evidence.exit
-    if record is None or sum(len(data) for _, _, data in parts) >= SURELY_WHOLE:
+    if record is None or more:
         return False
     end = max((offset + len(data) for name, offset, data in parts if name == "log"), default=watched.log)
     return bool(end == (record.get("log") or {}).get("bytes"))

@@ -377,7 +377,7 @@ class Session:
         for key, watched, item in news:
             parts: list[Part] = item["parts"]
             read_evidence(watched, item["evidence"])
-            watched.quiet = not parts or all_here(watched, parts)
+            watched.quiet = not parts or all_here(watched, parts, more=item["more"])
             if key[0] == "run":
                 reports.append((watched, parts))
             else:

@@ -224,7 +224,7 @@ class Watcher(object):
         folder.locked = [seen["sup"], seen["job"]]
         revision = evidence.revision(seen)
         final = seen["exit"] is not None and seen["sup"] != "held"
-        parts = []
+        parts, more = [], False
         for name, file in _STREAMS:
             if name == "log" and seen.get("log_replaced"):
                 continue
@@ -236,6 +236,8 @@ class Watcher(object):
                 parts.append([name, int(run.get(name) or 0), len(data)])
                 body.append(data)
                 room = max(room - len(data), 0)
+            if seen["exit"] is not None and name != "log":
+                more = more or _size(os.path.join(folder.path, file)) > int(run.get(name) or 0) + len(data)
         if isinstance(run.get("files"), dict):
             base = os.path.join(folder.path, "code")
             for path, size in _log_files(os.path.join(base, "logs")):
@@ -248,9 +250,10 @@ class Watcher(object):
                     parts.append([path, offset, len(data)])
                     body.append(data)
                     room = max(room - len(data), 0)
+                more = more or len(data) < size - offset
         if not parts and run.get("seen") == revision:
             return None
-        return {"attempt": run["attempt"], "evidence": seen, "rev": revision, "parts": parts}
+        return {"attempt": run["attempt"], "evidence": seen, "rev": revision, "parts": parts, "more": more}
 
 
 def _read(path: str, offset: int, room: int, lines: bool, final: bool) -> bytes:
@@ -276,6 +279,13 @@ def _read(path: str, offset: int, room: int, lines: bool, final: bool) -> bytes:
     if end:
         return data if final and at_end and len(data) <= room else data[:end]
     return data if len(data) >= _MAX_LINE or (final and at_end) else b""
+
+
+def _size(path: str) -> int:
+    try:
+        return os.lstat(path).st_size
+    except OSError:
+        return 0
 
 
 def _read_beneath(base: str, path: str, offset: int, room: int) -> bytes:

@@ -50,6 +50,21 @@ def test_records_come_in_whole_lines(runs):
     assert follower.data["records"] == b'{"k":"whole"}\n{"k":"ha'
 
 
+def test_an_answer_says_whether_an_ended_run_has_more_however_small_it_is(runs):
+    """With hundreds of runs the share of one is small: a table behind a short record must not be taken for the end."""
+    code = (
+        "import os\n"
+        "r = os.open(os.environ['RUNSTEAD_RUN_DIR'] + '/records.jsonl', os.O_WRONLY | os.O_APPEND)\n"
+        'os.write(r, b\'{"k":"loss","v":1}\\n{"op":"value","k":"table","v":"\' + b"x" * 30000 + b\'"}\\n\'); print("done")\n'
+    )
+    attempt = runs.python(code, sample_seconds=1000)
+    runs.exit(attempt)
+    follower, answers = Follower(runs.host, attempt), []
+    while found := follower.step(0.3, limit=4096)[0]:
+        answers.append((follower.data["records"].count(b"\n"), found[0]["more"]))
+    assert follower.data["log"] == b"done\n" and answers[0] == (1, True) and answers[-1] == (2, False), answers
+
+
 def test_an_endless_line_of_records_comes_in_pieces(runs):
     code = "import os\nf = open(os.environ['RUNSTEAD_RUN_DIR'] + '/records.jsonl', 'ab', 0)\nf.write(b'x' * 3500000)"
     attempt = runs.python(code)
