@@ -221,6 +221,7 @@ class Session:
                 try:
                     self.host.cancel("runs", run.attempt, ScriptRunConfig.from_json(run.config).grace_seconds)
                     watched.cancel_sent = True
+                    self.woken.set()  # one that nobody has claimed ends at the next look, and not when that has waited
                 except HostError as error:  # its directory is gone, say: what is found there decides, and others go on
                     log.warning("run %s: the cancel was refused: %s", run.pk, error)
 
@@ -412,7 +413,10 @@ class Session:
 
     def unclaimed(self, watched: Watched, again: list[Watched]) -> None:
         """The start was asked for and nobody has claimed it. Asking again is safe: the claim lets one start
-        only."""
+        only. One that was cancelled meanwhile must not wait for whoever starts runs, an engine that is away say."""
+        if watched.cancel_sent:
+            self.untidy = self.host.void(watched.dir, watched.attempt) or self.untidy
+            return
         if self.errands.runs(("launch", watched.row_id)) or time.monotonic() - watched.launched_at < RELAUNCH_SECONDS:
             return
         if watched.launches < MAX_LAUNCHES:

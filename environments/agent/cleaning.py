@@ -268,17 +268,29 @@ def _state(folder: str) -> "Tuple[str, float]":
 def _nobody_will_start(folder: str) -> bool:
     """Take the claim of an attempt that waits, as its supervisor would: from then on nobody can start it."""
     try:
-        fd = os.open(os.path.join(folder, "sup.lock"), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        lock = take_lock(folder)
     except OSError:
         return False
+    if lock is None:
+        return False
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.mkdir(os.path.join(folder, "claim"), 0o700)
         return True
     except OSError:
         return False
     finally:
+        os.close(lock)
+
+
+def take_lock(folder: str) -> "Optional[int]":
+    """Hold an attempt's sup.lock, as a supervisor does before it claims; None when somebody else has it. Raises OSError."""
+    fd = os.open(os.path.join(folder, "sup.lock"), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return fd
+    except OSError:
         os.close(fd)
+        return None
 
 
 def _owner(spec: bytes) -> str:

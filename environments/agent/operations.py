@@ -223,25 +223,33 @@ class Operations(object):
 
     def op_void(self, header: "Dict[str, Any]", body: bytes) -> "Reply":
         folder = self._existing(header)
-        try:
-            os.mkdir(os.path.join(folder, "claim"), 0o700)
-        except OSError:
-            if not os.path.isdir(os.path.join(folder, "claim")):
-                raise
+        # As a supervisor would: with the lock first, so that a claim whose record could not be written is seen to be nobody's.
+        lock = cleaning.take_lock(folder)
+        if lock is None:
             return {"voided": False}, []
-        message = str(header.get("message") or "the supervisor could not be started on the target")
-        record = {
-            "reason": "launch_rejected",
-            "exit_code": None,
-            "signal": None,
-            "started_at": None,
-            "ended_at": time.time(),
-            "log": {"bytes": 0, "sha256": hashlib.sha256(b"").hexdigest(), "total": 0, "lost": 0},
-            "killed": 0,
-            "error": {"type": "NotStarted", "message": message, "line": None},
-            "boot_id": processes.boot_id(),
-        }
-        files.replace_json(os.path.join(folder, "exit.json"), record, durable=True)
+        try:
+            try:
+                os.mkdir(os.path.join(folder, "claim"), 0o700)
+            except OSError:
+                if not os.path.isdir(os.path.join(folder, "claim")):
+                    raise
+                return {"voided": False}, []
+            canceled = os.path.lexists(os.path.join(folder, "cancel"))
+            message = str(header.get("message") or "the supervisor could not be started on the target")
+            record = {
+                "reason": "canceled" if canceled else "launch_rejected",
+                "exit_code": None,
+                "signal": None,
+                "started_at": None,
+                "ended_at": time.time(),
+                "log": {"bytes": 0, "sha256": hashlib.sha256(b"").hexdigest(), "total": 0, "lost": 0},
+                "killed": 0,
+                "error": None if canceled else {"type": "NotStarted", "message": message, "line": None},
+                "boot_id": processes.boot_id(),
+            }
+            files.replace_json(os.path.join(folder, "exit.json"), record, durable=True)
+        finally:
+            os.close(lock)
         return {"voided": True}, []
 
     def op_outputs(self, header: "Dict[str, Any]", body: bytes) -> "Reply":

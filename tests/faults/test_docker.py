@@ -260,13 +260,19 @@ def fragile(studio, place, engine):
 
 def test_an_engine_that_is_killed_and_started_again(studio, begin, invariants, fragile, engine):
     """Its containers go on until it comes back, which ends them. What is to be started meanwhile waits, and is started once."""
-    short, long = begin(on=fragile, lines=80, every=0.05), begin(on=fragile, lines=4000, every=0.05)
+    short, long = begin(on=fragile, count=3, lines=80, every=0.05), begin(on=fragile, lines=4000, every=0.05)
     running(studio, short + long)
+    [unwanted] = begin(on=fragile)  # laid out, it gets its slot when the engine is gone
+    studio.wait_for([unwanted], {"Queued"})
     engine.end(signal.SIGKILL)
     waiting = begin(on=fragile, count=2)
     studio.wait_for(short)  # an engine that is gone takes no script with it
     invariants.check(short, lines=80)
     waits_for(studio, waiting, "The Docker engine does not answer")
+    until(lambda: studio.run(unwanted)["launched"], 10)
+    studio.control("cancel", id=unwanted)
+    studio.wait_for([unwanted], seconds=5)  # nobody is kept from giving up what waits for the engine
+    assert studio.status(unwanted) == "Canceled"
     time.sleep(25)  # longer than all tries of a launch that is refused: the waiting is what is tested
     assert {studio.status(pk) for pk in waiting} <= {"Preparing", "Queued"}
     assert studio.status(long[0]) == "Running"

@@ -1,5 +1,6 @@
 """Contents, layout, outputs, reading, removing, isolation: over the real stream."""
 
+import fcntl
 import hashlib
 import io
 import json
@@ -245,6 +246,26 @@ def test_a_voided_attempt_never_starts_and_a_started_one_is_not_voided(runs, tmp
     runs.state(running)
     assert not runs.host.void("runs", running)
     assert not (tmp_path / "started").exists()
+
+
+def test_a_voided_attempt_that_was_cancelled_says_so_and_a_supervisor_that_is_about_to_claim_is_left_alone(runs):
+    attempt = runs.prepare(["/bin/true"])
+    with (runs.folder(attempt) / "sup.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert not runs.host.void("runs", attempt)
+    assert not (runs.folder(attempt) / "claim").exists()
+    runs.host.cancel("runs", attempt, 1)
+    assert runs.host.void("runs", attempt)
+    assert (runs.exit(attempt)["reason"], runs.exit(attempt)["error"]) == ("canceled", None)
+
+
+def test_a_void_that_could_not_write_its_record_leaves_a_run_that_is_seen_to_be_nobodys(runs):
+    attempt = runs.prepare(["/bin/true"])
+    (runs.folder(attempt) / "exit.json").mkdir()  # no rename gets over it
+    with pytest.raises(HostError):
+        runs.host.void("runs", attempt)
+    evidence = runs.host.inspect([attempt])[attempt]
+    assert (evidence["claimed"], evidence["sup"], evidence["exit"]) == (True, "free", None)
 
 
 def test_closing_does_not_wait_for_a_frozen_agent(runs):
