@@ -37,6 +37,13 @@ _FORBIDDEN_MOUNTS = (
     "/var/run/docker.sock",
     "/run/containerd",
     "/var/lib/docker",
+    "/boot",
+    "/etc",
+    "/bin",
+    "/sbin",
+    "/lib",
+    "/lib64",
+    "/usr",
 )
 _FORBIDDEN_TARGETS = ("/proc", "/sys", "/dev", "/etc", "/bin", "/sbin", "/lib", "/lib64", "/usr")
 
