@@ -17,7 +17,7 @@ from django.utils import timezone
 from environments import options as rules
 from environments.doctor import examine
 from environments.models import ComputeTarget
-from environments.option_rules import check_host_key, shown
+from environments.option_rules import check_host_key, shown, without_secrets
 from environments.target import accept_new_root as take_new_root
 from environments.transports import keys
 from environments.transports.connection import fingerprint
@@ -341,7 +341,12 @@ def merged(before: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, An
 def forget_host_keys(before: Mapping[str, Any], after: dict[str, Any]) -> None:
     """Another host has another key: a changed address asks for it again."""
     old, new = before.get("ssh") or {}, after.get("ssh") or {}
-    for was, now in ((old, new), (old.get("jump") or {}, new.get("jump") or {})):
+    if not isinstance(new, dict):  # what is no section is refused right after this
+        return
+    hops = [(old, new)]
+    if isinstance(new.get("jump"), dict):
+        hops.append((old.get("jump") or {}, new["jump"]))
+    for was, now in hops:
         moved = any(was.get(part) != now.get(part) for part in ("host", "port"))
         if was.get("host_key") and moved and now.get("host_key") == was["host_key"]:
             now["host_key"] = ""
@@ -429,15 +434,16 @@ def ways_differ(target: ComputeTarget, fresh: ComputeTarget, name: str) -> bool:
 
 
 def described(before: ComputeTarget, after: ComputeTarget, changed: list[str]) -> list[str]:
-    """What an edit changed, in words; of credentials only that."""
+    """What an edit changed, in words; of credentials only that. Everybody in the workspace may read it."""
     found = []
     for name in changed:
         if name == "credentials":
             found.append("credentials changed")
         elif name == "options":
             old, new = flat(before.options), flat(after.options)
+            told, tells = flat(without_secrets(before.options)), flat(without_secrets(after.options))
             found += [
-                f"{field}: {old.get(field, '–')} → {new.get(field, '–')}"
+                f"{field}: {told.get(field, '–')} → {tells.get(field, '–')}"
                 for field in sorted(old.keys() | new.keys())
                 if old.get(field) != new.get(field)
             ]

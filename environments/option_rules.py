@@ -3,8 +3,9 @@ with a sentence that says the rule and the fix."""
 
 import ipaddress
 import math
+import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from environments.variables import check_variables
@@ -154,7 +155,8 @@ def check_master(value: Any) -> str:
     return text
 
 
-def check_root(value: Any) -> str:
+def check_root(value: Any, data_dir: str = "") -> str:
+    """The folder of a target. ``data_dir``: the studio's own on the same machine, of which only ``local`` is for targets."""
     text = _text(value)
     if text.startswith("~/"):
         if ".." in text.split("/"):
@@ -170,6 +172,12 @@ def check_root(value: Any) -> str:
         raise ValueError(
             f"{shown(path)} belongs to the system. Name a folder for the studio alone, for example /srv/runstead."
         )
+    if data_dir:
+        real, own = _real(path), _real(data_dir)
+        if _below(own, (real,)) or (_below(real, (own,)) and not _below(real, (f"{own}/local",))):
+            raise ValueError(
+                f"{shown(path)} holds the studio's own files. Name a folder beside them, or leave it empty."
+            )
     return path
 
 
@@ -194,7 +202,9 @@ def check_access(value: Any) -> str:
     return str(value)
 
 
-def check_mounts(value: Any, data_dir: str) -> list[dict[str, Any]]:
+def check_mounts(value: Any, data_dir: str = "", socket: str = "") -> list[dict[str, Any]]:
+    """What containers see of the machine. ``data_dir``: the studio's own folder, where the engine is on its machine; then links are
+    followed too. ``socket``: of the engine."""
     if not isinstance(value, Sequence) or isinstance(value, str):
         raise ValueError("A list of mounts is needed, each with source and target.")
     found: list[dict[str, Any]] = []
@@ -206,17 +216,14 @@ def check_mounts(value: Any, data_dir: str) -> list[dict[str, Any]]:
         }:
             raise ValueError(f"{shown(mount)} is no mount. Each has source, target and perhaps read_only.")
         source, target = check_path(mount["source"]), check_path(mount["target"])
-        if source == "/" or _below(source, _FORBIDDEN_MOUNTS) or source.endswith("docker.sock"):
-            raise ValueError(f"{source} would give a run the machine itself. Mount the folder with the data alone.")
-        if any(
-            _below(place, (source,))
-            for place in ("/var/run/docker.sock", "/run/docker.sock", "/proc", "/sys", "/dev", "/var/lib/docker")
-        ):
-            raise ValueError(
-                f"{source} holds what would give a run the machine itself. Mount the folder with the data alone."
+        if wrong := _shows_the_machine(source, data_dir, socket):
+            raise ValueError(wrong)
+        for other in found:  # what a script writes there may be a link by the time of the next run
+            inner, outer = (
+                (source, other["source"]) if len(source) > len(other["source"]) else (other["source"], source)
             )
-        if data_dir and (_below(source, (data_dir,)) or _below(data_dir, (source,))):
-            raise ValueError(f"{source} shows a run the studio's own files. Mount a folder beside them.")
+            if inner != outer and _below(inner, (outer,)):
+                raise ValueError(f"{inner} lies in {outer}, which is mounted too. Mount the outer folder alone.")
         if target == "/" or _below(target, _FORBIDDEN_TARGETS):
             raise ValueError(f"{target} belongs to the image. Mount it elsewhere, for example at /data.")
         if any(target == other["target"] for other in found):
@@ -225,6 +232,31 @@ def check_mounts(value: Any, data_dir: str) -> list[dict[str, Any]]:
             raise ValueError(f"{shown(mount['read_only'])} is neither true nor false: read_only of {source}.")
         found.append({"source": source, "target": target, "read_only": mount.get("read_only", True)})
     return found
+
+
+def _shows_the_machine(source: str, data_dir: str, socket: str) -> str:
+    """What is wrong with mounting a folder, as named or as its links lead; empty when nothing is."""
+    kept = [*_FORBIDDEN_MOUNTS, *([socket] if socket else [])]
+    own = {data_dir, _real(data_dir)} if data_dir else set()
+    for place in (source, *([_real(source)] if data_dir and not _below(source, kept) else [])):
+        led = source if place == source else f"{source} leads to {place}, which"
+        if _touches(place, kept) or place.endswith(".sock"):
+            return f"{led} would give a run the machine itself. Mount the folder with the data alone."
+        if _touches(place, own):
+            return f"{led} shows a run the studio's own files. Mount a folder beside them."
+    return ""
+
+
+def _touches(place: str, kept: Iterable[str]) -> bool:
+    return place == "/" or any(_below(place, (path,)) or _below(path, (place,)) for path in kept)
+
+
+def _real(path: str) -> str:
+    """Where the links of a path on this machine lead."""
+    try:
+        return os.path.realpath(path)
+    except OSError as error:
+        raise ValueError(f"{shown(path)} cannot be looked at ({error.strerror}). Name another folder.") from None
 
 
 def _below(path: str, folders: Sequence[str]) -> bool:
@@ -336,3 +368,22 @@ def check_public_key(value: Any) -> str:
     if len(text) > 4000 or not text.startswith(_KEY_TYPES):
         raise ValueError("This is no public key. It reads like 'ssh-ed25519 AAAA… comment'.")
     return text
+
+
+# -- what only those may see who may change it
+
+HIDDEN = "(hidden)"
+_SENSITIVE = re.compile(r"secret|passw|token|credential|key(?![a-z])", re.I)
+
+
+def without_secrets(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options as those may see them who may not change them: Spark takes passwords and keys of storage among its settings."""
+    found, spark = dict(options), options.get("spark") or {}
+    hidden = {
+        part: {name: HIDDEN if _SENSITIVE.search(name) else value for name, value in spark[part].items()}
+        for part in ("conf", "variables")
+        if spark.get(part)
+    }
+    if hidden:
+        found["spark"] = {**spark, **hidden}
+    return found

@@ -81,16 +81,17 @@ def validate(
     for name, value in options.items():
         if name not in known and value is not None:
             check.errors[str(name)] = f"{shown(name)} is not an option of a {transport} {launcher} target. Remove it."
-    check.take(found, options, "root", check_root, DEFAULT_ROOT if transport == "ssh" else None)
+    here = data_dir if transport == "local" else ""
+    check.take(
+        found, options, "root", lambda value: check_root(value, here), DEFAULT_ROOT if transport == "ssh" else None
+    )
     check.take(found, options, "python", check_python, None)
     if transport == "ssh" and launcher == "process":
         check.take(found, options, "sandbox", check_sandbox, None)
     if transport == "ssh":
         check.section(found, options, "ssh", lambda values: _ssh(check, values))
     if launcher == "docker":
-        check.section(
-            found, options, "docker", lambda values: _docker(check, values, data_dir if transport == "local" else "")
-        )
+        check.section(found, options, "docker", lambda values: _docker(check, values, here))
     elif "spark" in options:
         check.section(found, options, "spark", lambda values: _spark(check, values))
     if "cleaning" in options:
@@ -238,7 +239,9 @@ def _docker(check: _Check, values: Mapping[str, Any], data_dir: str) -> dict[str
     check.take(found, values, "cpus", check_cpus, None)
     check.take(found, values, "network", check_network, None)
     if "mounts" in values:
-        check.take(found, values, "mounts", lambda value: check_mounts(value, data_dir), None)
+        check.take(
+            found, values, "mounts", lambda value: check_mounts(value, data_dir, str(found.get("socket", ""))), None
+        )
     return found
 
 

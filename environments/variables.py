@@ -13,6 +13,15 @@ RESERVED_PREFIXES = ("RUNSTEAD_", "AZUREML_", "MLFLOW_TRACKING_", "DYLD_")
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
 
+def is_bytes(text: str) -> bool:
+    """Whether a program on a target can receive the text: bytes that are no UTF-8 come as Python spells them."""
+    try:
+        text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def check_variables(variables: Mapping[str, str], secrets: Mapping[str, str]) -> dict[str, str]:
     """What is wrong with them as ``{"variables": message}``; empty when nothing is."""
     for name in [*variables, *secrets]:
@@ -29,6 +38,8 @@ def check_variables(variables: Mapping[str, str], secrets: Mapping[str, str]) ->
     for name, value in variables.items():
         if "\0" in value:
             return {"variables": f"The value of {name} holds a NUL. Remove it."}
+        if not is_bytes(value):
+            return {"variables": f"The value of {name} holds half of a surrogate pair, which is no text. Type it anew."}
         if len(value.encode("utf-8", "surrogateescape")) > MAX_VALUE_BYTES:
             return {"variables": f"The value of {name} is longer than {MAX_VALUE_BYTES:,} bytes. Put it in a file."}
     return {}

@@ -1,11 +1,10 @@
 """Runs over HTTP: submit, look, read the log, cancel."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
-from ninja import Router, Schema
-from pydantic import ConfigDict
+from ninja import Router
 
 from environments.models import ComputeTarget, EnvironmentVersion
 from runs import gitinfo, snapshots
@@ -14,7 +13,7 @@ from runs.logs import LogLost, Reader
 from runs.models import LogStream, Run, Snapshot
 from runs.status import RunStatus
 from runs.submission import cancel, submit
-from studio.rest import Member, Problem, not_found, page_url, refused
+from studio.rest import Body, Member, Problem, not_found, page_url, refused
 from studio.workspaces.models import Role, Workspace
 
 router = Router(tags=["runs"])
@@ -29,10 +28,10 @@ CONFIG = (
 )  # fmt: skip
 
 
-class NewRun(Schema):
+class NewRun(Body):
     """A submit. ``target`` and ``environment`` are names; ``environment`` may end with ``:<version>``."""
 
-    model_config = ConfigDict(extra="forbid")
+    BYTES: ClassVar = frozenset({"arguments", "command", "variables"})
 
     experiment: str
     snapshot: str

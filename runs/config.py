@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
 
-from environments.variables import check_variables
+from environments.variables import check_variables, is_bytes
 from runs.distribution import check_distribution, check_spark
 from runs.frameworks import FRAMEWORKS
 
@@ -111,6 +111,8 @@ def check_script(script: str, files: "Sequence[str] | set[str] | None") -> dict[
 def check_arguments(name: str, values: Sequence[str]) -> dict[str, str]:
     total = 0
     for position, value in enumerate(values, 1):
+        if not is_bytes(value):
+            return {name: f"Argument {position} holds half of a surrogate pair, which is no text. Type it anew."}
         size = len(value.encode("utf-8", "surrogateescape"))
         total += size + 1
         if "\0" in value:

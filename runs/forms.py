@@ -19,7 +19,7 @@ from runs.config import ConfigError, ScriptRunConfig
 from runs.framework_form import PARTS, FrameworkForm, Text, framework_values
 from runs.models import Run, Snapshot
 from runs.snippets import DEFAULT_GRACE, RunRequest
-from runs.submission import too_many_gpus
+from runs.submission import MAX_PRIORITY, too_many_gpus
 from runs.tags import format_tags, parse_tags
 from runs.units import duration_text, parse_duration, parse_size, size_text
 from studio.blobs import BlobMissing
@@ -28,7 +28,6 @@ from studio.workspaces.models import Workspace, name_rule
 MAX_TEXT = 4_000_000
 MAX_ROWS = 500
 MAX_GIT = 20_000
-MAX_PRIORITY = 1_000_000
 REQUEST_ID = re.compile(r"[0-9a-f-]{16,64}\Z")
 # Names in ScriptRunConfig and submission → names of the form's fields.
 FIELDS = {

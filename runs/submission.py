@@ -15,10 +15,12 @@ from runs.models.run import new_uid
 from runs.status import ACTIVE, RunStatus
 from studio import audit
 from studio.accounts.models import User
+from studio.database import storable
 from studio.queues import ring
 from studio.workspaces.models import Workspace, name_rule
 
 DEFAULT_ENVIRONMENT = "python"
+MAX_PRIORITY = 1_000_000
 
 
 def submit(
@@ -50,7 +52,7 @@ def submit(
             return first
     if environment is None:
         environment = default_environment()
-    check(workspace, experiment, target, environment, snapshot, config)
+    check(workspace, experiment, target, environment, snapshot, config, priority)
     try:
         with transaction.atomic():
             group, _ = Experiment.objects.get_or_create(
@@ -86,7 +88,7 @@ def submit(
             RunParameter.objects.bulk_create(
                 [
                     RunParameter(run=run, workspace=workspace, name=k, value=v, head=v[:100], number=as_number(v))
-                    for k, v in parameters(config.arguments).items()
+                    for k, v in storable(parameters(config.arguments)).items()
                 ]
             )
             ring(target.pk)
@@ -116,6 +118,7 @@ def check(
     environment: EnvironmentVersion,
     snapshot: Snapshot,
     config: ScriptRunConfig,
+    priority: int = 0,
 ) -> None:
     errors: dict[str, str] = {}
     try:
@@ -127,6 +130,8 @@ def check(
             errors[label] = f"There is no such {label} in this workspace."
     if environment.environment.workspace_id not in {None, workspace.pk}:
         errors["environment"] = "There is no such environment in this workspace."
+    if abs(priority) > MAX_PRIORITY:
+        errors["priority"] = f"It is out of range. Use -{MAX_PRIORITY:,} to {MAX_PRIORITY:,}; 0 is usual."
     if config.gpus > target.gpus:
         errors["gpus"] = too_many_gpus(target)
     errors.update(check_place(config.framework, config.spark, target.options))

@@ -5,30 +5,24 @@ from typing import Any
 
 from django.http import HttpRequest
 from ninja import Router, Schema, Status
-from pydantic import ConfigDict
 
 from environments import at_once, attaching
 from environments.at_once import NotPassed, Unconfirmed, Wanted
 from environments.attaching import Refused
 from environments.doctor import Step, examine
 from environments.models import ComputeTarget
+from environments.option_rules import without_secrets
 from environments.options import TITLES, kind_of
 from environments.target import health
 from environments.transports.connection import fingerprint
 from runs.detaching import detach, live
 from runs.models import Run
 from studio.accounts.models import User
-from studio.rest import Member, Problem, not_found, page_url, refused
+from studio.rest import Body, Member, Problem, not_found, page_url, refused
 from studio.workspaces.models import Role
 
 router = Router(tags=["targets"])
-SENSITIVE = ("secret", "password", "token", "credential", "access.key", "accesskey")
-HIDDEN = "(hidden)"
 REFUSED = frozenset({400, 401, 403, 404, 409, 415, 422, 429})
-
-
-class Strict(Schema):
-    model_config = ConfigDict(extra="forbid")
 
 
 class Refusal(Schema):
@@ -84,7 +78,7 @@ class Targets(Schema):
     targets: list[Target]
 
 
-class NewTarget(Strict):
+class NewTarget(Body):
     """A machine to attach. ``fingerprint``: of the host's key, as you have compared it (``SHA256:…``); ``jump_fingerprint``: of the
     jump host's. Without ``password`` or ``private_key`` among ``credentials``, a remote target signs in with a key that the studio
     makes. ``anyway``: attach also when the connection test fails behind the host keys."""
@@ -101,7 +95,7 @@ class NewTarget(Strict):
     anyway: bool = False
 
 
-class Change(Strict):
+class Change(Body):
     """What is absent stays. ``options`` are merged, section by section; null takes one away. ``credentials``: null takes one away.
     ``gpu_slots``: null means as many as the last test found."""
 
@@ -112,7 +106,7 @@ class Change(Strict):
     gpu_slots: int | None = None
 
 
-class Trust(Strict):
+class Trust(Body):
     """Fingerprints of host keys that you have compared: the keys that are shown now are pinned if they have them."""
 
     fingerprint: str = ""
@@ -337,15 +331,6 @@ def host_keys(target: ComputeTarget) -> dict[str, str]:
     ssh = target.options.get("ssh") or {}
     hops = {"host": ssh.get("host_key"), "jump": (ssh.get("jump") or {}).get("host_key")}
     return {hop: fingerprint(line) for hop, line in hops.items() if line}
-
-
-def without_secrets(options: dict[str, Any]) -> dict[str, Any]:
-    """Spark takes passwords of storage among its settings: whoever may not change them does not see them."""
-    spark = options.get("spark") or {}
-    if not spark.get("conf"):
-        return options
-    conf = {k: HIDDEN if any(word in k.lower() for word in SENSITIVE) else v for k, v in spark["conf"].items()}
-    return {**options, "spark": {**spark, "conf": conf}}
 
 
 def unconfirmed(error: Unconfirmed) -> Problem:

@@ -7,16 +7,19 @@ a file), the rule, and the fix.
 import zlib
 from collections.abc import Iterator, Mapping
 from http import HTTPStatus
-from typing import Any
+from typing import Any, ClassVar
 
 from django.conf import settings
 from django.core.cache import cache
 from django.http import HttpRequest, JsonResponse, UnreadablePostError
 from django.middleware.csrf import CsrfViewMiddleware
 from django.utils import timezone
+from ninja import Schema
 from ninja.security.base import AuthBase
+from pydantic import ConfigDict, model_validator
 
 from studio.accounts.models import Token, User
+from studio.database import storable
 from studio.workspaces.access import MemberRequest, adopt, membership_of, membership_of_token
 from studio.workspaces.models import Role
 
@@ -54,6 +57,42 @@ class Problem(Exception):
         }
         headers = {"WWW-Authenticate": "Bearer"} if self.status == HTTPStatus.UNAUTHORIZED else {}
         return JsonResponse(body, status=self.status, content_type="application/problem+json", headers=headers)
+
+
+class Body(Schema):
+    """What a program sends as JSON: known fields only, and text that every database takes.
+
+    JSON can spell NUL and halves of surrogate pairs. ``BYTES`` are fields that a program may receive as any bytes and that are
+    checked, and kept, by rules of their own.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+    BYTES: ClassVar[frozenset[str]] = frozenset()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_text(cls, values: Any) -> Any:
+        if isinstance(values, Mapping):
+            wrong = (unstorable(value, name) for name, value in values.items() if name not in cls.BYTES)
+            if field := next(filter(None, wrong), ""):
+                rule = "It holds a character that no text can have: NUL, or half of a surrogate pair."
+                raise Problem.of(422, field, rule, "Remove it, or type it anew.")
+        return values
+
+
+def unstorable(value: Any, where: str) -> str:
+    """Where a JSON value holds text that no database takes, with dots; empty when it holds none. However deep it is nested."""
+    left = [(where, value)]
+    while left:
+        where, value = left.pop()
+        if isinstance(value, str) and storable(value) != value:
+            return where
+        if isinstance(value, Mapping):
+            left += [(where, name) for name in value]
+            left += [(f"{where}.{name}", part) for name, part in value.items()]
+        elif isinstance(value, list):
+            left += [(f"{where}.{place}", part) for place, part in enumerate(value)]
+    return ""
 
 
 class Member(AuthBase):

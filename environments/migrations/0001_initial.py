@@ -21,7 +21,7 @@ class Migration(migrations.Migration):
             name='ComputeTarget',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('name', models.CharField(max_length=255, validators=[django.core.validators.RegexValidator('^[A-Za-z0-9][A-Za-z0-9_.-]{0,254}$', "Use 1 to 255 letters, digits, '_', '-' and '.', beginning with a letter or digit.")])),
+                ('name', models.CharField(max_length=255, validators=[django.core.validators.RegexValidator('^[A-Za-z0-9][A-Za-z0-9_.-]{0,254}\\Z', "Use 1 to 255 letters, digits, '_', '-' and '.', beginning with a letter or digit.")])),
                 ('transport', models.CharField(default='local', max_length=16)),
                 ('launcher', models.CharField(default='process', max_length=16)),
                 ('options', models.JSONField(blank=True, default=dict)),
@@ -63,7 +63,7 @@ class Migration(migrations.Migration):
             name='Environment',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('name', models.CharField(max_length=255, validators=[django.core.validators.RegexValidator('^[A-Za-z0-9][A-Za-z0-9_.-]{0,254}$', "Use 1 to 255 letters, digits, '_', '-' and '.', beginning with a letter or digit.")])),
+                ('name', models.CharField(max_length=255, validators=[django.core.validators.RegexValidator('^[A-Za-z0-9][A-Za-z0-9_.-]{0,254}\\Z', "Use 1 to 255 letters, digits, '_', '-' and '.', beginning with a letter or digit.")])),
                 ('description', models.TextField(blank=True)),
                 ('created_at', models.DateTimeField(default=django.utils.timezone.now)),
                 ('archived_at', models.DateTimeField(blank=True, null=True)),

@@ -22,7 +22,7 @@ class Migration(migrations.Migration):
             name='Experiment',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('name', models.CharField(max_length=255, validators=[django.core.validators.RegexValidator('^[A-Za-z0-9][A-Za-z0-9_.-]{0,254}$', "Use 1 to 255 letters, digits, '_', '-' and '.', beginning with a letter or digit.")])),
+                ('name', models.CharField(max_length=255, validators=[django.core.validators.RegexValidator('^[A-Za-z0-9][A-Za-z0-9_.-]{0,254}\\Z', "Use 1 to 255 letters, digits, '_', '-' and '.', beginning with a letter or digit.")])),
                 ('description', models.TextField(blank=True)),
                 ('primary_metric', models.CharField(blank=True, max_length=250)),
                 ('maximize', models.BooleanField(default=True)),

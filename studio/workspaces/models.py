@@ -24,11 +24,11 @@ RESERVED_SLUGS = {
     "attach",
 }
 slug_rule = RegexValidator(
-    r"^[a-z0-9][a-z0-9-]{0,38}[a-z0-9]$|^[a-z0-9]$",
+    r"^[a-z0-9][a-z0-9-]{0,38}[a-z0-9]\Z|^[a-z0-9]\Z",
     "Use 1 to 40 lower-case letters, digits and hyphens, beginning and ending with a letter or digit.",
 )
 name_rule = RegexValidator(
-    r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,254}$",
+    r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,254}\Z",
     "Use 1 to 255 letters, digits, '_', '-' and '.', beginning with a letter or digit.",
 )
 

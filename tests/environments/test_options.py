@@ -234,3 +234,48 @@ def test_the_sandbox_is_yes_or_no_and_of_remote_processes_alone():
     assert "neither true nor false" in refused("ssh", "process", {**ssh(), "sandbox": "yes"})["sandbox"]
     assert "sandbox" in refused("local", "process", {"sandbox": True})
     assert "sandbox" in refused("ssh", "docker", {**ssh(), "sandbox": True})
+
+
+def test_links_do_not_open_the_wall(tmp_path):
+    data, links = tmp_path / "data", tmp_path / "links"
+    (data / "keys").mkdir(parents=True)
+    links.mkdir()
+    for name, place in {
+        "own": data,
+        "inside": data / "keys",
+        "above": tmp_path,
+        "root": "/",
+        "run": "/var/run",
+        "proc": "/proc",
+    }.items():
+        (links / name).symlink_to(place)
+        mount = {"docker": {"mounts": [{"source": str(links / name), "target": "/data"}]}}
+        assert list(refused("local", "docker", mount, data_dir=str(data))) == ["docker.mounts"]
+    (tmp_path / "good").mkdir()
+    (links / "good").symlink_to(tmp_path / "good")
+    mount = {"docker": {"mounts": [{"source": str(links / "good"), "target": "/data"}]}}
+    assert validate("local", "docker", mount, data_dir=str(data))
+
+
+def test_the_engines_socket_is_not_mounted_wherever_it_is():
+    docker = {"socket": "/srv/engine/api", "mounts": [{"source": "/srv/engine", "target": "/data"}]}
+    assert list(refused("ssh", "docker", {**ssh(), "docker": docker})) == ["docker.mounts"]
+    podman = {"mounts": [{"source": "/run/podman/podman.sock", "target": "/data"}]}
+    assert list(refused("ssh", "docker", {**ssh(), "docker": podman})) == ["docker.mounts"]
+
+
+def test_no_mount_lies_in_another_that_a_script_can_change():
+    mounts = [{"source": "/srv/a", "target": "/a", "read_only": False}, {"source": "/srv/a/b", "target": "/b"}]
+    for order in (mounts, mounts[::-1]):
+        assert "/srv/a/b" in refused("local", "docker", {"docker": {"mounts": order}})["docker.mounts"]
+    assert validate("local", "docker", {"docker": {"mounts": [{**mounts[0]}, {**mounts[1], "source": "/srv/ab"}]}})
+
+
+def test_a_target_here_stays_out_of_the_studios_own_folder(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "data/keys")
+    data = tmp_path / "data"
+    for root in (data, data / "keys", tmp_path, tmp_path / "link/x"):
+        assert "studio's own" in refused("local", "process", {"root": str(root)}, data_dir=str(data))["root"]
+    for root in (data / "local/second", tmp_path / "beside"):
+        assert validate("local", "process", {"root": str(root)}, data_dir=str(data)) == {"root": str(root)}
+    assert validate("ssh", "process", {**ssh(), "root": str(data)}, data_dir=str(data))["root"] == str(data)

@@ -306,3 +306,23 @@ def test_the_description_of_the_api_has_the_fields_and_refusals_of_targets(clien
     attach = schema["paths"]["/api/v1/{slug}/targets"]["post"]
     assert {"200", "201", "409", "422"} <= set(attach["responses"])
     assert "fingerprint" in json.dumps(schema["components"]["schemas"]["NewTarget"])
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"name": "a\n"}, "name"), ({"name": "\ud800"}, "name"), ({"options": {"ssh": "x"}}, "ssh"),
+        ({"options": {"ssh": {"host": "h", "user": "u", "jump": "x"}}}, "ssh.jump"),
+        ({"options": {"root": "/\udc80"}}, "options.root"), ({"options": {"a\ud800": 1}}, "options"),
+        ({"credentials": {"password": "x\ud800"}}, "credentials.password"),
+    ],
+)  # fmt: skip
+def test_what_is_no_text_and_no_section_is_refused_by_its_field(api, change, field):
+    body = {
+        "name": "box",
+        "transport": "ssh",
+        "options": {"ssh": {"host": "127.0.0.1", "port": 9, "user": "u"}},
+        **change,
+    }
+    assert [error["field"] for error in api("post", body=body, status=422)["errors"]] == [field]
+    assert not ComputeTarget.objects.filter(transport="ssh").exists()

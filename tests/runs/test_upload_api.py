@@ -358,6 +358,14 @@ def test_a_repeated_request_answers_the_first_run(contributor_client, wanted):
         ({"variables": {"PATH": "x"}}, "variables", "set by the studio"),
         ({"secrets": {"TOKEN": "hf"}}, "variables", "no secret"),
         ({"name": "x" * 256}, "name", "255"),
+        ({"experiment": "e\n"}, "experiment", "not a name"),
+        ({"priority": 10**30}, "priority", "out of range"),
+        ({"arguments": ["\ud800"]}, "arguments", "surrogate"),
+        ({"variables": {"A": "\ud800"}}, "variables", "surrogate"),
+        ({"secrets": {"A": "\udc80"}}, "secrets.A", "no text"),
+        ({"tags": {"\ud800": None}}, "tags", "no text"),
+        ({"notes": "a\0"}, "notes", "no text"),
+        ({"target": "\udc80"}, "target", "no text"),
     ],
 )
 def test_a_bad_submit_names_the_field_and_the_rule(contributor_client, wanted, change, field, rule):
@@ -366,6 +374,11 @@ def test_a_bad_submit_names_the_field_and_the_rule(contributor_client, wanted, c
     (error,) = answer.json()["errors"]
     assert error["field"] == field and rule in f"{error['rule']} {error['fix']}"
     assert not Run.objects.exists()
+
+
+def test_bytes_that_are_no_text_are_arguments_too(contributor_client, wanted):
+    arguments = ["--name", "\udcff", "--\udc80=1"]
+    assert submit(contributor_client, {**wanted, "arguments": arguments}).json()["config"]["arguments"] == arguments
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ class Migration(migrations.Migration):
             name='Workspace',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('slug', models.CharField(max_length=40, unique=True, validators=[django.core.validators.RegexValidator('^[a-z0-9][a-z0-9-]{0,38}[a-z0-9]$|^[a-z0-9]$', 'Use 1 to 40 lower-case letters, digits and hyphens, beginning and ending with a letter or digit.')])),
+                ('slug', models.CharField(max_length=40, unique=True, validators=[django.core.validators.RegexValidator('^[a-z0-9][a-z0-9-]{0,38}[a-z0-9]\\Z|^[a-z0-9]\\Z', 'Use 1 to 40 lower-case letters, digits and hyphens, beginning and ending with a letter or digit.')])),
                 ('name', models.CharField(max_length=80)),
                 ('created_at', models.DateTimeField(default=django.utils.timezone.now)),
                 ('last_number', models.PositiveBigIntegerField(default=0)),
@@ -53,7 +53,7 @@ class Migration(migrations.Migration):
             name='Secret',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('name', models.CharField(max_length=255, validators=[django.core.validators.RegexValidator('^[A-Za-z0-9][A-Za-z0-9_.-]{0,254}$', "Use 1 to 255 letters, digits, '_', '-' and '.', beginning with a letter or digit.")])),
+                ('name', models.CharField(max_length=255, validators=[django.core.validators.RegexValidator('^[A-Za-z0-9][A-Za-z0-9_.-]{0,254}\\Z', "Use 1 to 255 letters, digits, '_', '-' and '.', beginning with a letter or digit.")])),
                 ('ciphertext', models.BinaryField()),
                 ('updated_at', models.DateTimeField(auto_now=True)),
                 ('created_by', models.ForeignKey(null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to=settings.AUTH_USER_MODEL)),
