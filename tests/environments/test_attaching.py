@@ -133,6 +133,18 @@ def test_secrets_are_kept_when_nothing_is_given_and_are_never_written_down(box, 
     assert list(refused(attaching.update, box, owner, credentials={"token": "x"})) == ["token"]
 
 
+def test_keys_of_storage_among_spark_settings_are_not_in_the_audit(box, owner):
+    for value in ("planted-one", "planted-two"):
+        conf = {"spark.hadoop.fs.azure.account.key.logs.blob.core.windows.net": value, "spark.executor.memory": value}
+        spark = {"master": "spark://one.example:7077", "conf": conf, "variables": {"AWS_SECRET_ACCESS_KEY": value}}
+        attaching.update(box, owner, options={"spark": spark})
+    details = AuditEvent.objects.filter(action="target.edit").order_by("pk").values_list("detail", flat=True)
+    assert "spark.executor.memory: planted-one → planted-two" in details.last()
+    assert "account.key.logs.blob.core.windows.net: (hidden) → (hidden)" in details.last()
+    assert "AWS_SECRET_ACCESS_KEY: (hidden) → (hidden)" in details.last()
+    assert details.last().count("planted") == 2
+
+
 def test_a_new_key_is_used_only_after_it_has_worked(box, owner, sshd):
     before = box.get_credentials()["private_key"]
     line = attaching.make_key(box, owner)
