@@ -21,7 +21,7 @@ def is_gone(name: str) -> bool:
     False wherever that cannot be known: another machine, another container, a system without ``/proc``.
     """
     parts = name.split(".")
-    if len(parts) != 5 or not processes.HAVE_PROC or parts[:2] != _machine() or not parts[2].isdigit():
+    if len(parts) != 5 or parts[:2] != _machine() or not parts[2].isdigit():
         return False
     fields = processes.stat_fields(int(parts[2]))
     if fields is None:
@@ -41,8 +41,14 @@ def _nobody(pid: int) -> bool:
 
 
 def _machine() -> list[str]:
+    """What tells this process's view of the machine from every other; drawn anew, so that it equals nothing, where the system
+    does not say: a name made of constants would be proof of a death on another machine."""
     try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()[:13]
         space = str(Path("/proc/self/ns/pid").stat().st_ino)
+        # A /proc of another numbering (a namespace made without mounting its own) says nothing of the numbers that we use.
+        if len(boot) == 13 and str(Path("/proc/self").readlink()) == str(os.getpid()):
+            return [boot, space]
     except OSError:
-        space = "0"
-    return [processes.boot_id()[:13], space]
+        pass
+    return [secrets.token_hex(6), "0"]

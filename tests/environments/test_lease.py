@@ -80,3 +80,18 @@ def test_who_holds_the_lease_inside_a_transaction_keeps_it_until_the_commit(targ
     until(lambda: "robbed" in moments, 10)
     thread.join()
     assert moments["robbed"] > moments["written"]
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_machines_whose_clocks_differ_do_not_take_each_others_leases(target, monkeypatch, hours):
+    """With SQLite there is one machine, and what looks like another's is its own from before its clock was set."""
+    token = Lease.take(target.pk, "holder")
+    real = timezone.now
+    monkeypatch.setattr(timezone, "now", lambda: real() + timedelta(hours=hours))
+    if connection.vendor == "sqlite":
+        assert Lease.take(target.pk, "the same machine") == token + 1
+    else:
+        assert Lease.take(target.pk, "other") is None and Lease.attended() == {target.pk}
+        assert Lease.renew("holder", {target.pk: token}) == {target.pk}
+        monkeypatch.undo()
+        assert Lease.take(target.pk, "other") is None

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from django.utils import timezone
@@ -57,6 +58,24 @@ def test_nothing_is_known_of_another_machine_or_container(change, other):
     for place, text in change.items():
         parts[place] = text
     assert not is_gone(".".join(parts))
+
+
+@pytest.mark.parametrize("missing", ["boot_id", "pid"])
+def test_a_system_that_does_not_tell_its_machines_apart_proves_nothing(missing, other, monkeypatch):
+    process, name = other
+    process.kill()
+    process.wait()
+    real = {"boot_id": Path.read_text, "pid": Path.stat}[missing]
+
+    def refuse(path, *args, **kwargs):
+        if path.name == missing:
+            raise FileNotFoundError(path)
+        return real(path, *args, **kwargs)
+
+    monkeypatch.setattr(Path, real.__name__, refuse)
+    assert not is_gone(name)
+    assert not is_gone(own_name())
+    assert own_name().split(".")[0] != own_name().split(".")[0]
 
 
 @pytest.mark.parametrize("name", ["", "host-123-abc", "a.b.c.d.e", "...."])
