@@ -57,6 +57,7 @@ class Host:
         self._sending = threading.Lock()
         self._state = threading.Lock()
         self._lost: str | None = None
+        self._poked = threading.Event()
         digest, program = pack.packed()
         argv = [transport.python, "-I", "-S", "-c", pack.BOOTSTRAP, root, digest]
         self._stream: Stream = transport.open(argv)
@@ -69,6 +70,7 @@ class Host:
         self._reader = threading.Thread(target=self._read, name="agent-stream", daemon=True)
         self._reader.start()
         self.pulse.start()
+        threading.Thread(target=self._pass_pokes, name="agent-poke", daemon=True).start()
         try:
             self.facts = self.call("hello", timeout=START_SECONDS)[0]
         except (HostError, HostLost, TimeoutError) as error:
@@ -144,6 +146,7 @@ class Host:
             waiting = list(self._waiting.values())
             self._waiting.clear()
         self.pulse.end()
+        self._poked.set()
         for future in waiting:
             with contextlib.suppress(Exception):
                 future.set_exception(HostLost(self._lost))
@@ -285,13 +288,19 @@ class Host:
         fields: dict[str, Any] = {"runs": [dict(run) for run in runs], "timeout": timeout, "limit": limit}
         future = self.submit("watch", **fields)
         if woken():
-            self.poke()
+            self.submit("poke")
         reply, body = self.result(future, timeout + 30, "watch")
         return list(_with_bytes(reply["runs"], body)), bool(reply["poked"])
 
     def poke(self) -> None:
-        """End every waiting `watch` at once. Does not wait for the answer."""
-        self.submit("poke")
+        """End every waiting `watch` at once. Never waits: who rings for many targets must not be held up by a link that is dead."""
+        self._poked.set()
+
+    def _pass_pokes(self) -> None:
+        while self._poked.wait() and not self.lost:
+            self._poked.clear()
+            with contextlib.suppress(HostLost):
+                self.submit("poke")
 
     def cancel(self, kind: str, attempt: str, grace: float) -> None:
         """Ask the supervisor to end the run: TERM, then KILL after `grace` seconds."""

@@ -51,8 +51,7 @@ class Attendant(threading.Thread):
         self.woken.set()
         host = self.host
         if host is not None:
-            with contextlib.suppress(HostLost):
-                host.poke()
+            host.poke()
 
     def stop(self) -> None:
         self.stopping = True

@@ -277,7 +277,10 @@ def test_closing_does_not_wait_for_a_frozen_agent(runs):
 
     writer = threading.Thread(target=write)
     writer.start()
+    until(runs.host._sending.locked, 5)
     begin = time.monotonic()
+    runs.host.poke()  # nor does a bell
+    assert time.monotonic() - begin < 0.5
     runs.host.close()
     writer.join(10)
     assert not writer.is_alive()
