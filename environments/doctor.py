@@ -14,8 +14,8 @@ from environments.engine import Engine, base_image
 from environments.host import Host, HostError, HostLost
 from environments.models import ComputeTarget
 from environments.target import (
-    ISOLATION,
     check_root,
+    isolation_of,
     note_probe,
     note_reached,
     note_unreachable,
@@ -143,7 +143,7 @@ class Examination:
         yield from self.step(
             "Disk", lambda: self.disk(host, facts), "Free room on that disk, or choose a root folder on another one."
         )
-        yield from self.step("Isolation", lambda: isolation(facts), needed=False)
+        yield from self.step("Isolation", lambda: isolation(self.target, facts), needed=False)
         if self.target.launcher == "docker":
             yield from self.docker(host)
         spark = self.target.options.get("spark")
@@ -254,9 +254,9 @@ def gpus(facts: dict[str, Any]) -> Found:
     return found, "; ".join(f"{count} × {name}" for name, count in kinds.items()) or "None; runs use the processors"
 
 
-def isolation(facts: dict[str, Any]) -> Found:
-    tier = facts.get("isolation") or {}
-    return tier, f"{ISOLATION.get(str(tier.get('tier')), ISOLATION['process'])[0]}: {tier.get('detail', '')}"
+def isolation(target: ComputeTarget, facts: dict[str, Any]) -> Found:
+    found = isolation_of(target, facts)
+    return found, f"{found.title}. {found.detail}".rstrip()
 
 
 def tools(facts: dict[str, Any]) -> Found:

@@ -25,19 +25,55 @@ ISOLATION = {
     "landlock": (
         "Kernel sandbox",
         "Runs are kept by Landlock from the studio's files and from each other's: they reach their own folder, the machine's "
-        "programs and the network. They have the user of the studio otherwise.",
+        "programs and the network. Otherwise they have the rights of {user}.",
     ),
     "container": (
         "Container",
-        "Each run has a container of its own on the machine's engine: it sees its own folder, its environment's image and the "
-        "network, and nothing else of the machine.",
+        "Each run has a container of its own on the machine's engine: it sees its own folder, its environment's image, the "
+        "mounts that this target allows and the network, and nothing else of the machine.",
     ),
     "process": (
         "Process only",
-        "Runs are processes of the studio's user, with an environment of their own and nothing more between them and its files. "
-        "Let only people submit who may read all that this user may read, or use another target.",
+        "Runs are processes of {user}, with an environment of their own and nothing more between them and that user's "
+        "files. Let only people submit who may read all that this user may read, or use another target.",
     ),
 }
+
+
+@dataclass(frozen=True)
+class Isolation:
+    """What keeps runs on a target apart. ``tier``: a key of ISOLATION, or empty while it is not known; ``detail``: how it is known."""
+
+    tier: str
+    title: str
+    text: str
+    detail: str
+
+
+def isolation_of(target: ComputeTarget, facts: Mapping[str, Any]) -> Isolation:
+    """What holds there, by the target's settings and by what was tried on the machine."""
+    found = facts.get("isolation") or {}
+    tier, detail = str(found.get("tier", "")), sentence(str(found.get("detail", "")))
+    if target.launcher == "docker":
+        tier, detail = "container", ""
+    elif tier == "landlock" and not sandboxed(target):
+        tier, detail = (
+            "process",
+            "The kernel there could keep runs apart from each other: the option sandbox has it do so.",
+        )
+    if tier not in ISOLATION:
+        return Isolation("", "Not known yet", "It is found out by the first test.", "")
+    title, text = ISOLATION[tier]
+    user = "the studio's user"
+    if target.transport == "ssh":
+        user = f"the user {(target.options.get('ssh') or {}).get('user', '')}"
+    return Isolation(tier, title, text.format(user=user), detail)
+
+
+def sentence(text: str) -> str:
+    """The text with a capital at its beginning and a full stop at its end."""
+    text = text.strip()
+    return text[:1].upper() + text[1:] + ("" if not text or text.endswith((".", "?")) else ".")
 
 
 def root_of(target: ComputeTarget) -> str:
@@ -181,6 +217,8 @@ def health(target: ComputeTarget) -> Health:
             "last seen" if target.last_seen_at else "since",
             target.last_seen_at or target.unreachable_since,
         )
+    if target.quarantined_at is not None:
+        return Health("warn", "Quarantined", "", target.quarantined_at)
     if target.last_seen_at is None:
         return Health("idle", "Not seen yet")
     if not target.enabled:

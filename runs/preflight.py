@@ -14,6 +14,7 @@ from django.db.models import Count, Q
 from django.utils import timezone
 
 from environments.models import Build, BuildStatus, ComputeTarget, EnvironmentVersion
+from environments.options import TITLES, kind_of
 from runs.forms import RunForm
 from runs.models import Run, Snapshot
 from runs.snapshots import read_file
@@ -50,6 +51,11 @@ class Busy:
     target: ComputeTarget
     running: int
     waiting: int
+
+    @property
+    def kind(self) -> str:
+        """As the pages of Compute call it."""
+        return TITLES[kind_of(self.target.transport, self.target.launcher, self.target.options)]
 
     @property
     def free(self) -> int:

@@ -38,10 +38,12 @@ def page_of(request: MemberRequest, target: ComputeTarget | None, step: str, **m
     kind = kind_of(target.transport, target.launcher, target.options) if target else ""
     names = [name for name, _ in STEPS]
     here = names.index(step)
+    skipped = target is not None and target.transport != "ssh"  # nobody signs in to this machine
+    shown = [(name, title) for name, title in STEPS if not (skipped and name == "access")]
     steps = [
-        {"name": name, "title": title, "done": place < here, "current": place == here, "skip": name == "access" and target is not None and target.transport != "ssh"}
-        for place, (name, title) in enumerate(STEPS)
-    ]  # fmt: skip
+        {"number": number, "title": title, "done": names.index(name) < here, "current": name == step}
+        for number, (name, title) in enumerate(shown, 1)
+    ]
     return {
         "section": "compute",
         "target": target,
@@ -161,13 +163,18 @@ def about_access(target: ComputeTarget, line: str) -> dict[str, Any]:
     needs = {"private_key": "key", "passphrase": "key", "password": "password"}
     return {
         "key_line": line,
-        "key_command": f"mkdir -p -m 700 ~/.ssh && echo '{line}' >> ~/.ssh/authorized_keys && chmod 600 ~/.ssh/authorized_keys",
+        "key_command": key_command(line),
         "kept": {
             name: bool(value) and (name.startswith("jump_") or used == needs.get(name))
             for name, value in stored.items()
         },
         "ssh": ssh,
     }
+
+
+def key_command(line: str) -> str:
+    """What lets a key in, typed as the user who is to be signed in as."""
+    return f"mkdir -p -m 700 ~/.ssh && echo '{line}' >> ~/.ssh/authorized_keys && chmod 600 ~/.ssh/authorized_keys"
 
 
 def save_access(form: AccessForm, target: ComputeTarget, request: MemberRequest) -> bool:
@@ -190,8 +197,11 @@ def test(request: MemberRequest, draft: int) -> HttpResponseBase:
 def test_page(request: MemberRequest, target: ComputeTarget, form: SlotsForm | None = None) -> dict[str, Any]:
     form = form or SlotsForm(initial={"slots": suggested_slots(target.facts), "gpu_slots": ""})
     failed = next((step for step in target.steps if not step["ok"] and step.get("needed", True)), None)
+    refused = failed is not None and failed["title"].startswith("Sign-in")
+    studio_key = (target.options.get("ssh") or {}).get("access") == "studio"
     return page_of(
-        request, target, "test", test_steps=target.steps, failed=failed, passed=bool(target.checked_at) and failed is None,
+        request, target, "test", key_command=key_command(attaching.next_key(target)) if refused and studio_key else "",
+        ssh=target.options.get("ssh") or {}, test_steps=target.steps, failed=failed, passed=bool(target.checked_at) and failed is None,
         form=form,
         local_root=DEFAULT_ROOT if target.transport == "ssh" else str(settings.LOCAL_ROOT),
     )  # fmt: skip

@@ -14,7 +14,7 @@ from environments import doctor, waiting
 from environments.cleaning import policy, space
 from environments.models import ComputeTarget
 from environments.options import TITLES, kind_of
-from environments.target import ISOLATION, Health, health, sandboxed
+from environments.target import Health, Isolation, health, isolation_of
 from environments.target_forms import SlotsForm
 from environments.transports.connection import fingerprint
 from environments.views.attach import pin
@@ -38,6 +38,7 @@ WORDS = {
     "target.attach": "attached it", "target.edit": "edited it", "target.detach": "detached it", "target.drain": "drained it",
     "target.resume": "resumed it", "target.make_key": "had a new key made", "target.rotate_key": "changed its key",
     "target.give_up": "gave up its runs", "target.host_key": "confirmed its host key", "target.root": "accepted its new root folder",
+    "target.quarantine": "put it in quarantine", "target.clean": "cleaned it",
 }  # fmt: skip
 
 
@@ -97,16 +98,8 @@ class Seen:
         return {**disk, "share": round(100 * (1 - disk["free"] / disk["total"]), 1)}
 
     @property
-    def isolation(self) -> tuple[str, str, str]:
-        """Tier, its title, and what it means."""
-        tier = str((self.target.facts.get("isolation") or {}).get("tier", ""))
-        if tier == "landlock" and not sandboxed(self.target):
-            tier = "process"
-        return (
-            (tier, *ISOLATION[tier])
-            if tier in ISOLATION
-            else ("", "Not known yet", "It is found out by the first test.")
-        )
+    def isolation(self) -> Isolation:
+        return isolation_of(self.target, self.target.facts)
 
 
 def targets_of(workspace: Workspace) -> "QuerySet[ComputeTarget]":

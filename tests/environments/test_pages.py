@@ -245,3 +245,29 @@ def test_the_administrator_sees_health_and_drains_targets(client_of, person, wor
     assert f"{target.name} answers:" in answer.content.decode()
     for name in ("environment", "build"):
         assert client.get(f"/admin/environments/{name}/").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("changes", "title", "text"),
+    [
+        ({"launcher": "docker"}, "Container", "a container of its own"),
+        ({"transport": "ssh", "options": {"ssh": {"user": "ada"}}}, "Process only", "the user ada"),
+        ({"transport": "ssh", "options": {"ssh": {"user": "ada"}, "sandbox": True}}, "Kernel sandbox", "Landlock version 7."),
+        ({}, "Kernel sandbox", "the studio&#x27;s user"),
+    ],
+)  # fmt: skip
+def test_the_page_names_the_isolation_that_holds_for_runs_not_what_the_machine_could_do(
+    reader_client, target, changes, title, text
+):
+    facts = {**target.facts, "isolation": {"tier": "landlock", "detail": "Landlock version 7"}}
+    ComputeTarget.objects.filter(pk=target.pk).update(facts=facts, **changes)
+    page = reader_client.get("/vision/compute/local").content.decode()
+    shown = page[page.index("<h2>Isolation</h2>") :]
+    shown = shown[: shown.index("</section>")]
+    assert title in shown and text in shown
+
+
+def test_a_quarantined_target_is_not_called_online(reader_client, target):
+    ComputeTarget.objects.filter(pk=target.pk).update(quarantined_at=timezone.now(), quarantine_reason="5 runs failed")
+    assert "Online" not in reader_client.get("/vision/compute").content.decode()
+    assert "quarantined" in reader_client.get("/vision/").content.decode()
