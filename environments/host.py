@@ -138,6 +138,8 @@ class Host:
         if self._lost is None and (said := self._stream.stderr_tail()):
             reason = f"{reason} ({said})"
         self._lose(reason)
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.reader.close()  # not left to the collector: a target that comes and goes all day is opened often
 
     def _lose(self, reason: str) -> None:
         with self._state:
@@ -177,6 +179,7 @@ class Host:
                         self.pulse.moved()
                 self._stream.writer.flush()
         except (OSError, ValueError) as error:
+            self._reader.join(1)  # who reads hears why it ended: what the agent said last
             self._lose(f"the agent's stream broke: {error}")
             raise HostLost(self._lost) from error
         return future

@@ -1,12 +1,13 @@
 """A machine that fails run after run is left alone, before it has burnt the queue.
 
-The failures that may be the machine's are counted on the target's row, in the order in which its runs end. ``IN_A_ROW`` of them
-quarantine it: what runs goes on, nothing new is prepared or started, until a person resumes it. A run that completed, or that was
+The failures that may be the machine's are counted on the target's row, in the order in which its runs end. ``QUARANTINE_AFTER`` of
+them quarantine it: what runs goes on, nothing new is prepared or started, until a person resumes it. A run that completed, or that was
 cancelled while its script ran, proves the machine and empties the count. All other ends change nothing.
 """
 
 from typing import Any
 
+from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
@@ -16,7 +17,6 @@ from runs.status import EndReason, RunStatus
 from studio import audit
 from studio.queues import ring
 
-IN_A_ROW = 5
 AT_ONCE_SECONDS = 10
 """A script that fails later than this after its start has found a machine that works."""
 SOON_SECONDS = 60
@@ -32,7 +32,7 @@ EITHER = {EndReason.EXIT_CODE, EndReason.SIGNAL, EndReason.LAUNCH_REJECTED}
 
 def weigh(run: Run) -> None:
     """Count the end of a run for or against its machine. Call in the transaction that ends it."""
-    if run.target_id is None or not run.is_final:
+    if run.target_id is None or not run.is_final or not settings.QUARANTINE_AFTER:
         return
     if run.status != RunStatus.FAILED:
         if run.started_at is not None:
@@ -47,9 +47,9 @@ def weigh(run: Run) -> None:
         target = ComputeTarget.objects.select_for_update().get(pk=target_id)
         if target.quarantined_at is not None:
             return  # the rest of what ran there
-        found = [*target.failures, entry(run, kind)][-IN_A_ROW:]
+        found = [*target.failures, entry(run, kind)][-settings.QUARANTINE_AFTER :]
         target.failures = found
-        if len(found) < IN_A_ROW or not is_machine(found):
+        if len(found) < settings.QUARANTINE_AFTER or not is_machine(found):
             target.save(update_fields=["failures"])
             return
         target.quarantined_at = timezone.now()

@@ -62,7 +62,8 @@ class Studio:
         kept = {k: v for k, v in os.environ.items() if not k.startswith("RUNSTEAD_")}
         self.env = {
             **kept, "RUNSTEAD_DATA_DIR": str(data_dir), "RUNSTEAD_PORT": str(self.port), "XDG_CONFIG_HOME": str(data_dir / "config"),
-            "PYTHONUNBUFFERED": "1", **env,
+            # Tests of faults kill the runs of one machine one after the other.
+            "PYTHONUNBUFFERED": "1", "RUNSTEAD_QUARANTINE_AFTER": "0", **env,
         }  # fmt: skip
         self.output = data_dir / "up.out"
         self.up: subprocess.Popen | None = None

@@ -129,6 +129,8 @@ def test_the_python_of_the_documents_names_what_the_client_has():
 
 
 def test_numbers_of_the_documents_are_those_of_the_code():
+    from django.conf import settings
+
     from environments import cleaning
     from environments.launchers import docker
     from runs import quarantine, queue
@@ -138,7 +140,7 @@ def test_numbers_of_the_documents_are_those_of_the_code():
     assert f"| `cleaning.environment_days` | {policy.environment_days:g} |" in TARGETS
     assert f"| `cleaning.cache_bytes` | {policy.cache_bytes / 1e9:g} GB |" in TARGETS
     assert cleaning.EVERY.total_seconds() == 6 * 3600 and "every six hours" in TARGETS
-    assert quarantine.IN_A_ROW == 5 and "five failures in a row" in TARGETS
+    assert settings.QUARANTINE_AFTER == 5 and "five failures in a row" in TARGETS
     assert quarantine.AT_ONCE_SECONDS == 10 and "within ten seconds" in TARGETS
     assert queue.HOLD_AFTER.total_seconds() == 300 and "five minutes" in TARGETS
     assert f"{docker.PIDS:,} processes" in TARGETS and docker.SHM_BYTES == 2 * 1024**3

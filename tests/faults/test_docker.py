@@ -183,6 +183,7 @@ def test_an_image_that_was_taken_away_is_made_again_before_the_next_run(studio, 
         ids += begin(on=on)
         studio.wait_for(ids)
         invariants.check(ids)
+        until(lambda: container_of(studio, ids[1]) not in containers(), 20)
         docker("rmi", name)
         (lost,) = studio.wait_for(begin(on=on))
         assert lost["reason"] == "environment_failed"
