@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from environments import options as rules
 from environments.doctor import examine
-from environments.models import ComputeTarget
+from environments.models import BuildStatus, ComputeTarget
 from environments.option_rules import check_host_key, shown, without_secrets
 from environments.target import accept_new_root as take_new_root
 from environments.transports import keys
@@ -301,6 +301,8 @@ def detach(target: ComputeTarget, user: User) -> None:
         row.enabled = False
         row.credentials = None
         row.save(update_fields=["detached_at", "enabled", "credentials"])
+        unbuilt = row.builds.filter(status__in=[BuildStatus.WAITING, BuildStatus.BUILDING])
+        unbuilt.update(status=BuildStatus.FAILED, ended_at=row.detached_at, error="Its target was detached.")
         audit.note(user, "target.detach", workspace=row.workspace, subject=row.name)
         ring(row.pk)
     target.detached_at, target.enabled, target.credentials = row.detached_at, False, None

@@ -99,6 +99,8 @@ class Attendant(threading.Thread):
 
     def connect(self) -> None:
         target = ComputeTarget.objects.get(pk=self.target_id)
+        if target.detached_at is not None:
+            return  # nobody can sign in there any more
         with open_target(target) as host:
             launched = Run.objects.filter(target=target, status__in=ACTIVE, launched=True)
             check_root(target, host, in_use=launched.exists())

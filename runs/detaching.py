@@ -15,7 +15,8 @@ CHOICES = ("refuse", "cancel", "abandon")
 
 
 def live(target: ComputeTarget) -> list[Run]:
-    return list(Run.objects.filter(workspace_id=target.workspace_id, target=target, status__in=sorted(ACTIVE)))
+    rows = Run.objects.filter(workspace_id=target.workspace_id, target=target, status__in=sorted(ACTIVE))
+    return list(rows.order_by("pk"))  # as all who lock several do
 
 
 def detach(target: ComputeTarget, user: User, runs: str = "refuse") -> bool:

@@ -126,7 +126,9 @@ class House:
 def waiting_targets() -> set[int]:
     """Targets that have work and nobody who attends them: active runs, or builds or a cleaning that somebody asked for."""
     runs = Run.objects.filter(status__in=ACTIVE, target__isnull=False)
-    unbuilt = Build.objects.filter(status__in=[BuildStatus.WAITING, BuildStatus.BUILDING], version__isnull=False)
+    unbuilt = Build.objects.filter(
+        status__in=[BuildStatus.WAITING, BuildStatus.BUILDING], version__isnull=False, target__detached_at=None
+    )
     to_clean = ComputeTarget.objects.attached().filter(clean_requested_at__isnull=False).values_list("pk", flat=True)
     return {
         pk for rows in (runs, unbuilt) for pk in rows.order_by().values_list("target_id", flat=True).distinct()

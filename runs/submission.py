@@ -55,6 +55,9 @@ def submit(
     check(workspace, experiment, target, environment, snapshot, config, priority)
     try:
         with transaction.atomic():
+            # Locked, so that it is not detached between this look and the run: nobody would ever attend that.
+            if not ComputeTarget.objects.attached().select_for_update(no_key=True).filter(pk=target.pk).exists():
+                raise ConfigError({"target": f"{target.name} was detached. Choose another target."})
             group, _ = Experiment.objects.get_or_create(
                 workspace=workspace, name=experiment, defaults={"created_by": user}
             )

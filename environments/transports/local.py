@@ -31,7 +31,7 @@ class LocalStream:
         source = self.process.stderr
         if source is None:
             return
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError), source:
             while piece := os.read(source.fileno(), 4096):
                 self._stderr += piece
                 del self._stderr[:-_STDERR_KEPT]

@@ -1,5 +1,6 @@
 """Attaching, editing and detaching as functions: what is refused, what is kept, what is written down, what a bell is rung for."""
 
+import copy
 import os
 from pathlib import Path
 
@@ -7,11 +8,14 @@ import pytest
 
 from environments import attaching, doctor
 from environments.attaching import Refused
-from environments.models import ComputeTarget
+from environments.models import Build, ComputeTarget
 from environments.transports import keys
 from runs import detaching
+from runs.config import ConfigError, ScriptRunConfig
+from runs.house import waiting_targets
 from runs.models import Run
 from runs.status import EndReason, RunStatus
+from runs.submission import submit
 from studio.models import AuditEvent
 from tests.environments.sshd import server
 from tests.runs import factory
@@ -184,6 +188,22 @@ def test_detaching_wipes_the_credentials_and_keeps_the_row(box, owner):
     assert not ComputeTarget.objects.attached().exists()
     assert "target" in refused(attaching.detach, box, owner)
     assert "detached" in refused(attaching.update, box, owner, slots=1)["name"]
+
+
+def test_nothing_is_left_that_an_attendant_of_a_detached_target_would_wait_for(box, owner, workspace):
+    snapshot = factory.make_snapshot(workspace, {"train.py": b""})
+    build = Build.objects.create(target=box, key="1" * 64, version=factory.make_version(None), status="Building")
+    stale = copy.copy(box)  # as a request holds it that has begun before
+    assert waiting_targets() == {box.pk}
+    attaching.detach(box, owner)
+    build.refresh_from_db()
+    assert (build.status, build.error) == ("Failed", "Its target was detached.")
+    with pytest.raises(ConfigError, match="was detached"):
+        submit(
+            workspace=workspace, user=owner, experiment="late", target=stale, environment=factory.make_version(None),
+            snapshot=snapshot, config=ScriptRunConfig(script="train.py"),
+        )  # fmt: skip
+    assert waiting_targets() == set()
 
 
 def test_the_name_of_a_detached_target_is_free_again(box, owner, workspace):
