@@ -83,6 +83,11 @@ class Attendant(threading.Thread):
                     log.warning("target %s: the database is away: %s", self.target_id, error)
                     connection.close()
                     delay = 0.5  # asking it again costs little
+                except (LeaseLost, ComputeTarget.DoesNotExist):
+                    raise
+                except Exception:  # who left would be followed at once by another, with a sign-in each second
+                    log.exception("target %s: an error of the studio's; it is tried again", self.target_id)
+                    delay = LONGEST_DELAY
                 finally:
                     self.session = None
                 self.woken.wait(delay)

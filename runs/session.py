@@ -137,7 +137,10 @@ class Session:
             elif self.work or self.building.waiting or self.errands or self.watched:
                 self.woken.wait(RELOAD_SECONDS)
             else:
-                if self.denied or timezone.now() - self.used_at > KEEP_WARM:
+                if self.denied:
+                    self.woken.wait(30)  # while runs wait for a person another would sign in at once, again and again
+                    return
+                if timezone.now() - self.used_at > KEEP_WARM:
                     return
                 # A bell that rings twice within LOOK_SECONDS may have rung for something that was not looked at.
                 self.woken.wait(30 if self.looked_at == self.loaded_at else RELOAD_SECONDS)
