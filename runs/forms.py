@@ -23,6 +23,7 @@ from runs.submission import MAX_PRIORITY, too_many_gpus
 from runs.tags import format_tags, parse_tags
 from runs.units import duration_text, parse_duration, parse_size, size_text
 from studio.blobs import BlobMissing
+from studio.database import storable
 from studio.workspaces.models import Workspace, name_rule
 
 MAX_TEXT = 4_000_000
@@ -402,7 +403,8 @@ def values_of(run: Run) -> dict[str, Any]:
 def values_from(given: Mapping[str, Any]) -> dict[str, Any]:
     """The form's texts for values as ``runs.snippets.from_yaml`` returns them."""
     limit, memory, grace = given.get("time_limit"), given.get("memory"), given.get("grace")
-    rows = [{"name": k, "kind": "value", "value": v, "secret": ""} for k, v in given.get("variables", {}).items()]
+    given_variables = storable(given.get("variables", {}))  # a field holds text only
+    rows = [{"name": k, "kind": "value", "value": v, "secret": ""} for k, v in given_variables.items()]
     rows += [{"name": k, "kind": "secret", "value": "", "secret": v} for k, v in given.get("secrets", {}).items()]
     return {
         **{

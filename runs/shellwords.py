@@ -25,8 +25,8 @@ NAMES = {v: k for k, v in ESCAPES.items() if k not in {'"', "a", "b", "f", "v", 
 CODE = re.compile(r"x([0-9A-Fa-f]{2})|u([0-9A-Fa-f]{4})|U([0-9A-Fa-f]{8})")
 PLAIN = re.compile(r"[^ \t\r\n'\"\\$]+")
 CONTINUED = re.compile(r"\\\r?\n")
-# What a text field changes or nobody can see.
-SPECIAL = re.compile("[\x01-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ufeff]")
+# What a text field changes or nobody can see, and bytes that are no text (as Python spells them).
+SPECIAL = re.compile("[\x01-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ufeff\ud800-\udfff]")
 
 
 class QuoteError(ValueError):

@@ -13,7 +13,7 @@ from . import files, processes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, Dict, List, Optional, Set
+    from typing import Any, Callable, Dict, List, Optional, Set, Tuple
 
 _CREATE, _ADD, _RESTRICT = 444, 445, 446  # system calls
 _SAME_NUMBERS = ("x86_64", "aarch64", "riscv64", "ppc64le", "s390x")
@@ -27,6 +27,7 @@ _CAPBSET_DROP = 24
 # DAC_READ_SEARCH opens files by handle, SYS_MODULE changes the kernel, SYS_ADMIN and PERFMON read any
 # process's memory.
 _DROPPED = (2, 16, 21, 38)
+_VERSION = 2  # of the rules here: what was tried with others does not count
 _OWN_FILES = ("code", "artifacts", "tmp", "records.jsonl")
 _USUAL = (".cache", ".config", ".local/share")
 
@@ -108,6 +109,9 @@ def confine(hidden: "List[str]", writable: "List[str]", readable: "List[str]") -
             on_the_way.add(parent)
             parent = os.path.dirname(parent)
     on_the_way = {path for path in on_the_way if not any(_within(path, other) for other in paths)}
+    # A rule is the inode's, by whichever name it was found: where a folder on the way is mounted a second time, allowing that
+    # would allow all of it.
+    kept = {identity for identity in map(_identity, paths | on_the_way) if identity}
     for folder in on_the_way:
         # Names can be listed on the way; Landlock inherits that downwards, so names (not contents) of the
         # hidden show too.
@@ -118,7 +122,7 @@ def confine(hidden: "List[str]", writable: "List[str]", readable: "List[str]") -
             continue
         for name in names:
             entry = os.path.join(folder, name)
-            if entry not in paths and entry not in on_the_way:
+            if entry not in paths and entry not in on_the_way and _identity(entry) not in kept:
                 allow(entry, rights)
     if not paths:
         allow("/", rights)
@@ -136,6 +140,15 @@ def confine(hidden: "List[str]", writable: "List[str]", readable: "List[str]") -
     os.close(ruleset)
 
 
+def _identity(path: str) -> "Optional[Tuple[int, int]]":
+    """Device and inode, of a link its own; None where there is nothing to be seen."""
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 def _within(path: str, folder: str) -> bool:
     return path == folder or path.startswith(folder.rstrip("/") + "/")
 
@@ -145,15 +158,12 @@ def tier(root: str) -> "Dict[str, str]":
     the machine."""
     if root not in _tiers:
         cache = os.path.join(root, "agent", "isolation.json")
+        asked = {"boot_id": processes.boot_id(), "uid": os.getuid(), "version": _VERSION}
         known = files.read_json(cache)
-        if known is None or known.get("boot_id") != processes.boot_id() or known.get("uid") != os.getuid():
+        if known is None or any(known.get(name) != value for name, value in asked.items()):
             detail = _self_test(os.path.join(root, "agent"))
-            known = {
-                "boot_id": processes.boot_id(),
-                "uid": os.getuid(),
-                "tier": "process" if detail else "landlock",
-                "detail": detail or "Landlock version %d, tried on this machine" % _abi(),
-            }
+            words = detail or "Landlock version %d, tried on this machine" % _abi()
+            known = dict(asked, tier="process" if detail else "landlock", detail=words)
             try:
                 files.replace_json(cache, known)
             except OSError:

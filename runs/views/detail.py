@@ -6,8 +6,9 @@ from typing import Any
 from django.contrib import messages
 from django.db import transaction
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponseBase
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect, render
+from django.template.loader import render_to_string
 from django.urls import path
 from django.utils import timezone
 from django.views.decorators.http import require_POST, require_safe
@@ -21,6 +22,7 @@ from runs.models import MetricSeries, Run, RunParameter, RunTag
 from runs.snippets import RunRequest, cli, python, yaml_text
 from runs.status import RunStatus
 from runs.tags import parse_tags
+from studio.database import storable
 from studio.templatetags.studio import status_word
 from studio.workspaces.access import MemberRequest, fetch, member
 from studio.workspaces.models import Role, Workspace
@@ -228,7 +230,8 @@ def configuration(request: MemberRequest, number: int) -> HttpResponseBase:
         "raw": json.dumps(raw(run), indent=2, ensure_ascii=False),
         "log": run.streams.filter(name="log").first(),
     }
-    return render(request, "runs/configuration.html", context)
+    # An argument may be bytes that are no text, which no page can hold.
+    return HttpResponse(storable(render_to_string("runs/configuration.html", context, request)))
 
 
 def spark_told(run: Run, config: ScriptRunConfig) -> dict[str, Any] | None:

@@ -378,7 +378,13 @@ def test_a_bad_submit_names_the_field_and_the_rule(contributor_client, wanted, c
 
 def test_bytes_that_are_no_text_are_arguments_too(contributor_client, wanted):
     arguments = ["--name", "\udcff", "--\udc80=1"]
-    assert submit(contributor_client, {**wanted, "arguments": arguments}).json()["config"]["arguments"] == arguments
+    run = submit(contributor_client, {**wanted, "arguments": arguments, "variables": {"A": "\udcff"}}).json()
+    assert run["config"]["arguments"] == arguments
+    pages = [
+        contributor_client.get(f"/vision/{page}") for page in ("runs/1", "runs/1/configuration", "runs/new?from=1")
+    ]
+    assert [page.status_code for page in pages] == [200, 200, 200]
+    assert r"$&#x27;\udcff&#x27;" in pages[2].content.decode()  # what the composer shows is read back as it was
 
 
 @pytest.mark.parametrize(
