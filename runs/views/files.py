@@ -81,6 +81,7 @@ def compared(request: MemberRequest, number: int) -> HttpResponseBase:
         "run": run,
         "other": other,
         "typed": typed,
+        "count": len(found),
         "changes": found[:MAX_FILES],
         "more": found[MAX_FILES:],
         "suggested": suggested(run),

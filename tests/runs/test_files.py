@@ -203,6 +203,8 @@ def test_two_snapshots_are_compared_line_by_line_and_word_by_word(workspace: Wor
     make_run(workspace, snapshot=make_snapshot(workspace, was))
     make_run(workspace, snapshot=make_snapshot(workspace, now))
     text = reader_client.get("/vision/runs/2/snapshot?diff=1").content.decode()
+    files = text.count('<section class="card" aria-label=')
+    assert files and f"{files} file{'s' if files > 1 else ''} changed from" in text
     assert re.findall(r'<section class="card" aria-label="([^"]+)">', text) == [
         "gone.txt",
         "model.bin",
