@@ -20,6 +20,7 @@ from environments.target import (
     note_reached,
     note_unreachable,
     root_of,
+    sandboxed,
     transport_of,
 )
 from environments.transports.base import Transport, TransportError
@@ -256,6 +257,11 @@ def gpus(facts: dict[str, Any]) -> Found:
 
 def isolation(target: ComputeTarget, facts: dict[str, Any]) -> Found:
     found = isolation_of(target, facts)
+    if target.transport == "ssh" and sandboxed(target) and found.tier != "landlock":
+        raise TransportError(
+            f"The kernel sandbox is asked for and cannot be had. {found.detail} Runs start without it.",
+            fix="Choose Docker on this machine, or let only people submit who may read each other's runs.",
+        )
     return found, f"{found.title}. {found.detail}".rstrip()
 
 

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from environments.doctor import Step, examine, examining
+from environments.doctor import Step, examine, examining, isolation
 from environments.models import ComputeTarget
 from environments.target import health
 from environments.transports import keys
+from environments.transports.base import TransportError
 from tests.environments.sshd import server
 
 pytestmark = pytest.mark.django_db
@@ -184,3 +185,13 @@ def test_settings_that_cannot_be_are_refused_before_anything_is_sent(remote):
     (step,) = examine(remote)
     assert step.title == "Settings"
     assert "ssh.host" in step.detail
+
+
+def test_a_sandbox_that_is_asked_for_and_cannot_be_had_is_said():
+    target = ComputeTarget(transport="ssh", launcher="process", options={"sandbox": True})
+    none = {"isolation": {"tier": "process", "detail": "the kernel offers no Landlock"}}
+    with pytest.raises(TransportError, match=r"no Landlock\. Runs start without it") as caught:
+        isolation(target, none)
+    assert caught.value.fix
+    target.options = {}
+    assert isolation(target, none)[1].startswith("Process only")
