@@ -30,12 +30,16 @@ class Capacity:
 
 
 def capacity_of(workspace: Workspace) -> Capacity:
-    """Two indexed queries: the slots of all enabled targets, and the active runs by what they do."""
-    slots = (
-        ComputeTarget.objects.attached().filter(workspace=workspace, enabled=True).aggregate(n=Sum("slots"))["n"] or 0
-    )
+    """Two indexed queries: the slots of all targets that a run could start on, and the active runs by what they do."""
+    usable = {"enabled": True, "quarantined_at": None, "unreachable_since": None}
+    targets = ComputeTarget.objects.attached().filter(workspace=workspace, **usable)
+    slots = targets.aggregate(n=Sum("slots"))["n"] or 0
     waits = Q(status__in=[RunStatus.NOT_STARTED, RunStatus.PREPARING, RunStatus.QUEUED])
     counts = Run.objects.filter(workspace=workspace, status__in=sorted(ACTIVE)).aggregate(
-        active=Count("pk"), waiting=Count("pk", filter=waits), busy=Count("pk", filter=~waits & Q(launched=True))
+        active=Count("pk"),
+        waiting=Count("pk", filter=waits),
+        busy=Count(
+            "pk", filter=~waits & Q(launched=True, **{f"target__{name}": value for name, value in usable.items()})
+        ),
     )
     return Capacity(slots=slots, **counts)

@@ -11,7 +11,9 @@ from django.utils import timezone
 from environments.models import ComputeTarget
 from runs import metrics
 from runs.models import Experiment, Run
+from studio.capacity import capacity_of
 from studio.workspaces.models import Workspace
+from tests.runs.factory import make_run, make_target
 
 EVIL = "<img src=x onerror=alert(1)>\"'&"
 
@@ -267,3 +269,13 @@ def test_list_pages_take_a_fixed_number_of_queries(owner_client: Client, make, d
         )
     with django_assert_max_num_queries(26):
         owner_client.get("/vision/runs?sort=-loss&q=lr%3E3+status:active")
+
+
+def test_the_capacity_counts_only_targets_that_a_run_could_start_on(workspace):
+    now = timezone.now()
+    make_target(workspace, "good", slots=3)
+    make_target(workspace, "away", slots=5, unreachable_since=now)
+    sick = make_target(workspace, "sick", slots=7, quarantined_at=now)
+    make_run(workspace, target=sick, status="Running", launched=True)
+    found = capacity_of(workspace)
+    assert (found.slots, found.busy, found.free, found.active) == (3, 0, 3, 1)
