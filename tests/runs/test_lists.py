@@ -273,7 +273,7 @@ def test_list_pages_take_a_fixed_number_of_queries(owner_client: Client, make, d
 
 def test_the_capacity_counts_only_targets_that_a_run_could_start_on(workspace):
     now = timezone.now()
-    make_target(workspace, "good", slots=3)
+    make_target(workspace, slots=3)
     make_target(workspace, "away", slots=5, unreachable_since=now)
     sick = make_target(workspace, "sick", slots=7, quarantined_at=now)
     make_run(workspace, target=sick, status="Running", launched=True)
