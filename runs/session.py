@@ -420,7 +420,8 @@ class Session:
         if watched.cancel_sent:
             self.untidy = self.host.void(watched.dir, watched.attempt) or self.untidy
             return
-        if self.errands.runs(("launch", watched.row_id)) or time.monotonic() - watched.launched_at < RELAUNCH_SECONDS:
+        patience = RELAUNCH_SECONDS * watched.launches  # a machine under load gets more each time
+        if self.errands.runs(("launch", watched.row_id)) or time.monotonic() - watched.launched_at < patience:
             return
         if watched.launches < MAX_LAUNCHES:
             again.append(watched)
