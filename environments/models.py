@@ -83,6 +83,11 @@ class ComputeTarget(models.Model):
         """How many GPUs runs may be given."""
         return self.gpu_slots if self.gpu_slots is not None else len(self.facts.get("gpus") or [])
 
+    @property
+    def takes_runs(self) -> bool:
+        """Whether anything new starts there: neither draining nor quarantined."""
+        return self.enabled and self.quarantined_at is None
+
     def set_credentials(self, values: Mapping[str, str]) -> None:
         """Encrypt; the caller saves the row."""
         self.credentials = encrypt(json.dumps(dict(values))) if values else None

@@ -59,11 +59,13 @@ class Busy:
 
     @property
     def free(self) -> int:
-        return max(0, self.target.slots - self.running)
+        return max(0, self.target.slots - self.running) if self.target.takes_runs else 0
 
     @property
     def blocks(self) -> list[str]:
-        return [] if self.target.slots > 16 else [""] * min(self.running, self.target.slots) + ["free"] * self.free
+        taken = min(self.running, self.target.slots)
+        rest = "free" if self.target.takes_runs else "off"
+        return [] if self.target.slots > 16 else [""] * taken + [rest] * (self.target.slots - taken)
 
     @property
     def words(self) -> str:

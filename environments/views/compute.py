@@ -68,7 +68,7 @@ class Seen:
 
     @property
     def free(self) -> int:
-        return max(0, self.target.slots - self.running)
+        return max(0, self.target.slots - self.running) if self.target.takes_runs else 0
 
     @property
     def blocks(self) -> list[str]:
@@ -77,7 +77,7 @@ class Seen:
 
     @property
     def gpus_free(self) -> int:
-        return max(0, self.target.gpus - self.gpus_taken)
+        return max(0, self.target.gpus - self.gpus_taken) if self.target.takes_runs else 0
 
     @property
     def gpu_blocks(self) -> list[str]:
@@ -87,7 +87,7 @@ class Seen:
     def _row(self, taken: int, size: int) -> list[str]:
         if size > BLOCKS:
             return []
-        rest = "free" if self.target.enabled and self.target.quarantined_at is None else "off"
+        rest = "free" if self.target.takes_runs else "off"
         return [""] * min(taken, size) + [rest] * max(0, size - taken)
 
     @property
