@@ -120,7 +120,12 @@ def agents(root: str) -> list[psutil.Process]:
     for process in psutil.process_iter():
         try:
             words = process.cmdline()
-            if "-I" in words[:3] and root in words:
+            # A supervisor is a fork of an agent, with the same words; it holds its run's lock, and is nobody's agent.
+            if (
+                "-I" in words[:3]
+                and root in words
+                and not any("sup.lock" in file.path for file in process.open_files())
+            ):
                 found.append(process)
         except psutil.Error:
             continue

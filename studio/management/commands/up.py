@@ -140,7 +140,8 @@ class Command(BaseCommand):
             self.console.print(Text("  ").append(Text.from_ansi(text)))
             return
         colour = COLOURS.get(name.partition("-")[0], "white")
-        self.console.print(Text.assemble((f"  {name:<10} ", colour), Text.from_ansi(text)))
+        with contextlib.suppress(OSError):  # a terminal that is gone, a full disk under the file: the studio goes on
+            self.console.print(Text.assemble((f"  {name:<10} ", colour), Text.from_ansi(text)))
 
 
 @contextlib.contextmanager

@@ -301,7 +301,10 @@ def test_without_proc_runs_still_start_and_end(at, tmp_path):
 
 def test_without_landlock_runs_go_unconfined_and_say_so(at, tmp_path):
     (tmp_path / "root" / "agent").mkdir(parents=True)
-    known = {"boot_id": isolation.processes.boot_id(), "uid": os.getuid(), "tier": "process", "detail": "none here"}
+    known = {
+        "boot_id": isolation.processes.boot_id(), "uid": os.getuid(), "version": isolation._VERSION,
+        "tier": "process", "detail": "none here",
+    }  # fmt: skip
     (tmp_path / "root" / "agent" / "isolation.json").write_text(json.dumps(known))
     runs = at(tmp_path / "root")
     assert runs.host.probe()["isolation"] == {"tier": "process", "detail": "none here"}
