@@ -28,9 +28,10 @@ check: $(VENV)/.dev node_modules/.ready
 bench: $(VENV)/.dev node_modules/.ready
 	$(BIN)/python -m tests.bench
 
-# What only the tests need from the system: a browser.
+# What only the tests need from the system: a browser, and servers to reach.
 infra: $(VENV)/.dev
 	tests/infra/browser.sh
+	tests/infra/packages.sh
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix -q . || true

@@ -23,7 +23,7 @@ from tests.environments.docker_engine import IMAGE, engine_or_skip
 from tests.environments.test_builders import make_wheel
 from tests.waiting import until
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture(scope="module", autouse=True)

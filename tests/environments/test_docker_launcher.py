@@ -17,7 +17,7 @@ from tests.environments.agent.conftest import Runs
 from tests.environments.docker_engine import IMAGE, engine_or_skip
 from tests.waiting import until
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(300)
 STUBBORN = """
 import os, signal, sys, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
