@@ -6,7 +6,7 @@ for name in chromium chromium-browser google-chrome; do
 done
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null 2>&1; then
   echo "The end-to-end tests need Chromium. Install it (Debian: apt-get install chromium) and run the tests again." >&2
-  exit "${CI:+1}"
+  [ -z "${CI:-}" ]; exit
 fi
 echo "Installing Chromium for the end-to-end tests" >&2
 export DEBIAN_FRONTEND=noninteractive
