@@ -11,53 +11,20 @@ from django.conf import settings
 from django.db import connection
 
 from environments import builds
-from environments.definition import Definition
 from environments.doctor import examine
-from environments.host import Host
 from environments.models import Build, BuildStatus, ComputeTarget, Environment
-from environments.registry import find, register
+from environments.registry import find
 from environments.setup import first_start, load_curated
 from environments.target import health, open_target
-from tests.environments.test_builders import make_wheel
+from tests.environments.building import ended, make, only_wheels, version_of
 from tests.waiting import until
 
 
 @pytest.fixture
 def target(workspace, tmp_path, monkeypatch) -> ComputeTarget:
     """The local target below a folder of this test; packages come from a folder of wheels alone."""
-    wheels = tmp_path / "wheels"
-    make_wheel(wheels)
-    for name in [name for name in os.environ if name.startswith(("UV_", "PIP_"))]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("PIP_FIND_LINKS", str(wheels))
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    only_wheels(tmp_path / "wheels", monkeypatch)
     return ComputeTarget.objects.create(workspace=workspace, name="local", slots=2)
-
-
-def version_of(workspace, *packages: str, name: str = "mine", **fields):
-    environment, _ = Environment.objects.get_or_create(workspace=workspace, name=name)
-    return register(environment, Definition(packages=packages, **fields).validated())
-
-
-def ended(host: Host, build: Build) -> dict:
-    """Wait for the end of the build's attempt: its evidence."""
-
-    def look():
-        found = host.inspect([build.attempt])[build.attempt]
-        return found if found["exit"] or (found["claimed"] and found["sup"] == "free") else None
-
-    return until(look, 60, what="the build's end")
-
-
-def make(build: Build, host: Host) -> Build:
-    """Build to the end, as the attendant does."""
-    builds.new_attempt(build)
-    builds.begin(build, host, build.target)
-    record = ended(host, build)["exit"]
-    builds.finish(build, record, host.read(build.attempt, "log"))
-    build.refresh_from_db()
-    return build
 
 
 def test_a_package_is_installed_and_what_is_there_is_recorded(target, workspace):
@@ -207,7 +174,8 @@ def test_an_environment_that_was_deleted_on_the_target_is_built_again_for_the_ne
         # It has failed at no time, so no run that waits is failed for it: the attendant tries again.
         assert (build.status, build.ended_at) == (BuildStatus.FAILED, None)
         builds.retry(build)
-        assert make(build, host).status == BuildStatus.READY
+        make(build, host)
+        assert build.status == BuildStatus.READY
 
 
 def test_a_build_cannot_read_the_studios_keys_where_the_kernel_keeps_it_away(target, workspace):

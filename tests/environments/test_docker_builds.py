@@ -2,7 +2,6 @@
 
 import ipaddress
 import json
-import os
 import signal
 import subprocess
 from pathlib import Path
@@ -16,11 +15,10 @@ from environments.doctor import examine
 from environments.engine import Engine
 from environments.host import Host
 from environments.launchers.docker import DockerLauncher
-from environments.models import Build, BuildStatus, ComputeTarget, Environment
-from environments.registry import register
+from environments.models import Build, BuildStatus, ComputeTarget
 from environments.target import open_target
+from tests.environments.building import ended, make, only_wheels, version_of
 from tests.environments.docker_engine import IMAGE, engine_or_skip
-from tests.environments.test_builders import make_wheel
 from tests.waiting import until
 
 pytestmark = pytest.mark.timeout(300)
@@ -34,12 +32,7 @@ def docker():
 @pytest.fixture
 def target(workspace, tmp_path, monkeypatch):
     """A target on this machine's engine; packages come from a folder of wheels alone."""
-    make_wheel(tmp_path / "wheels")
-    for name in [name for name in os.environ if name.startswith(("UV_", "PIP_"))]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "wheels"))
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    only_wheels(tmp_path / "wheels", monkeypatch)
     options = {"root": str(tmp_path / "root"), "docker": {"base_image": IMAGE}}
     row = ComputeTarget.objects.create(workspace=workspace, name="docker", launcher="docker", options=options)
     yield row
@@ -55,30 +48,6 @@ def said(*words: str) -> str:
     found = subprocess.run(["docker", *words], check=False, capture_output=True, text=True)
     assert found.returncode == 0, found.stderr
     return found.stdout.strip()
-
-
-def version_of(workspace, *packages: str, name: str = "mine", **fields):
-    environment, _ = Environment.objects.get_or_create(workspace=workspace, name=name)
-    return register(environment, Definition(packages=packages, **fields).validated())
-
-
-def ended(host: Host, build: Build) -> dict:
-    def look():
-        found = host.inspect([build.attempt])[build.attempt]
-        return found if found["exit"] or (found["claimed"] and found["sup"] == "free") else None
-
-    return until(look, 90, what="the build's end")
-
-
-def make(build: Build, host: Host) -> str:
-    """Build to the end, as the attendant does; the log."""
-    builds.new_attempt(build)
-    builds.begin(build, host, build.target)
-    record = ended(host, build)["exit"]
-    log = host.read(build.attempt, "log")
-    builds.finish(build, record, log)
-    build.refresh_from_db()
-    return log.decode()
 
 
 @pytest.mark.parametrize("installer", ["uv", "pip"])

@@ -313,7 +313,8 @@ class RemoteCompute(ComputeTarget):
         makes a key, and the exception's `public_key` is the line to install there.
 
         `host_key_fingerprint`: `SHA256:…` as `ssh-keygen -lf` prints it on the machine. Without it nothing is attached; the exception
-        names the one that was found. `sandbox`: have the kernel keep runs apart from each other. `resource_id` is there for scripts of other systems, and must be None.
+        names the one that was found. `sandbox`: have the kernel keep runs apart from each other. `resource_id` is there for scripts of
+        other systems, and must be None.
         """
         if resource_id:
             raise UserError("resource_id: it names a machine of a cloud. Give the machine's address instead.")
