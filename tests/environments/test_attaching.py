@@ -1,7 +1,6 @@
 """Attaching, editing and detaching as functions: what is refused, what is kept, what is written down, what a bell is rung for."""
 
 import copy
-import os
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from runs.models import Run
 from runs.status import EndReason, RunStatus
 from runs.submission import submit
 from studio.models import AuditEvent
+from tests.environments.docker_engine import engine_or_skip
 from tests.environments.sshd import server
 from tests.runs import factory
 
@@ -253,9 +253,7 @@ def test_old_drafts_of_a_person_go(workspace, owner):
 
 
 def test_this_machines_engine_is_attached_with_one_press(workspace, owner, owner_client, contributor, settings):
-    if not Path("/var/run/docker.sock").exists():
-        text = "This test needs a Docker engine on /var/run/docker.sock: tests/infra/docker.sh start."
-        pytest.fail(text) if os.environ.get("CI") else pytest.skip(text)
+    engine_or_skip()
     ComputeTarget.objects.create(workspace=workspace, name="local", slots=3)
     assert b"Attach local-docker" in owner_client.get("/vision/compute").content
     assert owner_client.post("/vision/compute/attach/containers").status_code == 302

@@ -98,10 +98,18 @@ def test_runs_in_containers_complete_with_everything_they_made(studio, begin, in
 def test_workers_killed_in_every_phase_of_a_container(studio, begin, invariants):
     studio.wait_for(begin(lines=1))
     seen, every = set(), []
-    for step in range(6):
+    for phase, later in [
+        ("NotStarted", 0.0),
+        ("NotStarted", 0.25),
+        ("Queued", 0.0),
+        ("Queued", 0.3),
+        ("Running", 0.0),
+        ("Running", 0.3),
+    ]:
         until(lambda: studio.processes("house") and studio.control("attended"), 60)
         ids = begin(lines=20, every=0.03)
-        time.sleep(step * 0.25)  # the moment of the kill is what is tested
+        studio.wait_for(ids[:1], {phase, "Running", "Finalizing", "Completed"})
+        time.sleep(later)  # the moment of the kill is what is tested
         seen.add(studio.status(ids[0]))
         studio.kill_workers()
         every += ids
