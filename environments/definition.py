@@ -3,13 +3,15 @@
 No Django: a page, the API and a YAML file build the same ``Definition`` and get the same answers to the same mistakes.
 """
 
+import difflib
 import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Self
 
+from environments.conda import normal as normal_conda
 from environments.option_rules import check_image
 from environments.requirements import RequirementsError, normal, parse
 from environments.variables import check_variables
@@ -39,15 +41,47 @@ class Definition:
     """3.x or 3.x.y; empty: the target's own Python 3."""
     packages: tuple[str, ...] = ()
     """PEP 508 requirements, as typed."""
+    index_url: str = ""
+    """Where pip packages come from instead of the target's own index; never with credentials in it."""
+    extra_index_urls: tuple[str, ...] = ()
+    index_secret: str = ""
+    """Name of the workspace's secret that holds ``user:password`` for these addresses."""
+    conda_environment: str = ""
+    """A conda environment that is on the target already: name or absolute path. User-managed."""
+    conda_channels: tuple[str, ...] = ()
+    conda_packages: tuple[str, ...] = ()
     base_image: str = ""
     """On targets with a container engine: the image to start from; empty: the target's own. Elsewhere it means nothing."""
+    dockerfile: str = ""
+    """Text of a Dockerfile from which the base image is built. For targets with a container engine."""
+    registry: dict[str, str] = field(default_factory=dict)
+    """``address``, ``username``, and ``secret``: the name of the workspace's secret that holds the password."""
+    docker: dict[str, Any] = field(default_factory=dict)
+    """How containers of runs are started: ``shm_bytes`` and ``arguments`` (options of ``docker run`` of a fixed list)."""
+    spark: dict[str, list[str]] = field(default_factory=dict)
+    """``packages`` (group:artifact:version) and ``repositories`` (addresses)."""
     variables: dict[str, str] = field(default_factory=dict)
     """For every run in this environment; they do not change the build."""
 
     @property
+    def kind(self) -> str:
+        """``interpreter``, ``conda_environment`` or ``image`` (used as they are), ``conda``, or ``packages``; where a Dockerfile or a
+        base image is below packages, they are still ``packages`` or ``conda``."""
+        if self.conda_environment:
+            return "conda_environment"
+        if self.user_managed:
+            return "image" if self.base_image or self.dockerfile else "interpreter"
+        return "conda" if self.conda_packages or self.conda_channels else "packages"
+
+    @property
     def builder(self) -> str:
-        """The name in ``BUILDERS`` of what makes it."""
-        return "interpreter" if self.user_managed else "venv"
+        """The name in ``BUILDERS`` of what makes it where runs are processes."""
+        return {"conda": "conda", "packages": "venv"}.get(self.kind, "interpreter")
+
+    @property
+    def needs_engine(self) -> bool:
+        """Whether it is an image that only a target with a container engine can use."""
+        return bool(self.dockerfile) or self.kind == "image"
 
     def to_json(self) -> dict[str, Any]:
         """Only what is set, so that fields added later do not change what is stored."""
@@ -57,34 +91,26 @@ class Definition:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """Read back what ``to_json`` wrote. Raises DefinitionError for fields that are not known or of a wrong type."""
-        types: dict[str, type] = {
-            "user_managed": bool, "interpreter_path": str, "python_version": str, "packages": list, "base_image": str,
-            "variables": dict,
-        }  # fmt: skip
-        errors = {}
+        errors: dict[str, str] = {}
+        known = {one.name: one.type for one in fields(cls)}
+        values: dict[str, Any] = {}
         for name, value in data.items():
-            if name not in types:
-                errors[str(name)] = f"not a field of an environment. Use: {', '.join(types)}."
-            elif not isinstance(value, types[name]):
-                errors[name] = f"expected {types[name].__name__}, got {type(value).__name__}."
-        if not errors and not all(isinstance(line, str) for line in data.get("packages", ())):
-            errors["packages"] = "expected a list of texts, one requirement each."
-        if not errors and not all(isinstance(v, str) for pair in data.get("variables", {}).items() for v in pair):
-            errors["variables"] = "expected names and values as texts."
+            if name not in known:
+                near = difflib.get_close_matches(str(name), known, 1)
+                hint = f" Did you mean {near[0]}?" if near else f" Use: {', '.join(known)}."
+                errors[str(name)] = f"not a field of an environment.{hint}"
+            elif message := wrong_type(str(known[name]), value):
+                errors[name] = message
+            else:
+                values[name] = tuple(value) if str(known[name]).startswith("tuple") else value
         if errors:
             raise DefinitionError(errors)
-        return cls(
-            **{
-                **data,
-                "packages": tuple(data.get("packages", ())),
-                "variables": dict(data.get("variables", {})),
-            }
-        )
+        return cls(**values)
 
     @classmethod
-    def from_requirements(cls, text: str, **fields: Any) -> Self:
+    def from_requirements(cls, text: str, **others: Any) -> Self:
         """The definition that a requirements file asks for. Raises DefinitionError naming every bad line."""
-        return cls(packages=tuple(text.splitlines()), **fields).validated()
+        return cls(packages=tuple(text.splitlines()), **others).validated()
 
     def validated(self) -> Self:
         """Self with the packages cleaned of comments, or DefinitionError naming every wrong field and line."""
@@ -129,17 +155,49 @@ class Definition:
             raise DefinitionError(errors, lines)
         return type(self)(**{**self.__dict__, "packages": packages})
 
-    def key(self) -> str:
-        """SHA-256 over what changes the build and nothing else: the same for any order and spelling of the packages."""
-        parts: dict[str, Any] = {"builder": self.builder}
-        if self.user_managed:
-            parts["interpreter"] = self.interpreter_path
+    def key(self, salt: str = "") -> str:
+        """SHA-256 over what changes the build and nothing else: the same for any order and spelling of the packages.
+
+        ``salt``: of a version that was refreshed, so that it is resolved anew.
+        """
+        parts: dict[str, Any] = {
+            "builder": self.builder,
+            "salt": salt,
+            "base_image": self.base_image,
+            "dockerfile": self.dockerfile,
+        }
+        if self.user_managed or self.conda_environment:
+            parts |= {"interpreter": self.interpreter_path, "conda_environment": self.conda_environment}
         else:
-            parts["python"] = self.python_version
-            parts["packages"] = sorted({normal(line) for line in self.packages})
-        if self.base_image:
-            parts["base_image"] = self.base_image
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+            parts |= {
+                "python": self.python_version,
+                "packages": sorted({normal(line) for line in self.packages}),
+                "indexes": [self.index_url, *self.extra_index_urls],
+                "channels": list(self.conda_channels),
+                "conda": sorted({normal_conda(line) for line in self.conda_packages}),
+            }
+        if self.spark:
+            parts["spark"] = {name: sorted(values) for name, values in self.spark.items()}
+        return hashlib.sha256(json.dumps({k: v for k, v in parts.items() if v}, sort_keys=True).encode()).hexdigest()
+
+
+def wrong_type(wanted: str, value: Any) -> str:
+    """What is wrong with a value that JSON brought, for a field of this type; empty when nothing is."""
+
+    def texts(values: Any) -> bool:
+        return isinstance(values, list | tuple) and all(isinstance(one, str) for one in values)
+
+    if wanted.startswith("tuple"):
+        return "" if texts(value) else "expected a list of texts."
+    if wanted == "dict[str, str]":
+        fits = isinstance(value, dict) and all(isinstance(one, str) for pair in value.items() for one in pair)
+        return "" if fits else "expected names and values as texts."
+    if wanted == "dict[str, list[str]]":
+        fits = isinstance(value, dict) and all(isinstance(name, str) and texts(one) for name, one in value.items())
+        return "" if fits else "expected names with lists of texts."
+    if wanted.startswith("dict"):
+        return "" if isinstance(value, dict) else "expected names and values."
+    return "" if type(value).__name__ == wanted else f"expected {wanted}, got {type(value).__name__}."
 
 
 def check_interpreter(path: str) -> str:

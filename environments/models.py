@@ -175,6 +175,8 @@ class Environment(models.Model):
     """Null: curated, offered in every workspace."""
     name = models.CharField(max_length=255, validators=[name_rule])
     description = models.TextField(blank=True)
+    aliases = models.JSONField(default=list, blank=True)
+    """Of curated ones: other names by which it is found, each a pattern as of ``fnmatch``."""
     created_at = models.DateTimeField(default=timezone.now)
     archived_at = models.DateTimeField(null=True, blank=True)
 
@@ -200,9 +202,14 @@ class EnvironmentVersion(models.Model):
     number = models.PositiveIntegerField()
     definition = models.JSONField()
     """As ``environments.definition.Definition.to_json`` writes it."""
+    salt = models.CharField(max_length=32, blank=True)
+    """Of a refreshed version: makes its key, and so its lock, another than that of the same definition before."""
     key = models.CharField(max_length=64, db_index=True)
     """Digest of what changes the build, and nothing else."""
     created_at = models.DateTimeField(default=timezone.now)
+    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, blank=True, related_name="+")
+    archived_at = models.DateTimeField(null=True, blank=True)
+    """Set: never the latest, and not offered; whoever names its number still gets it."""
 
     class Meta:
         constraints: ClassVar = [
@@ -212,6 +219,41 @@ class EnvironmentVersion(models.Model):
 
     def __str__(self) -> str:
         return f"{self.environment.name}:{self.number}"
+
+
+class Label(models.Model):
+    """A name that points to one version and can be moved: ``vision@stable``."""
+
+    environment = models.ForeignKey(Environment, models.CASCADE, related_name="labels")
+    name = models.CharField(max_length=64, validators=[name_rule])
+    version = models.ForeignKey(EnvironmentVersion, models.CASCADE, related_name="labels")
+
+    class Meta:
+        constraints: ClassVar = [models.UniqueConstraint(fields=["environment", "name"], name="one_label_of_a_name")]
+        ordering = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Lock(models.Model):
+    """What one key was resolved to, once for each kind of machine. Every later build of the key in the workspace installs this."""
+
+    workspace = models.ForeignKey(Workspace, models.CASCADE, related_name="+")
+    key = models.CharField(max_length=64)
+    platform = models.CharField(max_length=64)
+    """What the exact packages depend on, as the builder names it: ``linux-x86_64-py3.11``."""
+    text = models.TextField()
+    """Exact requirements with their hashes, in the words of the installer that reads it."""
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["workspace", "key", "platform"], name="one_lock_of_a_key_and_platform")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.key[:8]} for {self.platform}"
 
 
 class BuildStatus(models.TextChoices):
@@ -236,8 +278,14 @@ class Build(models.Model):
     """The interpreter that runs use, once ready: a path on the target, or inside the image."""
     image = models.CharField(max_length=255, blank=True)
     """Id of the Docker image on the target's engine; empty for environments that are folders."""
+    platform = models.CharField(max_length=64, blank=True)
+    """As in ``Lock``."""
     lock = models.TextField(blank=True)
-    """What was installed, one exact requirement a line."""
+    """What was installed, one exact requirement a line, without hashes."""
+    packages = models.JSONField(default=list, blank=True)
+    """The same, for people: ``{"name", "version", "license", "modules": [names that can be imported], "from": "pip" or "conda"}``."""
+    extras = models.JSONField(default=dict, blank=True)
+    """What else the builder made or relied on: ``archive`` and ``jars`` (paths on the target, for Spark), ``base`` (the image below)."""
     size = models.BigIntegerField(null=True)
     error = models.TextField(blank=True)
     created_at = models.DateTimeField(default=timezone.now)
