@@ -92,17 +92,17 @@ class Definition:
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """Read back what ``to_json`` wrote. Raises DefinitionError for fields that are not known or of a wrong type."""
         errors: dict[str, str] = {}
-        known = {one.name: one.type for one in fields(cls)}
+        known = {one.name: one.type.__name__ if type(one.type) is type else str(one.type) for one in fields(cls)}
         values: dict[str, Any] = {}
         for name, value in data.items():
             if name not in known:
                 near = difflib.get_close_matches(str(name), known, 1)
                 hint = f" Did you mean {near[0]}?" if near else f" Use: {', '.join(known)}."
                 errors[str(name)] = f"not a field of an environment.{hint}"
-            elif message := wrong_type(str(known[name]), value):
+            elif message := wrong_type(known[name], value):
                 errors[name] = message
             else:
-                values[name] = tuple(value) if str(known[name]).startswith("tuple") else value
+                values[name] = tuple(value) if known[name].startswith("tuple") else value
         if errors:
             raise DefinitionError(errors)
         return cls(**values)
