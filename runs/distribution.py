@@ -96,14 +96,19 @@ def check_spark(framework: str, given: Mapping[str, Any]) -> tuple[dict[str, Any
     return kept, {}
 
 
-def spark_of(target: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """A target's Spark options with a run's over them."""
+def spark_of(
+    target: Mapping[str, Any], own: Mapping[str, Any], environment: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """A target's Spark options with an environment's packages and a run's own settings over them."""
+    layers = (target, environment or {}, own)
     return {
         **target,
         **{name: value for name, value in own.items() if value},
         "conf": {**target.get("conf", {}), **own.get("conf", {})},
-        "packages": [*target.get("packages", []), *own.get("packages", [])],
-        "repositories": [*target.get("repositories", []), *own.get("repositories", [])],
+        **{
+            name: list(dict.fromkeys(one for layer in layers for one in layer.get(name) or []))
+            for name in ("packages", "repositories")
+        },
     }
 
 

@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from runs.distribution import BACKENDS, process_count, spark_of
+from runs.distribution import BACKENDS, process_count
+from runs.spark import submit_options
 
 if TYPE_CHECKING:
     from runs.config import ScriptRunConfig
@@ -22,6 +23,8 @@ class Place:
     """The run's id: what a cluster lists it by."""
     spark: Mapping[str, Any] = field(default_factory=dict)
     """The target's Spark options; see ``environments.options``."""
+    software: Mapping[str, Any] = field(default_factory=dict)
+    """The environment's Spark packages and repositories, and what its build made of them: ``archive``, ``jars``, ``jars_of``."""
 
 
 @dataclass(frozen=True)
@@ -92,17 +95,8 @@ def _tensorflow_counts(config: "ScriptRunConfig") -> tuple[int, int]:
 
 
 def _pyspark(config: "ScriptRunConfig", place: Place) -> list[str]:
-    spark = spark_of(place.spark, config.spark)
-    master = str(spark.get("master") or "local[*]")
-    # A run starts once, whatever the cluster thinks of its driver.
-    conf = {"spark.yarn.maxAppAttempts": "1", **spark["conf"]} if master == "yarn" else spark["conf"]
-    options = ["--master", master, "--deploy-mode", str(spark.get("deploy_mode") or "client"), "--name", place.name]
-    for name, value in conf.items():
-        options += ["--conf", f"{name}={value}"]
-    for name in ("packages", "repositories"):
-        if spark[name]:
-            options += [f"--{name}", ",".join(spark[name])]
-    return [*_launch(place, "spark", str(spark.get("home") or ""), *options), config.script, *config.arguments]
+    options = submit_options(config, place)
+    return [*_launch(place, "spark", str(place.spark.get("home") or ""), *options), config.script, *config.arguments]
 
 
 def _pyspark_env(config: "ScriptRunConfig", place: Place) -> dict[str, str]:

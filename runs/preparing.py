@@ -65,6 +65,7 @@ def make_spec(run: Run, build: Build, root: str, inrun: str) -> dict[str, Any]:
         launch=f"{library}/runstead/launch.py",
         name=run.uid,
         spark=run.target.options.get("spark") or {},
+        software={**run.environment.definition.get("spark", {}), **build.extras},
     )
     own = {
         **FRAMEWORKS[config.framework].env(config, place),

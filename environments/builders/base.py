@@ -1,9 +1,9 @@
 """What a builder gives: the steps that make an environment on a target. Builders do no I/O and know no Django."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from environments.definition import Definition
 
@@ -24,6 +24,7 @@ ON_TARGET = (_HERE / "on_target.py").read_text(encoding="utf-8")
 ON_ENGINE = _with(
     {"engine": _HERE.parent / "agent" / "engine.py", "on_target": _HERE / "on_target.py"}, _HERE / "on_engine.py"
 )
+ON_SPARK = _with({"on_target": _HERE / "on_target.py"}, _HERE / "on_spark.py")
 
 
 class Step(TypedDict):
@@ -56,6 +57,15 @@ class Place:
     """The image from which that engine makes this environment, unless it names one itself."""
     network: str = ""
     """The engine's network that builds use."""
+    locks: Mapping[str, str] = field(default_factory=dict)
+    """What this key was resolved to already: platform → text. See ``environments.models.Lock``."""
+    index: Mapping[str, Any] = field(default_factory=dict)
+    """Where packages come from: ``index_url``, ``extra_index_urls``, ``find_links``, ``offline``, ``conda_channels``, and ``private``,
+    the addresses that ``RUNSTEAD_INDEX_AUTH`` is for."""
+    spark: Mapping[str, Any] | None = None
+    """The target's Spark options; None where it has none."""
+    platform_hint: str = ""
+    """The platform of this target's last build of the key, where there was one."""
 
     @property
     def home(self) -> str:
@@ -68,15 +78,19 @@ class Place:
     def tool(self, name: str) -> str:
         return self.tools.get(name) or ""
 
+    def wish(self, definition: Definition) -> dict[str, Any]:
+        """What the programs on the target read: ``build`` of ``spec.json``, as docs/run-directory.md has it."""
+        return {"definition": definition.to_json(), **asdict(self), "home": self.home, "prefix": self.prefix}
+
 
 Builder = Callable[[Definition, Place], list[Step]]
 
 
-def step(title: str, *arguments: str, env: Mapping[str, str] | None = None) -> Step:
-    """A step that runs a verb of ``on_target`` under the target's own Python."""
+def step(title: str, verb: str, env: Mapping[str, str] | None = None) -> Step:
+    """A step that runs a verb of ``on_target`` under the target's own Python. What it is to do it reads in ``spec.json``."""
     return {
         "title": title,
-        "argv": ["python3", "-c", ON_TARGET, *arguments],
+        "argv": ["python3", "-c", ON_TARGET, verb],
         "env": dict(env or {}),
         "cwd": ".",
     }

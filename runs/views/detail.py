@@ -239,7 +239,8 @@ def spark_told(run: Run, config: ScriptRunConfig) -> dict[str, Any] | None:
     if config.framework != "pyspark":
         return None
     options = run.target.options if run.target else {}
-    told = spark_of(options.get("spark") or {}, config.spark)
+    software = run.environment.definition.get("spark") if run.environment else None
+    told = spark_of(options.get("spark") or {}, config.spark, software)
     return {"master": "local[*]", "deploy_mode": "client", **told}
 
 

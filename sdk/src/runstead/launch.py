@@ -50,15 +50,15 @@ def spark(home: str, options: List[str], script: List[str]) -> None:
     own = '-Djava.io.tmpdir="%s"' % folder.replace("\\", "\\\\").replace('"', '\\"')
     os.environ["SPARK_SUBMIT_OPTS"] = ("%s %s" % (own, os.environ.get("SPARK_SUBMIT_OPTS", ""))).strip()
     if not _after(options, "--master").startswith("local"):
-        options = [*options, *_modules(folder)]
+        options = _with_modules(options, folder)
     # In the cluster the driver starts where our file is not.
     within = _after(options, "--deploy-mode") == "cluster"
     line = script if within else [HERE, "exact", _keep(script)]
     os.execv(program, [program, *options, *line])  # noqa: S606
 
 
-def _modules(folder: str) -> List[str]:
-    """The project's modules as an option of spark-submit: executors elsewhere have no other way to import them."""
+def _with_modules(options: List[str], folder: str) -> List[str]:
+    """The options with the project's modules among the Python files: executors elsewhere have no other way to import them."""
     import zipfile
 
     path = os.path.join(folder, "project-%d.zip" % os.getpid())
@@ -71,7 +71,14 @@ def _modules(folder: str) -> List[str]:
                 if name.endswith(".py"):
                     archive.write(os.path.join(place, name))
                     found += 1
-    return ["--py-files", path] if found else []
+    if not found:
+        return options
+    options = list(options)
+    if "--py-files" in options:
+        # spark-submit takes the last of two.
+        options[options.index("--py-files") + 1] += "," + path
+        return options
+    return [*options, "--py-files", path]
 
 
 def processes(workers: int, servers: int, script: List[str]) -> None:
