@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from io import BufferedReader
 from itertools import count
-from typing import Any
+from typing import Any, BinaryIO
 
 from environments.agent import pack, protocol
 from environments.pulse import Pulse
@@ -223,6 +223,13 @@ class Host:
         """{"submit", "version", "java", "said", "masters"}: what there is of Spark, and whether its master takes connections."""
         return self.call("spark", timeout=60, home=home, master=master)[0]
 
+    def preflight(self, question: Mapping[str, Any], sources: Mapping[str, bytes], seconds: float) -> Reply:
+        """What a run would find there, answered within about so many seconds; see the contract. ``sources``: path → Python."""
+        listed = [[path, len(source)] for path, source in sources.items()]
+        body = b"".join(sources.values())
+        fields = {**question, "sources": listed, "seconds": seconds}
+        return self.call("preflight", body, timeout=seconds + 0.4, **fields)[0]
+
     def missing_blobs(self, digests: Sequence[str]) -> list[str]:
         """Of these SHA-256 (hex) those whose contents the target lacks, in the same order."""
         missing: list[str] = []
@@ -251,6 +258,18 @@ class Host:
         is missing."""
         if not self.call("lib.has", digest=digest)[0]["has"]:
             self.call("lib.put", archive(), digest=digest)
+
+    def tool(self, name: str, digest: str, size: int, opener: Callable[[], BinaryIO]) -> str:
+        """Have a program on the target, at ``tools/<name>/``, sending it only where it is missing; its path there. HostError "unfit"
+        when it does not start there."""
+        for last in (False, True):
+            try:
+                return str(self.call("tool", timeout=120, name=name, digest=digest)[0]["path"])
+            except HostError as error:
+                if error.code != "blobs_missing" or last:
+                    raise
+            self.put_blobs([(digest, size, opener)], compress=True)
+        raise AssertionError
 
     def prepare(self, kind: str, attempt: str, spec: Mapping[str, Any], manifest: str | None) -> None:
         """Lay out an attempt's directory; repeating it changes nothing. HostError "blobs_missing" when

@@ -8,7 +8,20 @@ import signal
 import threading
 import time
 
-from . import cleaning, engine, evidence, examining, files, outputs, probe, processes, publishing, space
+from . import (
+    cleaning,
+    engine,
+    evidence,
+    examining,
+    files,
+    outputs,
+    preflight,
+    probe,
+    processes,
+    publishing,
+    space,
+    tools,
+)
 from .blobs import Blobs
 from .layout import KINDS, Layout, Refused, digest_of
 from .protocol import MAX_HEADER
@@ -68,6 +81,9 @@ class Operations(object):
     def op_spark(self, header: "Dict[str, Any]", body: bytes) -> "Reply":
         return examining.spark(str(header.get("home") or ""), str(header.get("master") or "")), []
 
+    def op_preflight(self, header: "Dict[str, Any]", body: bytes) -> "Reply":
+        return preflight.ask(self._layout.root, header, body), []
+
     def op_engine(self, header: "Dict[str, Any]", body: bytes) -> "Reply":
         path, method, target = str(header["socket"]), str(header["method"]), str(header["path"])
         try:
@@ -116,6 +132,9 @@ class Operations(object):
         _settle(temp, target)
         shutil.rmtree(temp, ignore_errors=True)
         return {}, []
+
+    def op_tool(self, header: "Dict[str, Any]", body: bytes) -> "Reply":
+        return tools.place(self._layout, header), []
 
     # -- runs
 
