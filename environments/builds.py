@@ -4,13 +4,9 @@ A build goes Waiting → Building → Ready or Failed. Its work is an attempt's 
 supervisor as a run's, so it survives the studio; its exit record is the only proof that it ended.
 """
 
-import os
 import re
 import secrets
-import shutil
-import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -18,15 +14,11 @@ from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 
-from environments import engine
-from environments.builders import BUILDERS, Place
-from environments.definition import Definition
+from environments.build_spec import BUILD_SECONDS, spec
 from environments.host import HostError
 from environments.models import Build, BuildStatus, ComputeTarget, EnvironmentVersion
-from environments.target import isolated
 from studio import audit
 from studio.accounts.models import User
-from studio.credentials import identity
 from studio.database import storable
 from studio.queues import ring
 
@@ -35,16 +27,8 @@ if TYPE_CHECKING:
 
 # A builder that was killed is replaced this often before people are asked to look.
 MAX_ATTEMPTS = 3
-BUILD_SECONDS = 2 * 3600
 GONE = "It is no longer on the target. The next run that needs it has it built again."
 CANCEL_GRACE_SECONDS = 5
-BUILD_LOG_BYTES = 64 * 1024**2
-# Of the studio's own variables, those that say how packages are fetched. They go to the local target only: another machine
-# has its own network and its own settings.
-PASSED = re.compile(r"(UV|PIP)_|(?i:(https?|no|all)_proxy)$|SSL_CERT_(FILE|DIR)$|REQUESTS_CA_BUNDLE$|CURL_CA_BUNDLE$")
-NOT_PASSED = re.compile(
-    r"UV_(CACHE_DIR|PROJECT|PYTHON|SYSTEM|BREAK|RUN_|TOOL_)|PIP_(TARGET|PREFIX|USER|ROOT|REQUIRE_VIRTUALENV|CACHE_DIR)"
-)
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _FIRST_ERROR = re.compile(r"^\s*(?:error:|ERROR:|×|E:)\s*(?P<text>.+)$")
 _CAUSE = re.compile(r"^\s*(?:cause:|Caused by:|╰─▶|├─▶|│)\s*(?P<text>.*)$")
@@ -146,49 +130,6 @@ def begin(build: Build, host: "Host", target: ComputeTarget) -> None:
         host.launch([("builds", build.attempt)])
 
 
-def spec(build: Build, target: ComputeTarget, root: str) -> dict[str, Any]:
-    """``spec.json`` of the build's attempt. ``root``: the target's root folder."""
-    assert build.version is not None, "a build is begun only for a version that asks for it"
-    local = target.transport == "local"
-    tools = dict(target.facts.get("tools") or {})
-    if local and (uv := own_uv()):
-        tools["uv"] = uv
-    place = Place(
-        root=root,
-        key=build.key,
-        attempt=build.attempt,
-        tools=tools,
-        avoid=sys.prefix if local and sys.prefix != sys.base_prefix else "",
-    )
-    definition = Definition.from_json(build.version.definition)
-    builder = definition.builder
-    if target.launcher == "docker":
-        builder, network = "docker_image", (target.options.get("docker") or {}).get("network") or "default"
-        place = replace(
-            place,
-            socket=engine.socket_of(target.options),
-            base_image=engine.base_image(target.options, definition.python_version),
-            network="default" if network == "none" else network,  # packages come from somewhere
-        )
-    steps = BUILDERS[builder](definition, place)
-    passed = passed_variables(os.environ) if local else {}
-    # An address with a user's name in it is a secret: masked in the log, and removed from the file once the build has started.
-    private = {name: value for name, value in passed.items() if "@" in value}
-    return {
-        "attempt": build.attempt,
-        "kind": "build",
-        "steps": steps,
-        "env": {name: value for name, value in passed.items() if name not in private},
-        "secrets": private,
-        "limits": {"log_bytes": BUILD_LOG_BYTES, "seconds": BUILD_SECONDS, "memory_bytes": None},
-        "grace": 5,
-        "token": secrets.token_hex(16),
-        "sample_seconds": 10,
-        "isolate": isolated(target, root),
-        "studio": identity(),
-    }
-
-
 def finish(build: Build, record: Mapping[str, Any] | None, log_tail: bytes = b"") -> BuildStatus:
     """Apply the end of the build's attempt; return the build's status. No network: call it inside the transaction of the lease.
 
@@ -251,21 +192,6 @@ def vanished(build: Build) -> bool:
     return _swap(build, Q(status=BuildStatus.READY), fields)
 
 
-def own_uv() -> str:
-    """Path of the uv that came with the studio; empty where there is none for this platform."""
-    try:
-        import uv  # noqa: PLC0415 only needed for builds
-
-        return str(uv.find_uv_bin())
-    except (ImportError, FileNotFoundError):
-        return shutil.which("uv") or ""
-
-
-def passed_variables(variables: Mapping[str, str]) -> dict[str, str]:
-    """Those that say how packages are fetched."""
-    return {name: value for name, value in variables.items() if PASSED.match(name) and not NOT_PASSED.match(name)}
-
-
 def reason_text(record: Mapping[str, Any], log_tail: bytes) -> str:
     """Why a build failed, in one line of at most 1,000 characters."""
     reason = record.get("reason")
@@ -287,6 +213,8 @@ def reason_text(record: Mapping[str, Any], log_tail: bytes) -> str:
         return f"{error['type']}: {error.get('message', '')}"[:1000]
     if record.get("signal"):
         return f"The build was ended by signal {record['signal']}."
+    if record.get("exit_code") == 0:
+        return "The build ended well, but without a record of what it made (or with one over 4 MB). See its log, then retry."
     return f"The build ended with exit code {record.get('exit_code')} and no message. See its log."
 
 

@@ -52,7 +52,7 @@ def gather(folder: str) -> "Dict[str, Any]":
         "job": job,
         "heartbeat": _heartbeat(folder),
         "state": state,
-        "exit": files.read_json(os.path.join(folder, "exit.json")),
+        "exit": files.read_json(os.path.join(folder, "exit.json"), files.MAX_RECORD),
         "boot_id": processes.boot_id(),
         "now": time.time(),
     }

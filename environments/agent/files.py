@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | getattr(os, "O_NOCTTY", 0)
 _STEP = os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+MAX_RESULT = 4 << 20  # of what a build found out: packages, their licences, their hashes
+MAX_RECORD = 2 * MAX_RESULT  # of an exit record, which has it inside
 
 
 def is_full(error: OSError) -> bool:

@@ -53,7 +53,7 @@ def listing(root: str) -> "List[Dict[str, Any]]":
             used_at = os.stat(mark).st_mtime
         except OSError:
             continue
-        known = files.read_json(mark) or {}
+        known = files.read_json(mark, files.MAX_RESULT) or {}
         if not os.access(str(known.get("python")), os.X_OK):
             continue  # its interpreter was taken away
         size = known.get("size")

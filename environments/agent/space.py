@@ -11,7 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Dict, List, Tuple
 
-ALL = ("agent", "lib", "envs", "builds", "blobs", "cache", "runs")
+ALL = ("agent", "lib", "envs", "builds", "blobs", "cache", "runs", "tools")
 KEY = re.compile(r"[0-9a-f]{64}\Z")
 
 
@@ -103,7 +103,7 @@ def _parts(layout: Layout, kind: str, walk: Walk) -> "List[Tuple[float, int]]":
         path = os.path.join(place, name)
         if kind == "envs" and KEY.match(name):
             mark = os.path.join(path, publishing.MARK)
-            size = (files.read_json(mark) or {}).get("size")
+            size = (files.read_json(mark, files.MAX_RESULT) or {}).get("size")
             parts.append((mtime(mark) or mtime(path), size if isinstance(size, int) else walk.size(path)))
         elif kind != "envs" and not name.startswith("."):
             parts.append((mtime(path), walk.size(path)))

@@ -471,7 +471,7 @@ class Supervisor(object):
             "boot_id": processes.boot_id(),
         }
         if self.kind == "builds":
-            record["result"] = files.read_json(self.path("artifacts/result.json"))
+            record["result"] = files.read_json(self.path("artifacts/result.json"), files.MAX_RESULT)
         self._write_exit(record)
 
     def _write_exit(self, record: "Dict[str, Any]") -> None:

@@ -6,4 +6,4 @@ from environments.definition import Definition
 
 def plan(definition: Definition, place: Place) -> list[Step]:
     name = definition.interpreter_path or "the machine's own Python 3"
-    return [step(f"Check {name}", "interpreter", place.home, definition.interpreter_path, place.avoid)]
+    return [step(f"Check {name}", "interpreter")]

@@ -35,9 +35,9 @@ _WHERE = (
 )
 
 
-def main(argument: str) -> int:
+def main() -> int:
     signal.signal(signal.SIGTERM, _canceled)
-    build = Build(json.loads(argument))
+    build = Build(on_target.wish())
     try:
         build.make()
         return 0
@@ -68,14 +68,17 @@ def say(text: str) -> None:
 
 
 class Build(object):
-    """``wish``: socket, root, key, attempt, base, python (version or empty), interpreter (of an existing one), packages, uv,
-    network."""
+    """``wish``: ``build`` of the attempt's specification."""
 
     def __init__(self, wish: "Dict[str, Any]") -> None:
         self.wish = wish
         self.socket = wish["socket"]
+        definition = wish["definition"]
+        self.base = definition["base_image"] or wish["base_image"]
+        self.packages = definition["packages"]
+        self.uv = wish["tools"].get("uv") or ""
         # The same environment above another base image is another image.
-        named = hashlib.sha256(json.dumps([wish["key"], wish["base"]]).encode()).hexdigest()
+        named = hashlib.sha256(json.dumps([wish["key"], self.base]).encode()).hexdigest()
         self.tag = named[:32]
         self.container = ""
 
@@ -95,15 +98,15 @@ class Build(object):
 
     def make(self) -> None:
         self.wait_for_engine()
-        base = self.image(self.wish["base"])
+        base = self.image(self.base)
         if base is None:
             raise Failed(
                 "the image %s is not on this engine. Pull it there (docker pull %s), or name another base image."
-                % (self.wish["base"], self.wish["base"])
+                % (self.base, self.base)
             )
-        say("Base image %s, %.0f MB, %s" % (self.wish["base"], base["Size"] / 1e6, base["Id"][7:19]))
+        say("Base image %s, %.0f MB, %s" % (self.base, base["Size"] / 1e6, base["Id"][7:19]))
         self.sweep()
-        packages = self.wish["packages"]
+        packages = self.packages
         ready = self.image("%s:%s" % (_REPOSITORY, self.tag)) if packages else base
         if ready is not None and packages and ready["Config"]["Labels"].get(BASE_LABEL) != base["Id"]:
             ready = None  # the base image is another one by now
@@ -162,7 +165,7 @@ class Build(object):
     def begin(self, image: "Dict[str, Any]") -> None:
         """A container that does nothing by itself and ends by itself, should nobody end it."""
         mounts = []
-        if self.wish["packages"]:
+        if self.packages:
             mounts = [{"Type": "volume", "Source": self.cache(), "Target": _TOOLS + "/cache"}]
             mounts += [_read_only(source, target) for source, target in self.files().items()]
         name = "runstead-build-%s" % self.wish["attempt"]
@@ -233,7 +236,8 @@ class Build(object):
 
     def python(self) -> "Tuple[str, str]":
         """Path and version of the image's interpreter that is asked for."""
-        named, version = self.wish["interpreter"], self.wish["python"]
+        named = self.wish["definition"]["interpreter_path"]
+        version = self.wish["definition"]["python_version"]
         names = [named] if named else ["python%s" % ".".join(version.split(".")[:2])] if version else []
         if not named:
             names += ["python3", "python"]
@@ -248,14 +252,12 @@ class Build(object):
                 return (name if os.path.isabs(name) else lines[1]), lines[0]
             found = found or lines[0]
         if found:
-            raise Failed(
-                "the image %s has Python %s, not %s. Name a base image with it." % (self.wish["base"], found, version)
-            )
-        raise Failed("the image %s has no %s that answers. Name another base image." % (self.wish["base"], names[0]))
+            raise Failed("the image %s has Python %s, not %s. Name a base image with it." % (self.base, found, version))
+        raise Failed("the image %s has no %s that answers. Name another base image." % (self.base, names[0]))
 
     def install(self, python: str, packages: "List[str]") -> None:
         env = self.settings()
-        uv = self.wish["uv"] and self.run([_TOOLS + "/uv", "--version"])[0] == 0
+        uv = self.uv and self.run([_TOOLS + "/uv", "--version"])[0] == 0
         plural = "package" if len(packages) == 1 else "packages"
         say("+ Install %d %s and what they need with %s" % (len(packages), plural, "uv" if uv else "pip"))
         if uv:
@@ -305,8 +307,8 @@ class Build(object):
     def files(self) -> "Dict[str, str]":
         """Files and folders of this machine that the installer needs: path here → path in the container."""
         found = {}
-        if self.wish["uv"] and os.path.isfile(self.wish["uv"]):
-            found[self.wish["uv"]] = _TOOLS + "/uv"
+        if self.uv and os.path.isfile(self.uv):
+            found[self.uv] = _TOOLS + "/uv"
         for name in _FILES:
             path = os.environ.get(name, "")
             if os.path.isfile(path):
@@ -365,4 +367,4 @@ def _is_folder(link: str) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main())

@@ -18,6 +18,25 @@ if TYPE_CHECKING:
     from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 MARKER = ".runstead.json"
+# The fields of a definition, and what each is where it says nothing. As environments/definition.py has them; a test says so.
+DEFINITION: "Dict[str, Any]" = {
+    "user_managed": False,
+    "interpreter_path": "",
+    "python_version": "",
+    "packages": [],
+    "index_url": "",
+    "extra_index_urls": [],
+    "index_secret": "",
+    "conda_environment": "",
+    "conda_channels": [],
+    "conda_packages": [],
+    "base_image": "",
+    "dockerfile": "",
+    "registry": {},
+    "docker": {},
+    "spark": {},
+    "variables": {},
+}
 _AUTHORITIES = (
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
@@ -54,25 +73,35 @@ class Failed(Exception):
 
 
 def main(arguments: "List[str]") -> int:
-    verbs: "Dict[str, Callable[..., None]]" = {
+    verbs: "Dict[str, Callable[[Dict[str, Any]], None]]" = {
         "interpreter": interpreter,
         "create": create,
         "install": install,
         "record": record,
     }
     try:
-        verbs[arguments[0]](*arguments[1:])
+        verbs[arguments[0]](wish())
         return 0
     except Failed as error:
         sys.stderr.write("error: %s\n" % error)
         return 1
 
 
+def wish() -> "Dict[str, Any]":
+    """What this build is to make: ``build`` of the attempt's ``spec.json``, its definition with all that may be left out."""
+    with open(os.path.join(os.environ["RUNSTEAD_RUN_DIR"], "spec.json"), encoding="utf-8") as file:
+        found = json.load(file)["build"]
+    given = found["definition"]
+    found["definition"] = {name: given.get(name, empty) for name, empty in DEFINITION.items()}
+    return dict(found)
+
+
 # -- verbs ----------------------------------------------------------------------------------------------------------------
 
 
-def interpreter(home: str, path: str, avoid: str) -> None:
+def interpreter(wish: "Dict[str, Any]") -> None:
     """Check that an existing interpreter works, or find the target's own; note it for runs."""
+    path, avoid = wish["definition"]["interpreter_path"], wish["avoid"]
     if os.path.isabs(path):
         if not os.path.exists(path):
             raise Failed("%s does not exist on this machine. %s" % (path, _there_is(avoid)))
@@ -91,11 +120,12 @@ def interpreter(home: str, path: str, avoid: str) -> None:
             raise Failed("no program named %s is on the PATH of this machine. %s" % (path, _there_is(avoid)))
         version, chosen = match[0], match[1]
     print("Python %s at %s" % (version, chosen))
-    publish(home, {"python": chosen, "version": version, "lock": packages_of(chosen), "size": 0})
+    publish(wish["home"], {"python": chosen, "version": version, "lock": packages_of(chosen), "size": 0})
 
 
-def create(home: str, prefix: str, version: str, uv: str, avoid: str, *requirements: str) -> None:
+def create(wish: "Dict[str, Any]") -> None:
     """Make an empty virtual environment at ``prefix``; leave at once where a whole one is at hand."""
+    home, prefix, uv = wish["home"], wish["prefix"], wish["tools"].get("uv")
     ready = finished(home)
     if ready is not None:
         print("Already here, built %s" % time.strftime("%Y-%m-%d %H:%M", time.localtime(ready.get("built_at", 0))))
@@ -105,7 +135,7 @@ def create(home: str, prefix: str, version: str, uv: str, avoid: str, *requireme
     for name in os.listdir(home):
         # What a builder that died has left. If one of its processes still lives, it loses its own folder only.
         shutil.rmtree(os.path.join(home, name), ignore_errors=True)
-    base = base_python(version, avoid)
+    base = base_python(wish["definition"]["python_version"], wish["avoid"])
     print("Python %s at %s" % (base[0], base[2]))
     sys.stdout.flush()
     if uv:
@@ -118,13 +148,14 @@ def create(home: str, prefix: str, version: str, uv: str, avoid: str, *requireme
                 "the virtual environment could not be made. Install the venv module (python3-venv) or uv on the target."
             )
     with open(os.path.join(prefix, "requirements.txt"), "w", encoding="utf-8") as file:
-        file.write("".join(line + "\n" for line in requirements))
+        file.write("".join(line + "\n" for line in wish["definition"]["packages"]))
 
 
-def install(prefix: str, uv: str) -> None:
+def install(wish: "Dict[str, Any]") -> None:
     """Install what ``create`` wrote down."""
     if os.path.exists(result_path()):
         return
+    prefix, uv = wish["prefix"], wish["tools"].get("uv")
     python = python_of(prefix)
     listed = os.path.join(prefix, "requirements.txt")
     if uv:
@@ -147,10 +178,11 @@ def install(prefix: str, uv: str) -> None:
         )
 
 
-def record(home: str, prefix: str) -> None:
+def record(wish: "Dict[str, Any]") -> None:
     """Note what was installed, compile it, and declare the environment ready: from here on it may be used."""
     if os.path.exists(result_path()):
         return
+    home, prefix = wish["home"], wish["prefix"]
     python = python_of(prefix)
     found = ask(python)
     if found is None:

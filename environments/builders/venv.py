@@ -16,17 +16,11 @@ def plan(definition: Definition, place: Place) -> list[Step]:
     }
     python = f"Python {definition.python_version}" if definition.python_version else "the machine's own Python 3"
     count = len(definition.packages)
-    steps = [
-        step(
-            f"Create a virtual environment with {python}",
-            "create", place.home, place.prefix, definition.python_version, uv, place.avoid, *definition.packages,
-            env=env,
-        )
-    ]  # fmt: skip
+    steps = [step(f"Create a virtual environment with {python}", "create", env)]
     if count:
         title = (
             f"Install {count} {'package' if count == 1 else 'packages'} and what they need with {'uv' if uv else 'pip'}"
         )
-        steps.append(step(title, "install", place.prefix, uv, env=env))
-    steps.append(step("Record what was installed", "record", place.home, place.prefix, env=env))
+        steps.append(step(title, "install", env))
+    steps.append(step("Record what was installed", "record", env))
     return steps

@@ -5,12 +5,14 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
+from environments.build_spec import NOT_PASSED, own_uv, passed_variables
 from environments.builders import BUILDERS, Place, on_target
-from environments.builds import NOT_PASSED, first_error, own_uv, passed_variables
+from environments.builds import first_error
 from environments.definition import Definition
 
 KEY, ATTEMPT = "a" * 64, "b" * 32
@@ -20,11 +22,12 @@ def place(root: Path, *, uv: str | None = None, avoid: str = "", attempt: str = 
     return Place(root=str(root), key=KEY, attempt=attempt, tools={"uv": uv}, avoid=avoid)
 
 
-def run_steps(steps, folder: Path, **variables: str):
-    """Run steps as a supervisor does; return (exit code, output, result)."""
+def run_steps(kind: str, definition: Definition, where: Place, folder: Path, **variables: str):
+    """Run a builder's steps as a supervisor does; return (exit code, output, result)."""
     (folder / "artifacts").mkdir(parents=True, exist_ok=True)
+    (folder / "spec.json").write_text(json.dumps({"build": where.wish(definition)}))
     output = ""
-    for step in steps:
+    for step in BUILDERS[kind](definition, where):
         env = {
             "PATH": os.environ["PATH"],
             "HOME": str(folder),
@@ -46,16 +49,25 @@ def test_there_is_a_builder_for_every_definition():
     assert {Definition().builder, Definition(user_managed=True).builder} == set(BUILDERS) - of_containers
 
 
-def test_a_plan_names_its_own_folder_and_no_shell(tmp_path):
-    steps = BUILDERS["venv"](Definition(packages=("numpy; sys_platform == 'linux'",)), place(tmp_path, uv="/opt/uv"))
+def test_a_plan_names_verbs_and_no_shell_and_the_rest_is_in_the_specification(tmp_path):
+    definition, where = Definition(packages=("numpy; sys_platform == 'linux'",)), place(tmp_path, uv="/opt/uv")
+    steps = BUILDERS["venv"](definition, where)
     assert [step["title"] for step in steps] == [
         "Create a virtual environment with the machine's own Python 3",
         "Install 1 package and what they need with uv",
         "Record what was installed",
     ]
-    assert all(step["argv"][:2] == ["python3", "-c"] for step in steps)
-    assert "numpy; sys_platform == 'linux'" in steps[0]["argv"]
-    assert f"{tmp_path}/envs/{KEY}/{ATTEMPT[:12]}" in steps[1]["argv"]
+    assert [(step["argv"][:2], step["argv"][3:]) for step in steps] == [
+        (["python3", "-c"], [verb]) for verb in ("create", "install", "record")
+    ]
+    wish = where.wish(definition)
+    assert wish["definition"] == {"packages": ["numpy; sys_platform == 'linux'"]}
+    assert wish["prefix"] == f"{tmp_path}/envs/{KEY}/{ATTEMPT[:12]}"
+
+
+def test_the_program_on_the_target_knows_every_field_of_a_definition():
+    empty = {one.name: getattr(Definition(), one.name) for one in fields(Definition)}
+    assert {name: [] if value == () else value for name, value in empty.items()} == on_target.DEFINITION
 
 
 def test_without_packages_nothing_is_installed(tmp_path):
@@ -64,7 +76,7 @@ def test_without_packages_nothing_is_installed(tmp_path):
 
 def test_an_existing_interpreter_is_checked_and_its_packages_listed(tmp_path):
     definition = Definition(user_managed=True, interpreter_path=sys.executable)
-    code, output, result = run_steps(BUILDERS["interpreter"](definition, place(tmp_path)), tmp_path / "build")
+    code, output, result = run_steps("interpreter", definition, place(tmp_path), tmp_path / "build")
     assert code == 0, output
     assert result["python"] == sys.executable
     assert result["version"] == ".".join(map(str, sys.version_info[:3]))
@@ -84,28 +96,27 @@ def test_a_path_that_is_no_interpreter_fails_with_the_reason_and_what_there_is(t
     path = tmp_path / "python"
     make(path)
     definition = Definition(user_managed=True, interpreter_path=str(path))
-    code, output, _ = run_steps(BUILDERS["interpreter"](definition, place(tmp_path)), tmp_path / "build")
+    code, output, _ = run_steps("interpreter", definition, place(tmp_path), tmp_path / "build")
     assert code == 1
     assert why in first_error(output.encode())
 
 
 def test_the_default_interpreter_is_not_the_studios_own(tmp_path):
-    steps = BUILDERS["interpreter"](Definition(user_managed=True), place(tmp_path, avoid=sys.prefix))
-    code, output, result = run_steps(steps, tmp_path / "build")
+    where = place(tmp_path, avoid=sys.prefix)
+    code, output, result = run_steps("interpreter", Definition(user_managed=True), where, tmp_path / "build")
     assert code == 0, output
     assert not result["python"].startswith(sys.prefix + "/")
 
 
 def test_a_name_that_is_not_on_the_path_is_said(tmp_path):
     definition = Definition(user_managed=True, interpreter_path="python-of-nobody")
-    code, output, _ = run_steps(BUILDERS["interpreter"](definition, place(tmp_path)), tmp_path / "build")
+    code, output, _ = run_steps("interpreter", definition, place(tmp_path), tmp_path / "build")
     assert code == 1
     assert "no program named python-of-nobody" in output
 
 
 def test_a_python_version_that_is_not_there_fails_naming_what_is(tmp_path):
-    steps = BUILDERS["venv"](Definition(python_version="3.99"), place(tmp_path))
-    code, output, _ = run_steps(steps, tmp_path / "build")
+    code, output, _ = run_steps("venv", Definition(python_version="3.99"), place(tmp_path), tmp_path / "build")
     assert code == 1
     here = ".".join(map(str, sys.version_info[:3]))
     assert first_error(output.encode()).startswith("Python 3.99 is not on this machine. Found:")
@@ -117,8 +128,8 @@ def test_a_virtual_environment_is_whole_and_independent_of_how_it_is_made(tmp_pa
     wheel = make_wheel(tmp_path / "wheels")
     where = place(tmp_path, uv=own_uv() if with_uv else None)
     settings = {"PIP_FIND_LINKS": str(wheel.parent), "PIP_NO_INDEX": "1", "PIP_CONFIG_FILE": os.devnull}
-    steps = BUILDERS["venv"](Definition(packages=("Tiny_Tool==1.0",)), where)
-    code, output, result = run_steps(steps, tmp_path / "build", **settings)
+    definition = Definition(packages=("Tiny_Tool==1.0",))
+    code, output, result = run_steps("venv", definition, where, tmp_path / "build", **settings)
     assert code == 0, output
     assert "tiny-tool==1.0" in result["lock"].splitlines()
     assert result["size"] > 0
@@ -136,7 +147,7 @@ def test_what_a_killed_builder_left_is_cleared_and_cannot_be_taken_for_an_enviro
     ruin = tmp_path / "envs" / KEY / "0123456789ab"
     (ruin / "bin").mkdir(parents=True)
     (ruin / "bin" / "python").write_text("")
-    code, output, result = run_steps(BUILDERS["venv"](Definition(), place(tmp_path, uv=own_uv())), tmp_path / "build")
+    code, output, result = run_steps("venv", Definition(), place(tmp_path, uv=own_uv()), tmp_path / "build")
     assert code == 0, output
     assert not ruin.exists()
     assert result["python"] == f"{tmp_path}/envs/{KEY}/{ATTEMPT[:12]}/bin/python"
@@ -144,15 +155,13 @@ def test_what_a_killed_builder_left_is_cleared_and_cannot_be_taken_for_an_enviro
 
 def test_a_whole_environment_is_used_again_and_a_damaged_one_is_not(tmp_path):
     definition = Definition()
-    first = run_steps(BUILDERS["venv"](definition, place(tmp_path, uv=own_uv())), tmp_path / "one")[2]
+    first = run_steps("venv", definition, place(tmp_path, uv=own_uv()), tmp_path / "one")[2]
     again = place(tmp_path, uv=own_uv(), attempt="c" * 32)
-    code, output, second = run_steps(BUILDERS["venv"](definition, again), tmp_path / "two")
+    code, output, second = run_steps("venv", definition, again, tmp_path / "two")
     assert (code, second["python"]) == (0, first["python"])
     assert "Already here" in output
     shutil.rmtree(Path(first["python"]).parent.parent / "bin")
-    third = run_steps(BUILDERS["venv"](definition, place(tmp_path, uv=own_uv(), attempt="d" * 32)), tmp_path / "three")[
-        2
-    ]
+    third = run_steps("venv", definition, place(tmp_path, uv=own_uv(), attempt="d" * 32), tmp_path / "three")[2]
     assert third["python"] == f"{tmp_path}/envs/{KEY}/{'d' * 12}/bin/python"
 
 

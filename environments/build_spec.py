@@ -1,0 +1,155 @@
+"""``spec.json`` of a build's attempt: what is to be made, for the programs that make it on the target."""
+
+import os
+import re
+import secrets
+import shutil
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from environments import engine
+from environments.builders import BUILDERS, Place
+from environments.definition import Definition
+from environments.models import Build, ComputeTarget, Lock
+from environments.target import isolated
+from studio.credentials import identity
+from studio.workspaces.models import Secret, Workspace
+
+BUILD_SECONDS = 2 * 3600
+BUILD_LOG_BYTES = 64 * 1024**2
+INDEX_AUTH, REGISTRY_AUTH = "RUNSTEAD_INDEX_AUTH", "RUNSTEAD_REGISTRY_AUTH"
+# Of the studio's own variables, those that say how packages are fetched. They go to the local target only: another machine
+# has its own network and its own settings.
+PASSED = re.compile(r"(UV|PIP)_|(?i:(https?|no|all)_proxy)$|SSL_CERT_(FILE|DIR)$|REQUESTS_CA_BUNDLE$|CURL_CA_BUNDLE$")
+NOT_PASSED = re.compile(
+    r"UV_(CACHE_DIR|PROJECT|PYTHON|SYSTEM|BREAK|RUN_|TOOL_)|PIP_(TARGET|PREFIX|USER|ROOT|REQUIRE_VIRTUALENV|CACHE_DIR)"
+)
+
+
+class CannotBuild(Exception):
+    """What the definition relies on is not there; trying again does not help. The text is for people, with the fix."""
+
+
+def spec(build: Build, target: ComputeTarget, root: str) -> dict[str, Any]:
+    """``spec.json`` of the build's attempt. ``root``: the target's root folder. Raises CannotBuild."""
+    assert build.version is not None, "a build is begun only for a version that asks for it"
+    local = target.transport == "local"
+    definition = Definition.from_json(build.version.definition)
+    index, index_auth = index_of(definition, target)
+    builder = definition.builder
+    place = Place(
+        root=root,
+        key=build.key,
+        attempt=build.attempt,
+        tools=tools_of(target),
+        avoid=sys.prefix if local and sys.prefix != sys.base_prefix else "",
+        locks=locks_of(target.workspace_id, build.key),
+        index=index,
+        spark=target.options.get("spark"),
+        platform_hint=build.platform,
+    )
+    if target.launcher == "docker":
+        builder, network = "docker_image", (target.options.get("docker") or {}).get("network") or "default"
+        place = replace(
+            place,
+            socket=engine.socket_of(target.options),
+            base_image=engine.base_image(target.options, definition.python_version),
+            network="default" if network == "none" else network,  # packages come from somewhere
+        )
+    elif definition.needs_engine:
+        raise CannotBuild(
+            f"{target.name} starts processes, and this environment is an image. Choose a target with a container engine."
+        )
+    passed = passed_variables(os.environ) if local else {}
+    # An address with a user's name in it is a secret: masked in the log, and removed from the file once the build has started.
+    private = {name: value for name, value in passed.items() if "@" in value}
+    auth = {INDEX_AUTH: index_auth, REGISTRY_AUTH: registry_auth(definition, target.workspace)}
+    return {
+        "attempt": build.attempt,
+        "kind": "build",
+        "build": place.wish(definition),
+        "steps": BUILDERS[builder](definition, place),
+        "env": {name: value for name, value in passed.items() if name not in private},
+        "secrets": {**private, **{name: value for name, value in auth.items() if value}},
+        "limits": {"log_bytes": BUILD_LOG_BYTES, "seconds": BUILD_SECONDS, "memory_bytes": None},
+        "grace": 5,
+        "token": secrets.token_hex(16),
+        "sample_seconds": 10,
+        "isolate": isolated(target, root),
+        "studio": identity(),
+    }
+
+
+def tools_of(target: ComputeTarget) -> dict[str, str | None]:
+    """Programs on the target, name → path, as its last probe found them; on this machine the studio's own uv."""
+    tools = dict(target.facts.get("tools") or {})
+    if target.transport == "local" and (uv := own_uv()):
+        tools["uv"] = uv
+    return tools
+
+
+def locks_of(workspace_id: int, key: str) -> dict[str, str]:
+    """What the key was resolved to in this workspace, platform → text; the newest last."""
+    rows = Lock.objects.filter(workspace=workspace_id, key=key).order_by("created_at", "pk")
+    return dict(rows.values_list("platform", "text"))
+
+
+def index_of(definition: Definition, target: ComputeTarget) -> tuple[dict[str, Any], str]:
+    """Where packages come from, field by field the definition's word before the target's, and ``user:password`` for the addresses
+    listed as ``private``. A target that is offline asks none but its own. Raises CannotBuild."""
+    own: Mapping[str, Any] = target.options.get("packages") or {}
+    offline = bool(own.get("offline"))
+    wished = Definition() if offline else definition
+    named = [url for url in (wished.index_url, *wished.extra_index_urls) if url]
+    private, secret = named, wished.index_secret
+    if not (named and secret):
+        private = [url for url in (own.get("index_url"), *(own.get("extra_index_urls") or [])) if url]
+        private, secret = [url for url in private if url not in named], str(own.get("index_secret") or "")
+    index = {
+        "index_url": wished.index_url or str(own.get("index_url") or ""),
+        "extra_index_urls": list(wished.extra_index_urls or own.get("extra_index_urls") or []),
+        "find_links": list(own.get("find_links") or []),
+        "offline": offline,
+        "conda_channels": list(own.get("conda_channels") or []),
+    }
+    asked = [index["index_url"], *index["extra_index_urls"]]
+    index["private"] = [url for url in private if url in asked] if secret else []
+    return index, reveal(target.workspace, secret, "index") if index["private"] else ""
+
+
+def registry_auth(definition: Definition, workspace: Workspace) -> str:
+    """``user:password`` of the definition's image registry; empty where it needs none. Raises CannotBuild."""
+    name = definition.registry.get("secret", "")
+    if not name:
+        return ""
+    value = reveal(workspace, name, "image registry")
+    user = definition.registry.get("username", "")
+    return f"{user}:{value}" if user else value
+
+
+def reveal(workspace: Workspace, name: str, what: str) -> str:
+    """The value of a secret of the workspace. Raises CannotBuild where there is none of that name."""
+    row = Secret.objects.filter(workspace=workspace, name=name).first()
+    if row is None:
+        raise CannotBuild(
+            f"There is no secret named {name} in the workspace {workspace.name}, which this environment's {what} needs. "
+            "Add it under Settings, or name another one in the environment."
+        )
+    return row.reveal()
+
+
+def own_uv() -> str:
+    """Path of the uv that came with the studio; empty where there is none for this platform."""
+    try:
+        import uv  # noqa: PLC0415 only needed for builds
+
+        return str(uv.find_uv_bin())
+    except (ImportError, FileNotFoundError):
+        return shutil.which("uv") or ""
+
+
+def passed_variables(variables: Mapping[str, str]) -> dict[str, str]:
+    """Those that say how packages are fetched."""
+    return {name: value for name, value in variables.items() if PASSED.match(name) and not NOT_PASSED.match(name)}
