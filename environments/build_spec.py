@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from environments import engine
-from environments.builders import BUILDERS, Place
+from environments.builders import BUILDERS, Place, spark
 from environments.definition import Definition
 from environments.models import Build, ComputeTarget, Lock
 from environments.target import isolated
@@ -62,6 +62,7 @@ def spec(build: Build, target: ComputeTarget, root: str) -> dict[str, Any]:
         raise CannotBuild(
             f"{target.name} starts processes, and this environment is an image. Choose a target with a container engine."
         )
+    for_spark = [] if place.socket else spark.plan(definition, place.spark)
     passed = passed_variables(os.environ) if local else {}
     # An address with a user's name in it is a secret: masked in the log, and removed from the file once the build has started.
     private = {name: value for name, value in passed.items() if "@" in value}
@@ -70,7 +71,7 @@ def spec(build: Build, target: ComputeTarget, root: str) -> dict[str, Any]:
         "attempt": build.attempt,
         "kind": "build",
         "build": place.wish(definition),
-        "steps": BUILDERS[builder](definition, place),
+        "steps": [*BUILDERS[builder](definition, place), *for_spark],
         "env": {name: value for name, value in passed.items() if name not in private},
         "secrets": {**private, **{name: value for name, value in auth.items() if value}},
         "limits": {"log_bytes": BUILD_LOG_BYTES, "seconds": BUILD_SECONDS, "memory_bytes": None},

@@ -10,18 +10,21 @@ import os
 import re
 import shutil
 import stat
-import subprocess
 import sys
 import tarfile
 import tempfile
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, Dict, List, Optional, Tuple
+    from typing import Any, Callable, Dict, List, Optional
 
-    from environments.builders import on_target
+if TYPE_CHECKING or __package__:
+    from environments.builders import on_target, target_run
+    from environments.builders.target_run import Failed
 else:
     import on_target
+    import target_run
+    from target_run import Failed
 
 # One that compresses on is slower than the network that it spares.
 LEVEL = 3
@@ -37,9 +40,8 @@ def main(arguments: "List[str]") -> int:
     try:
         verbs[arguments[0]]()
         return 0
-    except on_target.Failed as error:
-        sys.stderr.write("error: %s\n" % error)
-        return 1
+    except Failed as error:
+        return on_target.failed(error)
 
 
 # -- verbs ----------------------------------------------------------------------------------------------------------------
@@ -47,7 +49,7 @@ def main(arguments: "List[str]") -> int:
 
 def jars() -> None:
     """Resolve the Spark packages of the environment and of the target, and keep their jars."""
-    build, result = _asked(), _result()
+    build, result = on_target.wish(), _result()
     packages, repositories = _both(build, "packages"), _both(build, "repositories")
     extras = result.get("extras") or {}
     if extras.get("jars_of") == packages and all(map(os.path.isfile, extras.get("jars") or [""])):
@@ -57,15 +59,14 @@ def jars() -> None:
     program = _submit(str(spark.get("home") or ""), str(result["python"]))
     if program is None:
         if spark:
-            raise on_target.Failed(
+            raise Failed(
                 "there is no spark-submit for the Spark packages. Correct the Spark home of the target, or take an environment "
                 "with pyspark."
             )
         print("There is no spark-submit here: runs resolve the Spark packages themselves.")
         return
-    mark = str(build["attempt"])[:12]
-    ivy = os.path.join(str(build["home"]), "ivy-" + mark)
-    folder = os.path.join(str(build["home"]), "jars-" + mark)
+    own = _own_folder(build)
+    ivy, folder = os.path.join(own, "ivy"), os.path.join(own, "jars")
     try:
         _resolve(program, packages, repositories, ivy, build)
         shutil.rmtree(folder, ignore_errors=True)
@@ -80,13 +81,13 @@ def jars() -> None:
 
 def archive() -> None:
     """Pack the environment for the executors. The same environment gives the same bytes."""
-    build, result = _asked(), _result()
+    build, result = on_target.wish(), _result()
     extras = result.get("extras") or {}
     if extras.get("archive") and os.path.isfile(extras["archive"]):
         print("Already here: %s" % extras["archive"])
         return
     prefix = os.path.dirname(os.path.dirname(str(result["python"])))
-    path = os.path.join(str(build["home"]), "environment-%s.tar.gz" % str(build["attempt"])[:12])
+    path = os.path.join(_own_folder(build), "environment.tar.gz")
     pack(prefix, path)
     size = os.path.getsize(path)
     print("%s, %.1f MB" % (path, size / 1e6))
@@ -127,35 +128,20 @@ def _resolve(program: str, packages: "List[str]", repositories: "List[str]", ivy
     folder = tempfile.gettempdir()
     env["SPARK_LOCAL_DIRS"] = folder
     env["SPARK_SUBMIT_OPTS"] = ('-Djava.io.tmpdir="%s" %s' % (folder, env.get("SPARK_SUBMIT_OPTS", ""))).strip()
-    code, said = _followed(argv + [script], env)
+    code, said = target_run.shown(argv + [script], env)
     if code == 0:
         return
     match = UNRESOLVED.search(said)
     if match is None:
         last = [line.strip() for line in said.splitlines() if line.strip()][-1:]
-        raise on_target.Failed("spark-submit ended with exit code %d: %s" % (code, "".join(last) or "it said nothing"))
+        raise Failed("spark-submit ended with exit code %d: %s" % (code, "".join(last) or "it said nothing"))
     where = ", ".join(repositories) if repositories else "Spark's own"
     if not offline and repositories:
         where += ", Spark's own"
-    raise on_target.Failed(
+    raise Failed(
         "the Spark package %s:%s:%s was not found (%s). Repositories asked: %s. Correct the coordinates, or name a repository that "
         "has it." % (match.group("group"), match.group("name"), match.group("version"), match.group("why"), where)
     )
-
-
-def _followed(argv: "List[str]", env: "Dict[str, str]") -> "Tuple[int, str]":
-    """Run a program; pass its output on as it comes. Its exit code, and what it said."""
-    process = subprocess.Popen(
-        argv, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
-    assert process.stdout is not None
-    said = []
-    for line in process.stdout:
-        text = line.decode("utf-8", "replace")
-        said.append(text)
-        sys.stdout.write(text)
-        sys.stdout.flush()
-    return process.wait(), "".join(said[-2000:])
 
 
 def _only(repositories: "List[str]", path: str) -> str:
@@ -163,7 +149,7 @@ def _only(repositories: "List[str]", path: str) -> str:
     from xml.sax.saxutils import quoteattr
 
     if not repositories:
-        raise on_target.Failed(
+        raise Failed(
             "this target is offline, and no repository for Spark packages is named. Name one in the environment or in the target's "
             "Spark options, for example file:///srv/maven."
         )
@@ -195,9 +181,9 @@ def pack(prefix: str, path: str) -> None:
     draft = "%s.%d" % (path, os.getpid())
     try:
         with open(draft, "wb") as file:
-            with gzip.GzipFile(filename="", mode="wb", compresslevel=LEVEL, fileobj=file, mtime=0) as packed:
-                with tarfile.open(fileobj=packed, mode="w", format=tarfile.GNU_FORMAT) as tar:  # type: ignore[arg-type]
-                    _add(tar, prefix, prefix, "")
+            packed = gzip.GzipFile(filename="", mode="wb", compresslevel=LEVEL, fileobj=file, mtime=0)
+            with packed, tarfile.open(fileobj=packed, mode="w", format=tarfile.GNU_FORMAT) as tar:
+                _add(tar, prefix, prefix, "")
             file.flush()
             os.fsync(file.fileno())
         os.rename(draft, path)
@@ -251,9 +237,11 @@ def _link(prefix: str, path: str, member: str) -> "Optional[str]":
 # -- what is asked and noted ----------------------------------------------------------------------------------------------
 
 
-def _asked() -> "Dict[str, Any]":
-    with open(os.path.join(os.environ["RUNSTEAD_RUN_DIR"], "spec.json"), encoding="utf-8") as file:
-        return dict(json.load(file)["build"])
+def _own_folder(build: "Dict[str, Any]") -> str:
+    """Beside the environment, of this attempt alone."""
+    path = os.path.join(str(build["home"]), "spark-" + str(build["attempt"])[:12])
+    os.makedirs(path, 0o700, exist_ok=True)
+    return path
 
 
 def _result() -> "Dict[str, Any]":
