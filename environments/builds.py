@@ -196,6 +196,7 @@ def reason_text(record: Mapping[str, Any], log_tail: bytes) -> str:
     """Why a build failed, in one line of at most 1,000 characters."""
     reason = record.get("reason")
     error = record.get("error") or {}
+    said = str((record.get("result") or {}).get("error") or "")
     if reason == "launch_rejected":
         return f"The build could not be started: {error.get('message', 'no reason given')}"[:1000]
     fixed = {
@@ -206,7 +207,8 @@ def reason_text(record: Mapping[str, Any], log_tail: bytes) -> str:
     }.get(str(reason))
     if fixed:
         return fixed
-    line = first_error(log_tail)
+    # What our program on the target says is clearer than what an installer printed before.
+    line = re.sub(r"\s+", " ", said)[:1000] or first_error(log_tail)
     if line:
         return line
     if error.get("type"):

@@ -50,7 +50,7 @@ class Cleaner(object):
         self._freed = 0
         self._failed: "List[Dict[str, str]]" = []
         self.removed: "Dict[str, List[str]]" = {
-            kind: [] for kind in ("runs", "builds", "envs", "cache", "lib", "agent")
+            kind: [] for kind in ("runs", "builds", "envs", "cache", "lib", "agent", "tools")
         }
         self.blobs = 0
 
@@ -68,6 +68,7 @@ class Cleaner(object):
             self._contents()
             self._libraries()
             self._programs()
+            self._tools()
         return {
             "removed": dict(self.removed, blobs=self.blobs),
             "freed": self._freed,
@@ -106,7 +107,7 @@ class Cleaner(object):
 
     def _sweep(self) -> None:
         """What an agent that was killed left half made or half removed."""
-        for kind in ("runs", "builds", "envs", "lib", "cache"):
+        for kind in ("runs", "builds", "envs", "lib", "cache", "tools"):
             for name in names_in(os.path.join(self._layout.root, kind)):
                 path = os.path.join(self._layout.root, kind, name)
                 passing = name.startswith(".new-") or name.endswith(".new")
@@ -248,6 +249,14 @@ class Cleaner(object):
             unused = not self._live and self._old(mtime(path), max(self._run_seconds, GRACE))
             if unused and name.endswith(".pyz") and name != own:
                 self._discard("agent", name)
+
+    def _tools(self) -> None:
+        """Programs that builds use, sent by the studio: those that no build asked for. While one lives or waits they stay."""
+        for name in names_in(self._layout.tools):
+            if self._old(mtime(os.path.join(self._layout.tools, name)), max(self._run_seconds, GRACE)):
+                self._look_again()
+                if not self._busy_builds:
+                    self._discard("tools", name)
 
 
 def _state(folder: str) -> "Tuple[str, float]":

@@ -240,6 +240,7 @@ def confinement(root: str, folder: str, hidden: "List[str]") -> "Optional[Callab
     shared = [folder, os.path.join(root, "lib"), os.path.join(root, "envs")]
     if os.path.basename(os.path.dirname(folder)) == "builds":
         own += [shared.pop(), os.path.join(root, "cache")]  # what later runs will execute, only builds may write
+        shared += [os.path.join(root, "tools")]
     _make_usual(os.path.realpath(root))
     return lambda: confine([root, *hidden], own, shared)
 

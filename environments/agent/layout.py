@@ -37,10 +37,11 @@ class Layout(object):
         self.lib = os.path.join(root, "lib")
         self.blobs = os.path.join(root, "blobs")
         self.envs = os.path.join(root, "envs")
+        self.tools = os.path.join(root, "tools")
 
     def make(self) -> None:
         """Create the root's folders, private."""
-        for name in ("agent", "lib", "blobs", "envs", "runs", "builds", "cache"):
+        for name in ("agent", "lib", "blobs", "envs", "runs", "builds", "cache", "tools"):
             os.makedirs(os.path.join(self.root, name), 0o700, exist_ok=True)
 
     def attempt(self, kind: object, attempt: object) -> str:

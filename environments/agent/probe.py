@@ -1,5 +1,6 @@
 """What kind of machine this is."""
 
+import glob
 import os
 import platform
 import socket
@@ -102,6 +103,7 @@ def machine(root: str) -> "Dict[str, Any]":
         "os": _os_name(),
         "kernel": platform.release(),
         "arch": platform.machine(),
+        "libc": _libc(),
         "cpus": _cpus(),
         "memory": _memory(),
         "disk": {"free": disk.f_bavail * disk.f_frsize, "total": disk.f_blocks * disk.f_frsize},
@@ -121,6 +123,17 @@ def _os_name() -> str:
     except OSError:
         pass
     return platform.system()
+
+
+def _libc() -> str:
+    """The C library that programs here are linked with: "glibc 2.36", "musl", or empty where it is not told."""
+    try:
+        found = os.confstr("CS_GNU_LIBC_VERSION")
+    except (AttributeError, ValueError, OSError):
+        found = None
+    if found and found.startswith("glibc"):
+        return found
+    return "musl" if glob.glob("/lib/ld-musl-*.so.1") else ""
 
 
 def _cpus() -> int:

@@ -1,5 +1,8 @@
 """What a builder gives: the steps that make an environment on a target. Builders do no I/O and know no Django."""
 
+import base64
+import json
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -10,21 +13,36 @@ from environments.definition import Definition
 _HERE = Path(__file__).parent
 
 
+# What ``on_target.py`` imports, and it itself: sent together.
+_TARGET = {
+    name: _HERE / f"{name}.py"
+    for name in ("target_python", "target_describe", "target_index", "target_lock", "target_run", "on_target")
+}
+
+
 def _with(modules: Mapping[str, Path], program: Path) -> str:
-    """The text of a program, with those that it imports in front of it."""
-    parts = ["import sys, types"]
-    for name, path in modules.items():
-        text = path.read_text(encoding="utf-8")
-        parts.append(f"m = sys.modules[{name!r}] = types.ModuleType({name!r}); exec({text!r}, m.__dict__)")
-    return "\n".join([*parts, program.read_text(encoding="utf-8")])
+    """The text of a program, with those that it imports in front of it; packed, since one argument holds 128 KB at most."""
+    texts = [(name, path.read_text(encoding="utf-8")) for name, path in [*modules.items(), ("__main__", program)]]
+    packed = base64.b64encode(zlib.compress(json.dumps(texts).encode(), 9)).decode()
+    return (
+        "import base64, json, sys, types, zlib\n"
+        f"for n, t in json.loads(zlib.decompress(base64.b64decode('{packed}')).decode()):\n"
+        "    m = sys.modules['__main__'] if n == '__main__' else sys.modules.setdefault(n, types.ModuleType(n))\n"
+        "    exec(compile(t, n + '.py', 'exec'), m.__dict__)\n"
+        "    m.SOURCE = t\n"
+    )
 
 
 # Read once, with the program: the texts that the steps run on the target.
-ON_TARGET = (_HERE / "on_target.py").read_text(encoding="utf-8")
-ON_ENGINE = _with(
-    {"engine": _HERE.parent / "agent" / "engine.py", "on_target": _HERE / "on_target.py"}, _HERE / "on_engine.py"
+ON_TARGET = _with({name: path for name, path in _TARGET.items() if name != "on_target"}, _HERE / "on_target.py")
+_ENGINE = {
+    name: _HERE / f"{name}.py" for name in ("engine_images", "engine_container", "engine_settings", "engine_packages")
+}
+ON_ENGINE = _with({"engine": _HERE.parent / "agent" / "engine.py", **_TARGET, **_ENGINE}, _HERE / "on_engine.py")
+ON_SPARK = _with(_TARGET, _HERE / "on_spark.py")
+ON_CONDA = _with(
+    {**_TARGET, "target_conda": _HERE / "target_conda.py", "on_rattler": _HERE / "on_rattler.py"}, _HERE / "on_conda.py"
 )
-ON_SPARK = _with({"on_target": _HERE / "on_target.py"}, _HERE / "on_spark.py")
 
 
 class Step(TypedDict):

@@ -1,13 +1,13 @@
 """What the steps of a build do on the target. Standard library alone, Python 3.6 or newer.
 
-The studio sends this file's text as ``python3 -c <text> <verb> ...``: a build needs nothing on the target but an interpreter.
-Whatever a step finds out goes into ``artifacts/result.json`` of the attempt's directory; the supervisor puts it into the exit
-record.
+The studio sends this file's text, with those of ``target_*.py`` in front of it, as ``python3 -c <text> <verb>``: a build needs nothing on
+the target but an interpreter. Whatever a step finds out goes into ``artifacts/result.json`` of the attempt's directory; the supervisor
+puts it into the exit record.
 """
 
-import glob
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,7 +15,19 @@ import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
+    from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+
+if TYPE_CHECKING or __package__:
+    from environments.builders import target_describe, target_index, target_lock, target_run
+    from environments.builders.target_python import NoPython, ask, base_python, candidates, platform_of, said, there_is
+    from environments.builders.target_run import Failed
+else:
+    import target_describe
+    import target_index
+    import target_lock
+    import target_run
+    from target_python import NoPython, ask, base_python, candidates, platform_of, said, there_is
+    from target_run import Failed
 
 MARKER = ".runstead.json"
 # The fields of a definition, and what each is where it says nothing. As environments/definition.py has them; a test says so.
@@ -37,54 +49,37 @@ DEFINITION: "Dict[str, Any]" = {
     "spark": {},
     "variables": {},
 }
-_AUTHORITIES = (
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/ca-bundle.pem",
-    "/etc/ssl/cert.pem",
-)
-_WHO = (
-    "import sys; print('%d.%d.%d' % sys.version_info[:3]); print(sys.executable); "
-    "print(getattr(sys, '_base_executable', None) or sys.executable)"
-)
-# Runs under the environment's interpreter: name==version of everything that it can import, one a line.
-LIST = """
-import sys
-try:
-    from importlib.metadata import distributions
-except ImportError:
-    sys.exit(0)
-import json, re
-sys.path = [p for p in sys.path if p]
-found = {}
-for d in distributions():
-    name = d.metadata["Name"]
-    if not name:
-        continue
-    direct = json.loads(d.read_text("direct_url.json") or "{}").get("url")
-    key = re.sub(r"[-_.]+", "-", name).lower()
-    found.setdefault(key, key + (" @ " + direct if direct else "==" + d.version))
-print("\\n".join(found[key] for key in sorted(found)))
-"""
-
-
-class Failed(Exception):
-    """Ends the step; the text is the line that people read."""
+pip_settings, uv_settings = target_index.pip_settings, target_index.uv_settings
+LIST = target_describe.LIST
+_LEAST_UV = (0, 5)
+_REPORTING_PIP = (22, 2)
+_REACHING_PIP = (22, 3)
 
 
 def main(arguments: "List[str]") -> int:
     verbs: "Dict[str, Callable[[Dict[str, Any]], None]]" = {
         "interpreter": interpreter,
         "create": create,
+        "resolve": resolve,
         "install": install,
         "record": record,
     }
     try:
         verbs[arguments[0]](wish())
         return 0
-    except Failed as error:
-        sys.stderr.write("error: %s\n" % error)
-        return 1
+    except (Failed, NoPython) as error:
+        return failed(error)
+
+
+def failed(error: Exception) -> int:
+    """Say why a step failed: in the log, and to the studio, which shows this line before any that an installer printed."""
+    sys.stdout.flush()
+    sys.stderr.write("error: %s\n" % error)
+    try:
+        write_json(result_path(), {"error": str(error)})
+    except OSError:
+        pass  # a full disk: the log has said it
+    return 1
 
 
 def wish() -> "Dict[str, Any]":
@@ -104,7 +99,7 @@ def interpreter(wish: "Dict[str, Any]") -> None:
     path, avoid = wish["definition"]["interpreter_path"], wish["avoid"]
     if os.path.isabs(path):
         if not os.path.exists(path):
-            raise Failed("%s does not exist on this machine. %s" % (path, _there_is(avoid)))
+            raise Failed("%s does not exist on this machine. %s" % (path, there_is(avoid)))
         if not os.access(path, os.X_OK):
             raise Failed("%s cannot be executed. Allow it (chmod +x), or name another interpreter." % path)
         found = ask(path)
@@ -117,10 +112,10 @@ def interpreter(wish: "Dict[str, Any]") -> None:
         if match is None and path in ("", "python"):
             match = ask(sys.executable)
         if match is None:
-            raise Failed("no program named %s is on the PATH of this machine. %s" % (path, _there_is(avoid)))
+            raise Failed("no program named %s is on the PATH of this machine. %s" % (path, there_is(avoid)))
         version, chosen = match[0], match[1]
     print("Python %s at %s" % (version, chosen))
-    publish(wish["home"], {"python": chosen, "version": version, "lock": packages_of(chosen), "size": 0})
+    publish(wish["home"], dict(described(chosen), python=chosen, version=version, size=0))
 
 
 def create(wish: "Dict[str, Any]") -> None:
@@ -137,254 +132,236 @@ def create(wish: "Dict[str, Any]") -> None:
         shutil.rmtree(os.path.join(home, name), ignore_errors=True)
     base = base_python(wish["definition"]["python_version"], wish["avoid"])
     print("Python %s at %s" % (base[0], base[2]))
-    sys.stdout.flush()
+    if uv and version_of(uv) < _LEAST_UV:
+        print("%s is not used: it does not answer, or is older than %d.%d." % ((uv,) + _LEAST_UV))
+        uv = ""
+    pip: "List[str]" = []
     if uv:
-        run([uv, "venv", "--quiet", "--python", base[2], prefix], uv_settings())
+        installer_run(wish, [uv, "venv", "--quiet", "--python", base[2], prefix])
     else:
-        try:
-            run([base[2], "-m", "venv", prefix], {})
-        except Failed:
-            raise Failed(
-                "the virtual environment could not be made. Install the venv module (python3-venv) or uv on the target."
-            )
+        pip = make_with_pip(base[2], prefix)
+    python = python_of(prefix)
+    state = {"uv": uv, "pip": pip, "platform": platform_of(python)}
+    write_json(state_path(), state)
     with open(os.path.join(prefix, "requirements.txt"), "w", encoding="utf-8") as file:
         file.write("".join(line + "\n" for line in wish["definition"]["packages"]))
 
 
-def install(wish: "Dict[str, Any]") -> None:
-    """Install what ``create`` wrote down."""
+def resolve(wish: "Dict[str, Any]") -> None:
+    """Settle the exact packages, in ``lock.txt``: those that were installed wherever this environment was built first."""
     if os.path.exists(result_path()):
         return
-    prefix, uv = wish["prefix"], wish["tools"].get("uv")
-    python = python_of(prefix)
-    listed = os.path.join(prefix, "requirements.txt")
-    if uv:
-        offline = pip_settings().get("no-index", "").lower() in ("1", "true", "yes", "on")
-        argv = [uv, "pip", "install", "--python", python, "--requirement", listed]
-        run(argv + (["--no-index"] if offline else []), uv_settings())
+    prefix, state = wish["prefix"], read_state()
+    known, other, theirs = target_lock.choose(wish["locks"], state["platform"])
+    if known:
+        print("%s, as settled when this was first built for %s" % (target_lock.summary(known), state["platform"]))
+        keep_lock(prefix, known, state, known=True)
+        return
+    limits = os.path.join(prefix, "constraints.txt")
+    with open(limits, "w", encoding="utf-8") as file:
+        file.write(target_lock.constraints(theirs))
+    text = ""
+    if theirs:
+        print("Nothing is settled for %s yet: trying the versions of %s" % (state["platform"], other))
+        text = resolved(wish, state, ["--constraint", limits], quiet=True)
+        if not text:
+            print("They do not all fit here. Resolving anew, so that versions may differ.")
+    text = text or resolved(wish, state, [], quiet=False)
+    if text:
+        print("%s for %s" % (target_lock.summary(text), state["platform"]))
+        if not target_lock.hashed(text):
+            print("Not every package has a hash where it comes from: versions are settled, contents are not.")
+    keep_lock(prefix, text, state, known=False)
+
+
+def install(wish: "Dict[str, Any]") -> None:
+    """Install what ``resolve`` settled, and nothing else."""
+    if os.path.exists(result_path()):
+        return
+    prefix, state = wish["prefix"], read_state()
+    python, listed = python_of(prefix), os.path.join(prefix, "lock.txt")
+    options: "List[str]" = []
+    if state["hashed"]:
+        options.append("--require-hashes")
+    if state["settled"]:
+        options.append("--no-deps")
     else:
-        run(
-            [
-                python,
-                "-m",
-                "pip",
-                "install",
-                "--no-input",
-                "--disable-pip-version-check",
-                "--requirement",
-                listed,
-            ],
-            {},
-        )
+        listed = os.path.join(prefix, "requirements.txt")
+    if state["uv"]:
+        argv = [state["uv"], "pip", "install", "--python", python, *options, "--requirement", listed]
+        installer_run(wish, argv + without_index(wish), state)
+    else:
+        argv = [*state["pip"], "install", "--no-input", "--disable-pip-version-check", "--no-compile", *options]
+        installer_run(wish, [*argv, "--requirement", listed], state)
 
 
 def record(wish: "Dict[str, Any]") -> None:
     """Note what was installed, compile it, and declare the environment ready: from here on it may be used."""
     if os.path.exists(result_path()):
         return
-    home, prefix = wish["home"], wish["prefix"]
+    home, prefix, state = wish["home"], wish["prefix"], read_state()
     python = python_of(prefix)
     found = ask(python)
     if found is None:
         raise Failed("the new interpreter %s does not start" % python)
-    lock = packages_of(python)
-    with open(os.path.join(prefix, "lock.txt"), "w", encoding="utf-8") as file:
-        file.write(lock)
+    text = state.get("lock_text", "")
+    result = described(python)
+    packages = target_describe.without_seeds(result["packages"], text)
+    lock = target_describe.lines(packages)
+    if wish["definition"]["packages"] and not text:
+        text = lock
     # Runs may not write here, so what is not compiled now would be compiled again by every run. Tests of packages are half of
     # all code, and no run imports them. Files for other Python versions, as some packages carry, fail: no matter.
+    begun = time.time()
     subprocess.call(
         [python, "-m", "compileall", "-q", "-j", "0", "-x", r"[/\\]tests?[/\\]", os.path.join(prefix, "lib")],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    size = size_of(prefix)
-    print("%d packages, %.1f MB" % (lock.count("\n"), size / 1e6))
-    publish(home, {"python": python, "version": found[0], "lock": lock, "size": size})
+    size = target_describe.folder_size(prefix)
+    print("%d packages, %.1f MB, compiled in %.1f s" % (len(packages), size / 1e6, time.time() - begun))
+    more = {"python": python, "version": found[0], "packages": packages, "lock": lock, "lock_text": text, "size": size}
+    publish(home, dict(result, **more))
 
 
-# -- pythons --------------------------------------------------------------------------------------------------------------
+# -- what the verbs are made of -------------------------------------------------------------------------------------------
 
 
-def ask(path: str) -> "Optional[Tuple[str, str, str]]":
-    """(version, its own path, the path outside any virtual environment) of a Python 3, or None."""
-    try:
-        process = subprocess.Popen(
-            [path, "-c", _WHO],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            universal_newlines=True,
+def make_with_pip(base: str, prefix: str) -> "List[str]":
+    """Make a virtual environment without uv: how pip is called for it. Raises Failed."""
+    env = dict(os.environ)
+    if said([base, "-c", "import venv, ensurepip; print(1)"], 20):
+        code, text = target_run.shown([base, "-m", "venv", prefix], env)
+        if code == 0:
+            return [python_of(prefix), "-m", "pip"]
+        raise Failed(
+            target_run.why(text, False, "") or "the virtual environment could not be made: %s" % last_line(text)
         )
-        try:
-            output, _ = process.communicate(timeout=20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
-            return None
-    except OSError:
-        return None
-    lines = output.splitlines()
-    if process.returncode != 0 or len(lines) != 3 or not lines[0].startswith("3."):
-        return None
-    return lines[0], lines[1], lines[2]
-
-
-def candidates(names: "List[str]", avoid: str) -> "Iterator[Tuple[str, str, str]]":
-    """Interpreters of these names that answer: on PATH first, then where version managers keep them."""
-    home = os.path.expanduser("~")
-    places = [place for place in os.environ.get("PATH", os.defpath).split(os.pathsep) if os.path.isabs(place)]
-    for pattern in (".pyenv/versions/*/bin", ".local/share/uv/python/*/bin"):
-        places += sorted(glob.glob(os.path.join(home, pattern)), reverse=True)
-    seen = set()
-    for name in names:
-        for place in places:
-            path = os.path.join(place, name)
-            if avoid and os.path.realpath(place).startswith(os.path.realpath(avoid) + os.sep):
-                continue  # the studio's own environment is not for runs
-            if path in seen or not os.path.isfile(path) or not os.access(path, os.X_OK):
-                continue
-            seen.add(path)
-            answer = ask(path)
-            if answer is not None and not (avoid and answer[1].startswith(avoid + os.sep)):
-                yield answer
-
-
-def base_python(version: str, avoid: str) -> "Tuple[str, str, str]":
-    """The interpreter from which to make a virtual environment of this version (3.x, 3.x.y, or empty: any)."""
-    wanted = version.split(".")
-    names = ["python3", "python"] if not version else ["python" + ".".join(wanted[:2]), "python3", "python"]
-    for found in candidates(names, avoid):
-        if not version or found[0].split(".")[: len(wanted)] == wanted:
-            return found
-    if not version:
-        own = ask(sys.executable)
-        if own is not None:
-            return own
-    raise Failed("Python %s is not on this machine. %s" % (version or "3", _there_is(avoid)))
-
-
-def _there_is(avoid: str) -> str:
-    names = ["python3"] + ["python3.%d" % minor for minor in range(6, 21)]
-    found: "Dict[str, str]" = {}
-    for version, own, _ in candidates(names, avoid):
-        found.setdefault(version, own)
-    if not found:
-        return "No Python 3 was found on it. Install one."
-    listed = sorted(found.items(), key=lambda item: [int(part) for part in item[0].split(".")])
-    return "Found: %s. Install the one you need, or choose one of these." % ", ".join(
-        "%s (%s)" % item for item in listed
+    for argv in ([base, "-m", "virtualenv"], ["virtualenv", "-p", base]):
+        if said([*argv, "--version"], 20):
+            code, text = target_run.shown([*argv, "--quiet", prefix], env)
+            if code == 0:
+                return [python_of(prefix), "-m", "pip"]
+    if version_of(base, "-m", "pip") >= _REACHING_PIP:
+        code, text = target_run.shown([base, "-m", "venv", "--without-pip", prefix], env)
+        if code == 0:
+            return [base, "-m", "pip", "--python", python_of(prefix)]
+    raise Failed(
+        "%s cannot make virtual environments: its module ensurepip is missing, and there is neither virtualenv nor uv. "
+        "Install python3-venv, virtualenv or uv on this machine." % base
     )
+
+
+def resolved(wish: "Dict[str, Any]", state: "Dict[str, Any]", options: "List[str]", quiet: bool) -> str:
+    """The exact packages of ``requirements.txt``; empty where this pip is too old to say them before it installs. Raises Failed; ``quiet``: then
+    also empty where nothing fits."""
+    prefix = wish["prefix"]
+    listed = os.path.join(prefix, "requirements.txt")
+    if state["uv"]:
+        output = os.path.join(prefix, "resolved.txt")
+        argv = [state["uv"], "pip", "compile", listed, "--python", python_of(prefix), "--output-file", output]
+        argv += ["--generate-hashes", "--no-annotate", "--no-header", "--quiet", *options, *without_index(wish)]
+        if not installer_run(wish, argv, state, quiet)[0]:
+            return ""
+        with open(output, encoding="utf-8") as file:
+            return target_lock.normal(file.read())
+    if version_of(*state["pip"]) < _REPORTING_PIP:
+        if not quiet:
+            print(
+                "pip %d.%d cannot resolve before it installs: versions are settled by installing, without hashes."
+                % version_of(*state["pip"])[:2]
+            )
+        return ""
+    report = os.path.join(prefix, "report.json")
+    argv = [*state["pip"], "install", "--no-input", "--disable-pip-version-check", "--dry-run", "--ignore-installed"]
+    argv += ["--quiet", "--report", report, *options, "--requirement", listed]
+    try:
+        if not installer_run(wish, argv, state, quiet)[0]:
+            return ""
+        with open(report, encoding="utf-8") as file:
+            found, bare = target_lock.from_report(file.read())
+    except (OSError, ValueError, KeyError) as error:
+        raise Failed("pip did not say what it would install: %s" % error)
+    finally:
+        if os.path.exists(report):
+            os.unlink(report)  # its addresses may hold the user and password of an index
+    if bare:
+        print("No hash is known of: %s" % ", ".join(bare[:10]))
+    return target_lock.text_of(found)
+
+
+def installer_run(
+    wish: "Dict[str, Any]", argv: "Sequence[str]", state: "Optional[Dict[str, Any]]" = None, quiet: bool = False
+) -> "Tuple[bool, str]":
+    """Run uv or pip with the settings of this build: whether it went well, and what it said. Raises Failed, or leaves where the program
+    has said best why; ``quiet``: neither."""
+    index, auth = wish["index"], os.environ.get(target_index.AUTH, "")
+    env = target_index.environment(index, auth)
+    code, text = target_run.shown(argv, env, target_index.masks(auth), quiet)
+    if code == 0 or quiet:
+        return code == 0, text
+    state = state or {}
+    address = target_index.sources(index, "", pip_settings())["index_url"]
+    reason = target_run.why(text, bool(state.get("known")), state.get("platform", ""), address)
+    if reason:
+        raise Failed(reason)
+    sys.exit(target_run.exit_code(code))
+
+
+def without_index(wish: "Dict[str, Any]") -> "List[str]":
+    return ["--no-index"] if target_index.no_index(wish["index"]) else []
+
+
+def keep_lock(prefix: str, text: str, state: "Dict[str, Any]", known: bool) -> None:
+    """``lock.txt`` for the installer; what of it counts for the next steps."""
+    hashed = target_lock.hashed(text)
+    listed = text if hashed else target_lock.text_of([(one, []) for one, _ in target_lock.entries(text)])
+    with open(os.path.join(prefix, "lock.txt"), "w", encoding="utf-8") as file:
+        file.write(listed)
+    write_json(state_path(), dict(state, known=known, settled=bool(text), hashed=hashed, lock_text=text))
+
+
+def version_of(*argv: str) -> "Tuple[int, ...]":
+    """(major, minor) of what a program says to ``--version``; (0, 0) where it does not answer."""
+    found = re.search(r"(\d+)\.(\d+)", said([*argv, "--version"], 30))
+    return (int(found.group(1)), int(found.group(2))) if found else (0, 0)
+
+
+def last_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1][:500] if lines else "it said nothing"
 
 
 def python_of(prefix: str) -> str:
     return os.path.join(prefix, "bin", "python")
 
 
+def described(python: str) -> "Dict[str, Any]":
+    """{"platform", "packages", "lock"} of what this interpreter can import."""
+    packages = target_describe.read(said([python, "-c", target_describe.DESCRIBE], 120))
+    return {"platform": platform_of(python), "packages": packages, "lock": target_describe.lines(packages)}
+
+
 def packages_of(python: str) -> str:
     """``name==version`` lines of what the interpreter finds, sorted."""
-    try:
-        output = subprocess.check_output(
-            [python, "-c", LIST], stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/", timeout=60
-        )
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    text = output.decode("utf-8", "replace").strip()
-    return text + "\n" if text else ""
-
-
-# -- settings of installers -----------------------------------------------------------------------------------------------
-
-
-def uv_settings() -> "Dict[str, str]":
-    """uv does not read pip's configuration: say the same in its words, where nothing is said in them already."""
-    pip = pip_settings()
-    said = {}
-    links = [
-        link for link in pip.get("find-links", "").split() if "://" in link or os.path.isdir(os.path.expanduser(link))
-    ]
-    for name, value in (
-        ("UV_DEFAULT_INDEX", pip.get("index-url", "")),
-        ("UV_INDEX", " ".join(pip.get("extra-index-url", "").split())),
-        ("UV_FIND_LINKS", ",".join(links)),
-        ("UV_INSECURE_HOST", " ".join(pip.get("trusted-host", "").split())),
-        ("UV_HTTP_TIMEOUT", pip.get("timeout", pip.get("default-timeout", ""))),
-        ("SSL_CERT_FILE", pip.get("cert", "")),
-        # The machine's own authorities, as pip does; uv brings others, which a company's mirror is not among.
-        ("UV_SYSTEM_CERTS", "1" if any(os.path.exists(path) for path in _AUTHORITIES) else ""),
-        ("SSL_CLIENT_CERT", pip.get("client-cert", "")),
-    ):
-        if value and name not in os.environ:
-            said[name] = value
-    if "UV_INDEX" in said and "UV_INDEX_STRATEGY" not in os.environ:
-        # Whoever configured several indexes for pip has them searched alike; uv alone would stop at the first that has the name.
-        said["UV_INDEX_STRATEGY"] = "unsafe-best-match"
-    if "UV_INDEX_URL" in os.environ:
-        said.pop("UV_DEFAULT_INDEX", None)
-    if "UV_EXTRA_INDEX_URL" in os.environ:
-        said.pop("UV_INDEX", None)
-    if "UV_CONFIG_FILE" not in os.environ:
-        # A project's settings found by chance in a folder above are not ours; the user's and the machine's are.
-        config = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
-        for path in (os.path.join(config, "uv", "uv.toml"), "/etc/uv/uv.toml"):
-            if os.path.isfile(path):
-                said["UV_CONFIG_FILE"] = path
-                break
-        else:
-            said["UV_NO_CONFIG"] = "1"
-    return said
-
-
-def pip_settings() -> "Dict[str, str]":
-    """pip's options by their long names, from its files and its variables, as pip itself combines them."""
-    import configparser
-
-    home = os.path.expanduser("~")
-    config = os.environ.get("XDG_CONFIG_HOME") or os.path.join(home, ".config")
-    machine = [
-        os.path.join(d, "pip", "pip.conf")
-        for d in reversed(os.environ.get("XDG_CONFIG_DIRS", "/etc/xdg").split(":"))
-        if d
-    ]
-    paths = [
-        *machine,
-        "/etc/pip.conf",
-        os.path.join(home, ".pip", "pip.conf"),
-        os.path.join(config, "pip", "pip.conf"),
-    ]
-    custom = os.environ.get("PIP_CONFIG_FILE")
-    if custom == os.devnull:
-        paths = []
-    elif custom:
-        paths.append(custom)
-    found: "Dict[str, Dict[str, str]]" = {"global": {}, "install": {}}
-    for path in paths:
-        parser = configparser.RawConfigParser()
-        try:
-            parser.read(path, encoding="utf-8")
-        except (configparser.Error, OSError, UnicodeDecodeError):
-            continue
-        for section, options in found.items():
-            if parser.has_section(section):
-                options.update((name.replace("_", "-"), value) for name, value in parser.items(section))
-    result = dict(found["global"], **found["install"])
-    for name, value in os.environ.items():
-        if name.startswith("PIP_") and value:
-            result[name[4:].lower().replace("_", "-")] = value
-    return result
+    return said([python, "-c", LIST], 60)
 
 
 # -- files ----------------------------------------------------------------------------------------------------------------
 
 
-def run(argv: "List[str]", settings: "Dict[str, str]") -> None:
-    code = subprocess.call(argv, env=dict(os.environ, **settings), stdin=subprocess.DEVNULL)
-    if code:
-        # The program has said why; anything more would hide its message.
-        sys.exit(code if code > 0 else 1)
-
-
 def result_path() -> str:
     return os.path.join(os.environ["RUNSTEAD_RUN_DIR"], "artifacts", "result.json")
+
+
+def state_path() -> str:
+    """What one step of a build tells the next."""
+    return os.path.join(os.environ["RUNSTEAD_RUN_DIR"], "artifacts", "state.json")
+
+
+def read_state() -> "Dict[str, Any]":
+    with open(state_path(), encoding="utf-8") as file:
+        return dict({"known": False, "settled": False, "hashed": False, "lock_text": ""}, **json.load(file))
 
 
 def write_json(path: str, value: object) -> None:
@@ -399,7 +376,7 @@ def write_json(path: str, value: object) -> None:
 def publish(home: str, result: "Dict[str, Any]") -> None:
     """The marker appears last and by rename: an environment without one is a ruin, one with it is whole."""
     os.makedirs(home, 0o700, exist_ok=True)
-    result = dict(result, built_at=time.time())
+    result = target_describe.fitted(dict(result, built_at=time.time()))
     write_json(os.path.join(home, MARKER), result)
     write_json(result_path(), result)
 
@@ -409,23 +386,12 @@ def finished(home: str) -> "Optional[Dict[str, Any]]":
     try:
         with open(os.path.join(home, MARKER), encoding="utf-8") as file:
             found = json.load(file)
-        python, lock = found["python"], found["lock"]
-    except (OSError, ValueError, KeyError, TypeError):
+        python, lock = found["python"], set(found["lock"].splitlines())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    if not isinstance(python, str) or ask(python) is None or packages_of(python) != lock:
+    if not isinstance(python, str) or ask(python) is None or lock - set(packages_of(python).splitlines()):
         return None
     return dict(found)
-
-
-def size_of(folder: str) -> int:
-    total = 0
-    for place, _, names in os.walk(folder):
-        for name in names:
-            try:
-                total += os.lstat(os.path.join(place, name)).st_blocks * 512
-            except OSError:
-                pass
-    return total
 
 
 if __name__ == "__main__":

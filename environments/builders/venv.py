@@ -1,4 +1,5 @@
-"""A virtual environment with pip packages: by uv where the target has it, else by venv and pip."""
+"""A virtual environment with pip packages: by uv where the target has it or can be sent it, else by venv and pip. They are resolved
+once, and installed from the lock everywhere."""
 
 from environments.builders.base import Place, Step, step
 from environments.definition import Definition
@@ -18,9 +19,8 @@ def plan(definition: Definition, place: Place) -> list[Step]:
     count = len(definition.packages)
     steps = [step(f"Create a virtual environment with {python}", "create", env)]
     if count:
-        title = (
-            f"Install {count} {'package' if count == 1 else 'packages'} and what they need with {'uv' if uv else 'pip'}"
-        )
-        steps.append(step(title, "install", env))
+        what = "1 package and what it needs" if count == 1 else f"{count} packages and what they need"
+        steps.append(step(f"Resolve {what}", "resolve", env))
+        steps.append(step(f"Install {'it' if count == 1 else 'them'} with {'uv' if uv else 'pip'}", "install", env))
     steps.append(step("Record what was installed", "record", env))
     return steps

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from environments.build_spec import NOT_PASSED, own_uv, passed_variables
-from environments.builders import BUILDERS, Place, on_target
+from environments.builders import BUILDERS, Place, on_target, target_index
 from environments.builds import first_error
 from environments.definition import Definition
 
@@ -54,11 +54,12 @@ def test_a_plan_names_verbs_and_no_shell_and_the_rest_is_in_the_specification(tm
     steps = BUILDERS["venv"](definition, where)
     assert [step["title"] for step in steps] == [
         "Create a virtual environment with the machine's own Python 3",
-        "Install 1 package and what they need with uv",
+        "Resolve 1 package and what it needs",
+        "Install it with uv",
         "Record what was installed",
     ]
     assert [(step["argv"][:2], step["argv"][3:]) for step in steps] == [
-        (["python3", "-c"], [verb]) for verb in ("create", "install", "record")
+        (["python3", "-c"], [verb]) for verb in ("create", "resolve", "install", "record")
     ]
     wish = where.wish(definition)
     assert wish["definition"] == {"packages": ["numpy; sys_platform == 'linux'"]}
@@ -179,7 +180,7 @@ def test_the_settings_of_pip_are_said_in_the_words_of_uv(tmp_path, monkeypatch):
     monkeypatch.setenv("PIP_DEFAULT_TIMEOUT", "90")
     monkeypatch.setenv("UV_CONFIG_FILE", "/etc/uv.toml")
     monkeypatch.setenv("UV_SYSTEM_CERTS", "0")
-    said = on_target.uv_settings()
+    said = target_index.uv_settings()
     assert said == {
         "UV_DEFAULT_INDEX": "https://one.example/simple",
         "UV_INDEX": "https://two.example/simple https://three.example/simple",
@@ -190,7 +191,7 @@ def test_the_settings_of_pip_are_said_in_the_words_of_uv(tmp_path, monkeypatch):
         "SSL_CERT_FILE": "/etc/ca.pem",
     }
     monkeypatch.setenv("UV_DEFAULT_INDEX", "https://mine.example/simple")
-    assert "UV_DEFAULT_INDEX" not in on_target.uv_settings()
+    assert "UV_DEFAULT_INDEX" not in target_index.uv_settings()
 
 
 def test_only_variables_about_fetching_packages_leave_the_studio():
