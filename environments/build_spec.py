@@ -104,20 +104,22 @@ def index_of(definition: Definition, target: ComputeTarget) -> tuple[dict[str, A
     offline = bool(own.get("offline"))
     wished = Definition() if offline else definition
     named = [url for url in (wished.index_url, *wished.extra_index_urls) if url]
-    private, secret = named, wished.index_secret
-    if not (named and secret):
-        private = [url for url in (own.get("index_url"), *(own.get("extra_index_urls") or [])) if url]
-        private, secret = [url for url in private if url not in named], str(own.get("index_secret") or "")
+    main = wished.index_url or str(own.get("index_url") or "")
+    extra = list(wished.extra_index_urls or own.get("extra_index_urls") or [])
+    asked = [url for url in (main, *extra) if url]
+    # A secret goes to the addresses it was named for: the definition's to its own, the target's to the target's.
+    of_definition = bool(named and wished.index_secret)
+    secret = wished.index_secret if of_definition else str(own.get("index_secret") or "")
+    private = [url for url in asked if (url in named) == of_definition] if secret else []
     index = {
-        "index_url": wished.index_url or str(own.get("index_url") or ""),
-        "extra_index_urls": list(wished.extra_index_urls or own.get("extra_index_urls") or []),
+        "index_url": main,
+        "extra_index_urls": extra,
         "find_links": list(own.get("find_links") or []),
         "offline": offline,
         "conda_channels": list(own.get("conda_channels") or []),
+        "private": private,
     }
-    asked = [index["index_url"], *index["extra_index_urls"]]
-    index["private"] = [url for url in private if url in asked] if secret else []
-    return index, reveal(target.workspace, secret, "index") if index["private"] else ""
+    return index, reveal(target.workspace, secret, "package index") if private else ""
 
 
 def registry_auth(definition: Definition, workspace: Workspace) -> str:

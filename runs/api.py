@@ -7,6 +7,7 @@ from django.http import HttpRequest, HttpResponse
 from ninja import Router
 
 from environments.models import ComputeTarget, EnvironmentVersion
+from environments.registry import NoSuchEnvironment, named
 from runs import gitinfo, snapshots
 from runs.config import ConfigError, ScriptRunConfig
 from runs.logs import LogLost, Reader
@@ -173,18 +174,11 @@ def find_target(workspace: Workspace, name: str) -> ComputeTarget:
 
 
 def find_environment(workspace: Workspace, text: str) -> EnvironmentVersion:
-    """The version that ``name`` (its latest) or ``name:version`` means; the workspace's own comes before a
-    curated one."""
-    name, colon, number = text.rpartition(":") if text.rpartition(":")[2].isdecimal() else (text, "", "")
-    versions = EnvironmentVersion.objects.select_related("environment").order_by("-number")
-    if colon:
-        versions = versions.filter(number=int(number))
-    own = versions.filter(environment__workspace=workspace, environment__name=name)
-    curated = versions.filter(environment__workspace=None, environment__name__iexact=name)
-    found = own.first() or curated.first()
-    if found is None:
-        raise ConfigError({"environment": f"There is no environment {text}. Environments lists them."})
-    return found
+    """The version that ``name`` (its latest), ``name:version`` or ``name@label`` means."""
+    try:
+        return named(workspace, text)
+    except NoSuchEnvironment as error:
+        raise ConfigError({"environment": str(error)}) from None
 
 
 def find_snapshot(workspace: Workspace, digest: str) -> Snapshot:

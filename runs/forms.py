@@ -14,6 +14,7 @@ from django.db.models import Q, QuerySet
 from django.http import QueryDict
 
 from environments.models import ComputeTarget, EnvironmentVersion
+from environments.registry import NoSuchEnvironment, named
 from runs import gitinfo, shellwords, snapshots
 from runs.config import ConfigError, ScriptRunConfig
 from runs.framework_form import PARTS, FrameworkForm, Text, framework_values
@@ -150,11 +151,10 @@ class RunForm(FrameworkForm):
         text = str(self.cleaned_data["environment"]).strip()
         if not text:
             raise ValidationError("Choose the environment that the script needs.")
-        self.version = find_version(self.workspace, text)
-        if self.version is None:
-            raise ValidationError(
-                f"There is no environment {text[:80]!r}. Choose one of the list, or make it under Environments."
-            )
+        try:
+            self.version = named(self.workspace, text)
+        except NoSuchEnvironment as error:
+            raise ValidationError(str(error)) from None
         return text
 
     def clean_arguments(self) -> tuple[str, ...]:
@@ -334,21 +334,17 @@ def versions_of(workspace: Workspace) -> "QuerySet[EnvironmentVersion]":
 
 
 def find_version(workspace: Workspace, text: str) -> EnvironmentVersion | None:
-    """``name:version``, or ``name`` for the latest. Own environments hide curated ones of the same name."""
-    name, _, number = text.partition(":")
-    rows = versions_of(workspace).filter(environment__name=name)
-    if number:
-        if not (number.isascii() and number.isdigit() and len(number) < 9):
-            return None
-        rows = rows.filter(number=int(number))
-    found = list(rows[:100])
-    return next((row for row in found if row.environment.workspace_id is not None), found[0] if found else None)
+    """What ``name``, ``name:version`` or ``name@label`` means; None where it means nothing."""
+    try:
+        return named(workspace, text)
+    except NoSuchEnvironment:
+        return None
 
 
 def offered_versions(workspace: Workspace, chosen: str) -> list[EnvironmentVersion]:
     """The latest version of every environment that is not archived, and the one that is chosen."""
     latest: dict[str, EnvironmentVersion] = {}
-    for row in versions_of(workspace).filter(environment__archived_at=None):
+    for row in versions_of(workspace).filter(environment__archived_at=None, archived_at=None):
         kept = latest.get(row.environment.name)
         if kept is None or (kept.environment.workspace_id is None and row.environment.workspace_id is not None):
             latest[row.environment.name] = row

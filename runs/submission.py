@@ -7,7 +7,9 @@ from typing import Any
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from environments.models import ComputeTarget, EnvironmentVersion
+from environments.definition import Definition
+from environments.models import ComputeTarget, Environment, EnvironmentVersion
+from environments.registry import latest
 from runs.config import ConfigError, ScriptRunConfig
 from runs.distribution import check_place, process_count
 from runs.models import Experiment, Run, RunEvent, RunParameter, RunTag, Snapshot
@@ -106,9 +108,8 @@ def submit(
 
 def default_environment() -> EnvironmentVersion:
     """What a run gets that names none: the Python that is on the target."""
-    version = EnvironmentVersion.objects.filter(
-        environment__workspace=None, environment__name=DEFAULT_ENVIRONMENT
-    ).first()
+    curated = Environment.objects.filter(workspace=None, name=DEFAULT_ENVIRONMENT).first()
+    version = latest(curated) if curated is not None else None
     if version is None:
         raise ConfigError({"environment": f"Name one: the default environment {DEFAULT_ENVIRONMENT} was removed."})
     return version
@@ -133,6 +134,11 @@ def check(
             errors[label] = f"There is no such {label} in this workspace."
     if environment.environment.workspace_id not in {None, workspace.pk}:
         errors["environment"] = "There is no such environment in this workspace."
+    elif target.launcher != "docker" and Definition.from_json(environment.definition).needs_engine:
+        errors["environment"] = (
+            f"{environment} is an image, and {target.name} has no container engine: it starts processes. "
+            "Choose a target with one, or an environment of packages."
+        )
     if abs(priority) > MAX_PRIORITY:
         errors["priority"] = f"It is out of range. Use -{MAX_PRIORITY:,} to {MAX_PRIORITY:,}; 0 is usual."
     if config.gpus > target.gpus:
