@@ -9,10 +9,12 @@ import uuid
 import warnings
 
 from . import config as settings
-from . import distributed, git
+from . import definitions, distributed, git
 from .distributed import MpiConfiguration, PyTorchConfiguration, SparkConfiguration, TensorflowConfiguration
+from .environment import Environment
 from .errors import UserError
 from .folder import Folder
+from .sections import DockerConfiguration
 from .submitted import SubmittedRun
 from .transport import Transport
 from .upload import upload
@@ -22,7 +24,10 @@ if TYPE_CHECKING:
     from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Union
 
     from .compute import ComputeTarget
+    from .conda_dependencies import CondaDependencies
 
+# Of the environment that a run configuration begins with; the studio gets it under the experiment's name.
+_OWN = "experiment-environment"
 EXPERIMENT = re.compile(r"[A-Za-z0-9][\w\-]{0,254}\Z", re.ASCII)
 
 
@@ -68,48 +73,13 @@ class Workspace:
 
         return {target.name: target for target in ComputeTarget.list(self)}
 
+    @property
+    def environments(self) -> Dict[str, Environment]:
+        """Name → newest version of every environment that the workspace can use."""
+        return Environment.list(self)
+
     def __repr__(self) -> str:
         return "Workspace(name=%r, url=%r)" % (self.name, self.url)
-
-
-class Environment:
-    """An environment of the studio: `Environment.get(ws, "scikit-learn")`."""
-
-    def __init__(self, name: str, version: Optional[str] = None) -> None:
-        if not isinstance(name, str) or not name:
-            raise UserError("name: the name of an environment is needed.")
-        self.name = name
-        self.version = version
-
-    @staticmethod
-    def get(workspace: Workspace, name: str, version: Union[str, int, None] = None) -> Environment:
-        """The environment of that name, the latest version unless one is given.
-
-        Raises UserError when there is none.
-        """
-        wanted = None if version is None else str(version)
-        rows = workspace.transport.request("GET", "environments").json()["environments"]
-        found = [row for row in rows if row["name"] == name] or [r for r in rows if r["name"].lower() == name.lower()]
-        if not found:
-            raise UserError(
-                "name: there is no environment %r. There are: %s." % (name, ", ".join(row["name"] for row in rows))
-            )
-        versions = [str(number) for number in found[0]["versions"]]
-        if wanted is not None and wanted not in versions:
-            raise UserError("version: %s has no version %s. There are: %s." % (name, wanted, ", ".join(versions)))
-        return Environment(found[0]["name"], wanted or versions[0])
-
-    @staticmethod
-    def list(workspace: Workspace) -> Dict[str, Environment]:
-        """Name → latest version of every environment that the workspace can use."""
-        rows = workspace.transport.request("GET", "environments").json()["environments"]
-        return {row["name"]: Environment(row["name"], str(row["versions"][0])) for row in rows}
-
-    def __str__(self) -> str:
-        return self.name if self.version is None else "%s:%s" % (self.name, self.version)
-
-    def __repr__(self) -> str:
-        return "Environment(name=%r, version=%r)" % (self.name, self.version)
 
 
 class RunConfiguration:
@@ -120,8 +90,9 @@ class RunConfiguration:
         script: Optional[str] = None,
         arguments: Optional[Sequence[Any]] = None,
         framework: Optional[str] = None,
-        command: Union[str, Sequence[Any], None] = None,
         communicator: Optional[str] = None,
+        conda_dependencies: Optional[CondaDependencies] = None,
+        command: Union[str, Sequence[Any], None] = None,
     ) -> None:
         self.script = script
         self.arguments = list(arguments or [])
@@ -134,8 +105,9 @@ class RunConfiguration:
         self.pytorch = PyTorchConfiguration()
         self.tensorflow = TensorflowConfiguration()
         self.spark = SparkConfiguration()
+        self.docker = DockerConfiguration()
         self.target: Any = "local"
-        self.environment: Any = None
+        self._environment: Any = None
         self.environment_variables: Dict[str, str] = {}
         self.secrets: Dict[str, str] = {}
         """Variable → name of the workspace's secret."""
@@ -145,6 +117,27 @@ class RunConfiguration:
         self.grace_seconds = 10
         self.priority = 0
         self.max_run_duration_seconds: Optional[int] = None
+        if conda_dependencies is not None:
+            self.environment.python.conda_dependencies = conda_dependencies
+
+    @property
+    def environment(self) -> Any:
+        """An Environment or a name. Until one is set it is one of the experiment's own, which can be changed in place and means
+        the studio's default as long as it is not."""
+        if self._environment is None:
+            self._environment = Environment(_OWN)
+        return self._environment
+
+    @environment.setter
+    def environment(self, value: Union[str, Environment, None]) -> None:
+        self._environment = value
+
+    def named_environment(self) -> Optional[str]:
+        """What the API is told before anything is registered; None for the studio's default. Raises UserError."""
+        value = self._environment
+        if isinstance(value, Environment) and value.name == _OWN and not definitions.definition(value):
+            return None
+        return None if value is None else _name("environment", value)
 
 
 class ScriptRunConfig:
@@ -163,12 +156,14 @@ class ScriptRunConfig:
         max_run_duration_seconds: Optional[int] = None,
         command: Union[str, Sequence[Any], None] = None,
         distributed_job_config: Union[MpiConfiguration, PyTorchConfiguration, TensorflowConfiguration, None] = None,
+        docker_runtime_config: Optional[DockerConfiguration] = None,
     ) -> None:
         if run_config is not None:
             ignored = {
                 "compute_target": compute_target,
                 "environment": environment,
                 "distributed_job_config": distributed_job_config,
+                "docker_runtime_config": docker_runtime_config,
                 "max_run_duration_seconds": max_run_duration_seconds,
             }
             for name, value in ignored.items():
@@ -182,6 +177,8 @@ class ScriptRunConfig:
             self.run_config.max_run_duration_seconds = max_run_duration_seconds
             if distributed_job_config is not None:
                 distributed.apply(self.run_config, distributed_job_config)
+            if docker_runtime_config is not None:
+                self.run_config.docker = docker_runtime_config
         self.script = script if script is not None else self.run_config.script
         self.arguments = list(arguments if arguments is not None else self.run_config.arguments)
         self.command = command if command is not None else self.run_config.command
@@ -201,8 +198,9 @@ class ScriptRunConfig:
                 raise UserError("script: name the script to run, for example train.py.")
             body["script"] = self.script.replace(os.sep, "/")
             body["arguments"] = [_argument(place, value) for place, value in enumerate(self.arguments, 1)]
-        if run_config.environment is not None:
-            body["environment"] = _name("environment", run_config.environment)
+        environment = run_config.named_environment()
+        if environment is not None:
+            body["environment"] = environment
         body["variables"] = {str(k): str(v) for k, v in run_config.environment_variables.items()}
         body["secrets"] = {str(k): str(v) for k, v in run_config.secrets.items()}
         body["max_run_duration_seconds"] = run_config.max_run_duration_seconds
@@ -244,6 +242,9 @@ class Experiment:
         if script is not None and script not in {entry[0] for entry in folder.files}:
             raise UserError("script: %s" % _absent(script, folder))
         transport = self.workspace.transport
+        environment = _settled(self, config.run_config)
+        if environment is not None:
+            body["environment"] = environment
         body["experiment"] = self.name
         body["snapshot"] = upload(transport, folder, progress)
         body["name"] = display_name
@@ -271,6 +272,42 @@ class Experiment:
 
     def __repr__(self) -> str:
         return "Experiment(name=%r)" % self.name
+
+
+def _settled(experiment: Experiment, run_config: RunConfiguration) -> Optional[str]:
+    """`name:version` of the run's environment, registered now where the studio has it not; None for the studio's default."""
+    docker, environment = run_config.docker, run_config.environment
+    if not isinstance(docker, DockerConfiguration):
+        raise UserError("docker: a DockerConfiguration is needed, got %r." % (docker,))
+    shm = definitions.shm_bytes("docker.shm_size", docker.shm_size)
+    changed = bool(docker.arguments) or shm != definitions.shm_bytes("", DockerConfiguration().shm_size)
+    if changed:
+        if not isinstance(environment, Environment) or environment.version is not None:
+            raise UserError(
+                "docker: arguments and shm_size of a registered environment are its own. Set environment.docker.arguments and "
+                "environment.docker.shm_size, and register it."
+            )
+        environment.docker.arguments, environment.docker.shm_size = list(docker.arguments), docker.shm_size
+    contained = docker.use_docker or (isinstance(environment, Environment) and environment.docker.enabled)
+    if contained:
+        _warn_without_engine(experiment.workspace, _name("target", run_config.target))
+    named = run_config.named_environment()
+    if named is None or not isinstance(environment, Environment):
+        return named
+    if environment.name == _OWN:
+        environment.name = (experiment.name + "-environment")[:255]
+    return environment.reference(experiment.workspace)
+
+
+def _warn_without_engine(workspace: Workspace, target: str) -> None:
+    from .compute import ComputeTarget
+
+    found = ComputeTarget(workspace, target)
+    if found.type != "Docker":
+        warnings.warn(
+            "docker: runs on %s are processes, not containers. Attach a Docker target and submit there." % target,
+            stacklevel=4,
+        )
 
 
 def _name(field: str, value: Any) -> str:

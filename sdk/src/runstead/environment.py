@@ -1,0 +1,462 @@
+"""`Environment`: the software that a run needs, by the names of the reference."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import sys
+import time
+import warnings
+from urllib.parse import quote
+
+from . import definitions
+from .conda_dependencies import FILE_NAME, CondaDependencies
+from .errors import RunsteadError, UserError
+from .sections import ContainerRegistry, DockerSection, PythonSection, SparkPackage, SparkSection
+from .transport import ApiError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Dict, List, Mapping, Optional, Union
+
+    from .client import Workspace
+
+    Path = Union[str, os.PathLike[str]]
+
+SAVED = "azureml_environment.json"
+DOCKERFILE = "BaseDockerfile"
+ENDED = ("Ready", "Failed")
+_SECTIONS = ("python", "docker", "spark", "environment_variables")
+_MEANS_NOTHING = ("inferencing_stack_version", "asset_id")
+
+
+class Environment:
+    """The software of runs: `Environment.get(ws, "scikit-learn")`, or one of your own.
+
+    `python`, `docker`, `spark` and `environment_variables` say what is in it; `register` keeps it as a numbered version. A run
+    submitted with one that is not registered, or was changed since, registers it.
+    """
+
+    python: PythonSection
+    docker: DockerSection
+    spark: SparkSection
+    environment_variables: Dict[str, str]
+
+    def __init__(self, name: str, version: Union[str, int, None] = None) -> None:
+        if not isinstance(name, str) or not name:
+            raise UserError("name: the name of an environment is needed.")
+        self.name = name
+        self.version = None if version is None else str(version)
+        """None until it is registered."""
+        self.python = PythonSection()
+        self.docker = DockerSection()
+        self.spark = SparkSection()
+        self.environment_variables = {}
+        self.curated = False
+        self._registered: Optional[Dict[str, Any]] = None
+        """The definition that the studio has for this name and version."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _MEANS_NOTHING:
+            if value is not None:
+                warnings.warn("%s means nothing here and is left out." % name, stacklevel=2)
+        elif name in _SECTIONS and name != "environment_variables":
+            wanted = {"python": PythonSection, "docker": DockerSection, "spark": SparkSection}[name]
+            if not isinstance(value, wanted):
+                raise UserError("%s: a %s is needed, got %r." % (name, wanted.__name__, value))
+        object.__setattr__(self, name, value)
+
+    # Found in the studio.
+
+    @staticmethod
+    def get(
+        workspace: Workspace, name: str, version: Union[str, int, None] = None, label: Optional[str] = None
+    ) -> Environment:
+        """The environment of that name, without regard to case: its newest version, or the one that is named.
+
+        Raises UserError when there is none.
+        """
+        if version is not None and label is not None:
+            raise UserError("label: give either a version or a label.")
+        if label is not None and label.lower() == "latest":
+            label = None
+        wanted = name if version is None else "%s:%s" % (name, version)
+        row = fetch(workspace, wanted if label is None else "%s@%s" % (name, label))
+        return Environment._of(row)
+
+    @staticmethod
+    def list(workspace: Workspace) -> Dict[str, Environment]:
+        """Name → newest version of every environment that the workspace can use."""
+        return {row["name"]: Environment._of(row) for row in listed(workspace)}
+
+    @staticmethod
+    def _of(row: Mapping[str, Any]) -> Environment:
+        made = Environment(row["name"], row["version"])
+        made.curated = bool(row.get("curated"))
+        definitions.fill(made, row["definition"])
+        made._registered = definitions.definition(made)
+        return made
+
+    # Made from what there is.
+
+    @staticmethod
+    def from_conda_specification(name: str, file_path: Path) -> Environment:
+        """As a conda file says (reading it needs PyYAML). Raises UserError."""
+        made = Environment(name)
+        made.python.conda_dependencies = CondaDependencies(file_path)
+        return made
+
+    @staticmethod
+    def from_pip_requirements(name: str, file_path: Path, pip_version: Optional[str] = None) -> Environment:
+        """As a requirements file says. The studio names every line that it cannot take. `pip_version` is there for scripts of
+        other systems: packages are installed by uv, or the target's own pip. Raises UserError."""
+        if pip_version is not None:
+            warnings.warn(
+                "pip_version means nothing here: packages are installed by uv, or the target's own pip.", stacklevel=2
+            )
+        made = Environment(name)
+        made.python.conda_dependencies.set_pip_requirements(requirements(os.fspath(file_path)))
+        return made
+
+    @staticmethod
+    def from_existing_conda_environment(name: str, conda_environment_name: str) -> Environment:
+        """A conda environment that is on the target already, by its name or folder: nothing is installed."""
+        if not isinstance(conda_environment_name, str) or not conda_environment_name:
+            raise UserError("conda_environment_name: the name or folder of a conda environment is needed.")
+        made = Environment(name)
+        made.python.conda_environment = conda_environment_name
+        return made
+
+    @staticmethod
+    def from_docker_image(
+        name: str,
+        image: str,
+        container_registry: Optional[ContainerRegistry] = None,
+        conda_specification: Optional[Path] = None,
+        pip_requirements: Optional[Path] = None,
+    ) -> Environment:
+        """An image as it is; with a conda or requirements file, their packages on top of it. Raises UserError."""
+        made = Environment(name)
+        made.docker.base_image = image
+        return _in_container(made, container_registry, conda_specification, pip_requirements)
+
+    @staticmethod
+    def from_dockerfile(
+        name: str,
+        dockerfile: Any,
+        container_registry: Optional[ContainerRegistry] = None,
+        conda_specification: Optional[Path] = None,
+        pip_requirements: Optional[Path] = None,
+    ) -> Environment:
+        """The image of a Dockerfile (its text, its path, or an open file); with a conda or requirements file, their packages on top.
+
+        Raises UserError.
+        """
+        made = Environment(name)
+        made.docker.base_dockerfile = dockerfile
+        return _in_container(made, container_registry, conda_specification, pip_requirements)
+
+    # Kept, copied, built.
+
+    def register(self, workspace: Workspace) -> Environment:
+        """Keep it in the workspace; sets `version`. An unchanged definition has the version that it had. Raises UserError, ApiError."""
+        data = definitions.definition(self)
+        registry = self.docker.base_image_registry
+        if registry.password:
+            registry.secret = registry.secret or "registry-" + self.name
+            _keep_password(workspace, registry.secret, registry.password)
+            registry.password = None
+            data["registry"]["secret"] = registry.secret
+        body = {"name": self.name, "definition": data}
+        row = workspace.transport.request("POST", "environments", body).json()
+        self.name, self.version, self.curated = row["name"], str(row["version"]), False
+        self._registered = data
+        return self
+
+    def clone(self, new_name: str) -> Environment:
+        """A copy under another name, not registered."""
+        made = copy.deepcopy(self)
+        made.__dict__.update(name=Environment(new_name).name, version=None, curated=False, _registered=None)
+        return made
+
+    def build(self, workspace: Workspace, target: Any = None) -> ImageBuildDetails:
+        """Have it built on a target (`local`, unless one is named) before a run needs it; registers it where needed.
+
+        Raises UserError, ApiError.
+        """
+        name = getattr(target, "name", target) or "local"
+        reference = self.reference(workspace)
+        row = workspace.transport.request("POST", _path(reference) + "/builds", {"target": name}).json()
+        return ImageBuildDetails(workspace, reference, row)
+
+    def build_local(self, workspace: Workspace, platform: Any = None, **ignored: Any) -> ImageBuildDetails:
+        """The same as `build(workspace, "local")`."""
+        return self.build(workspace, "local")
+
+    def get_builds(self, workspace: Workspace) -> List[Dict[str, Any]]:
+        """What is known of its builds, a dict for each target that has or had one."""
+        reference = self.reference(workspace)
+        return list(workspace.transport.request("GET", _path(reference) + "/builds").json()["builds"])
+
+    def reference(self, workspace: Workspace) -> str:
+        """`name:version` as the studio has it, registered now if it is not, or was changed. Raises UserError, ApiError."""
+        changed = self._registered is not None and self._registered != definitions.definition(self)
+        if self.version is not None and not changed and not self.docker.base_image_registry.password:
+            return str(self)
+        if self.curated:
+            raise UserError(
+                "environment: %s is curated and was changed. Give your copy a name: environment = environment.clone('my-name')."
+                % self.name
+            )
+        self.register(workspace)
+        return str(self)
+
+    # As files.
+
+    def save_to_directory(self, path: Path, overwrite: bool = False) -> None:
+        """Write `azureml_environment.json`, `conda_dependencies.yml` and, with one, `BaseDockerfile` to a folder. No passwords.
+
+        Raises UserError when they are there and `overwrite` is False.
+        """
+        folder = os.fspath(path)
+        dockerfile = definitions.definition(self).get("dockerfile")
+        files = {
+            SAVED: json.dumps(_saved(self), indent=4) + "\n",
+            FILE_NAME: self.python.conda_dependencies.serialize_to_string(),
+        }
+        if dockerfile:
+            files[DOCKERFILE] = dockerfile
+        there = [name for name in files if os.path.exists(os.path.join(folder, name))]
+        if there and not overwrite:
+            raise UserError("path: %s holds %s already. Give overwrite=True." % (folder, ", ".join(there)))
+        os.makedirs(folder, exist_ok=True)
+        for name, text in files.items():
+            with open(os.path.join(folder, name), "w", encoding="utf-8") as file:
+                file.write(text)
+
+    @staticmethod
+    def load_from_directory(path: Path) -> Environment:
+        """What `save_to_directory` wrote, also that of Azure Machine Learning. Raises UserError."""
+        folder = os.fspath(path)
+        text = definitions.read("path", os.path.join(folder, SAVED))
+        try:
+            data = json.loads(text)
+            if not isinstance(data, dict):
+                raise ValueError("it holds no object")
+        except ValueError as error:
+            raise UserError("path: %s is no JSON: %s." % (os.path.join(folder, SAVED), error)) from None
+        return _loaded(data, folder)
+
+    def __str__(self) -> str:
+        return self.name if self.version is None else "%s:%s" % (self.name, self.version)
+
+    def __repr__(self) -> str:
+        return "Environment(name=%r, version=%r)" % (self.name, self.version)
+
+
+class ImageBuildDetails:
+    """A build on one target, as `Environment.build` returns it."""
+
+    def __init__(self, workspace: Workspace, reference: str, row: Dict[str, Any]) -> None:
+        self._workspace = workspace
+        self._reference = reference
+        self._row = row
+
+    @property
+    def target(self) -> str:
+        return str(self._row["target"])
+
+    @property
+    def status(self) -> str:
+        """Waiting, Building, Ready or Failed: asked anew while it goes on."""
+        if self._row["status"] not in ENDED:
+            self._row = self._ask("").json()
+        return str(self._row["status"])
+
+    @property
+    def error(self) -> str:
+        """Why it failed, in one line; empty otherwise."""
+        return str(self._row.get("error") or "")
+
+    def get_log(self) -> str:
+        """What the build has written so far."""
+        return self._read(0).decode("utf-8", "replace")
+
+    def wait_for_completion(self, show_output: bool = True) -> None:
+        """Wait until it has ended; `show_output`: print its log as it comes. Raises RunsteadError when it failed."""
+        shown, pause = 0, 0.2
+        while True:
+            ended = self.status in ENDED
+            if show_output:
+                data = self._read(shown)
+                shown += len(data)
+                sys.stdout.write(data.decode("utf-8", "replace"))
+                sys.stdout.flush()
+                pause = 0.2 if data else min(pause * 1.5, 2.0)
+            if ended:
+                break
+            time.sleep(pause)
+        if show_output:
+            print("%s on %s: %s" % (self._reference, self.target, self.status))
+        if self.status == "Failed":
+            raise RunsteadError(
+                "environment: the build of %s on %s failed: %s" % (self._reference, self.target, self.error)
+            )
+
+    def serialize(self) -> Dict[str, Any]:
+        """Everything the studio says about it."""
+        return dict(self._row)
+
+    def _read(self, offset: int) -> bytes:
+        return bytes(self._ask("/log", {"offset": offset}).data)
+
+    def _ask(self, path: str, query: Optional[Mapping[str, Any]] = None) -> Any:
+        where = "%s/builds/%s%s" % (_path(self._reference), quote(self.target, safe=""), path)
+        return self._workspace.transport.request("GET", where, query=query)
+
+    def __repr__(self) -> str:
+        return "ImageBuildDetails(%s on %s: %s)" % (self._reference, self.target, self._row["status"])
+
+
+# What the studio says.
+
+
+def fetch(workspace: Workspace, reference: str) -> Dict[str, Any]:
+    """The version that `name`, `name:version` or `name@label` names. Raises UserError."""
+    try:
+        return dict(workspace.transport.request("GET", _path(reference)).json())
+    except ApiError as error:
+        if error.status != 404:
+            raise
+        raise UserError(_absent(workspace, reference)) from None
+
+
+def listed(workspace: Workspace) -> List[Dict[str, Any]]:
+    return list(workspace.transport.request("GET", "environments").json()["environments"])
+
+
+def _path(reference: str) -> str:
+    return "environments/" + quote(reference, safe=":@")
+
+
+def _absent(workspace: Workspace, reference: str) -> str:
+    rows = listed(workspace)
+    name = reference.partition("@")[0].partition(":")[0]
+    row = next((row for row in rows if row["name"].lower() == name.lower()), None)
+    if row is None:
+        return "name: there is no environment %r. There are: %s." % (name, ", ".join(row["name"] for row in rows))
+    if "@" in reference:
+        return "label: %s has no label %s." % (name, reference.partition("@")[2])
+    numbers = ", ".join(str(number) for number in row["versions"])
+    return "version: %s has no version %s. There are: %s." % (name, reference.partition(":")[2], numbers)
+
+
+def _keep_password(workspace: Workspace, name: str, password: str) -> None:
+    try:
+        workspace.transport.request("PUT", "secrets/" + quote(name, safe=""), {"value": password})
+    except ApiError as error:
+        if error.status != 403:
+            raise
+        raise UserError(
+            "docker.base_image_registry.password: only an owner of the workspace may store it. Have it stored as a secret, and name that: "
+            "docker.base_image_registry.secret = %r." % name
+        ) from None
+
+
+# From files.
+
+
+def requirements(path: str) -> List[str]:
+    """The lines of a requirements file without its comments. Raises UserError."""
+    lines = []
+    for line in definitions.read("file_path", path).splitlines():
+        text = line.partition(" #")[0].strip()
+        if text and not text.startswith("#"):
+            lines.append(text)
+    return lines
+
+
+def _in_container(
+    made: Environment,
+    registry: Optional[ContainerRegistry],
+    conda_specification: Optional[Path],
+    pip_requirements: Optional[Path],
+) -> Environment:
+    made.docker.enabled = True
+    if registry is not None:
+        made.docker.base_image_registry = registry
+    if conda_specification is not None and pip_requirements is not None:
+        raise UserError(
+            "pip_requirements: give either a conda file, which may list pip packages, or a requirements file."
+        )
+    if conda_specification is not None:
+        made.python.conda_dependencies = CondaDependencies(conda_specification)
+    elif pip_requirements is not None:
+        made.python.conda_dependencies.set_pip_requirements(requirements(os.fspath(pip_requirements)))
+    else:
+        made.python.user_managed_dependencies = True
+    return made
+
+
+def _saved(environment: Environment) -> Dict[str, Any]:
+    """In the reference's own format, so that either side reads the other's."""
+    python, docker, spark = environment.python, environment.docker, environment.spark
+    registry = docker.base_image_registry
+    found = definitions.definition(environment)
+    return {
+        "name": environment.name,
+        "version": environment.version,
+        "environmentVariables": found.get("variables", {}),
+        "python": {
+            "userManagedDependencies": python.user_managed_dependencies,
+            "interpreterPath": python.interpreter_path,
+            "condaDependenciesFile": None,
+            "baseCondaEnvironment": python.conda_environment or None,
+            "condaDependencies": python.conda_dependencies.as_dict(),
+        },
+        "docker": {
+            "enabled": docker.enabled,
+            "baseImage": docker.base_image,
+            "baseDockerfile": found.get("dockerfile"),
+            "sharedVolumes": True,
+            "shmSize": docker.shm_size,
+            "arguments": list(docker.arguments),
+            "baseImageRegistry": {"address": registry.address, "username": registry.username, "password": None, "secret": registry.secret},
+        },
+        "spark": {
+            "repositories": list(spark.repositories),
+            "packages": [dict(zip(("group", "artifact", "version"), text.split(":"))) for text in found.get("spark", {}).get("packages", [])],
+            "precachePackages": True,
+        },
+    }  # fmt: skip
+
+
+def _loaded(data: Mapping[str, Any], folder: str) -> Environment:
+    made = Environment(str(data.get("name") or os.path.basename(os.path.abspath(folder))))
+    python, docker, spark = (data.get(part) or {} for part in ("python", "docker", "spark"))
+    made.environment_variables = dict(data.get("environmentVariables") or {})
+    made.python.user_managed_dependencies = bool(python.get("userManagedDependencies"))
+    made.python.interpreter_path = python.get("interpreterPath") or "python"
+    made.python.conda_environment = python.get("baseCondaEnvironment") or ""
+    file = python.get("condaDependenciesFile")
+    if python.get("condaDependencies"):
+        conda = CondaDependencies()
+        conda._take(python["condaDependencies"], SAVED)
+        made.python.conda_dependencies = conda
+    elif file or os.path.exists(os.path.join(folder, FILE_NAME)):
+        made.python.conda_dependencies = CondaDependencies(os.path.join(folder, file or FILE_NAME))
+    made.docker.enabled = bool(docker.get("enabled"))
+    made.docker.base_image = docker.get("baseImage")
+    made.docker.base_dockerfile = docker.get("baseDockerfile")
+    made.docker.shm_size = docker.get("shmSize") or made.docker.shm_size
+    made.docker.arguments = list(docker.get("arguments") or [])
+    registry = docker.get("baseImageRegistry") or {}
+    names = ("address", "username", "password", "secret")
+    made.docker.base_image_registry = ContainerRegistry(*(registry.get(name) for name in names))
+    made.spark.repositories = list(spark.get("repositories") or [])
+    made.spark.packages = [
+        SparkPackage(*(one.get(part) for part in ("group", "artifact", "version")))
+        for one in spark.get("packages") or []
+    ]
+    return made
