@@ -19,7 +19,7 @@ check: $(VENV)/.dev node_modules/.ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
-	$(BIN)/vermin -q --no-tips -t=3.6- --violations --eval-annotations --exclude-regex 'pack\.py$$' --no-make-paths-absolute environments/agent $(wildcard environments/builders/on_*.py environments/builders/target_*.py)
+	$(BIN)/vermin -q --no-tips -t=3.6- --violations --eval-annotations --exclude-regex 'pack\.py$$' --no-make-paths-absolute environments/agent $(wildcard environments/builders/on_*.py environments/builders/target_*.py environments/builders/engine_*.py)
 	$(BIN)/mypy studio environments runs manage.py
 	$(BIN)/djlint --lint --quiet templates
 	$(BIN)/python manage.py check --fail-level WARNING

@@ -58,7 +58,7 @@ def test_packages_become_one_layer_above_the_base_image(target, workspace, monke
     with open_target(target) as host:
         log = make(build, host)
         assert (build.status, build.error) == (BuildStatus.READY, ""), log
-        assert f"what they need with {installer}" in log
+        assert f"+ Install 1 package with {installer}" in log
         assert "tiny-tool==1.0\n" in build.lock
         assert build.python == "/usr/bin/python3"
         assert 0 < build.size < 20e6
@@ -155,7 +155,7 @@ def installing(host: Host, build: Build) -> None:
 
     def look():
         return (
-            b"+ Install 1 package" in host.read(build.attempt, "log")
+            b"+ Resolve 1 package" in host.read(build.attempt, "log")
             if host.inspect([build.attempt])[build.attempt]["state"]
             else False
         )
