@@ -3,7 +3,6 @@
 import os
 import re
 import secrets
-import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
@@ -32,8 +31,8 @@ class CannotBuild(Exception):
     """What the definition relies on is not there; trying again does not help. The text is for people, with the fix."""
 
 
-def spec(build: Build, target: ComputeTarget, root: str) -> dict[str, Any]:
-    """``spec.json`` of the build's attempt. ``root``: the target's root folder. Raises CannotBuild."""
+def spec(build: Build, target: ComputeTarget, root: str, uv: str = "") -> dict[str, Any]:
+    """``spec.json`` of the build's attempt. ``root``: the target's root folder; ``uv``: path of the one to use there. Raises CannotBuild."""
     assert build.version is not None, "a build is begun only for a version that asks for it"
     local = target.transport == "local"
     definition = Definition.from_json(build.version.definition)
@@ -43,7 +42,7 @@ def spec(build: Build, target: ComputeTarget, root: str) -> dict[str, Any]:
         root=root,
         key=build.key,
         attempt=build.attempt,
-        tools=tools_of(target),
+        tools={**(target.facts.get("tools") or {}), "uv": uv},
         avoid=sys.prefix if local and sys.prefix != sys.base_prefix else "",
         locks=locks_of(target.workspace_id, build.key),
         index=index,
@@ -81,14 +80,6 @@ def spec(build: Build, target: ComputeTarget, root: str) -> dict[str, Any]:
         "isolate": isolated(target, root),
         "studio": identity(),
     }
-
-
-def tools_of(target: ComputeTarget) -> dict[str, str | None]:
-    """Programs on the target, name → path, as its last probe found them; on this machine the studio's own uv."""
-    tools = dict(target.facts.get("tools") or {})
-    if target.transport == "local" and (uv := own_uv()):
-        tools["uv"] = uv
-    return tools
 
 
 def locks_of(workspace_id: int, key: str) -> dict[str, str]:
@@ -141,16 +132,6 @@ def reveal(workspace: Workspace, name: str, what: str) -> str:
             "Add it under Settings, or name another one in the environment."
         )
     return row.reveal()
-
-
-def own_uv() -> str:
-    """Path of the uv that came with the studio; empty where there is none for this platform."""
-    try:
-        import uv  # noqa: PLC0415 only needed for builds
-
-        return str(uv.find_uv_bin())
-    except (ImportError, FileNotFoundError):
-        return shutil.which("uv") or ""
 
 
 def passed_variables(variables: Mapping[str, str]) -> dict[str, str]:

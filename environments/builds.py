@@ -14,7 +14,9 @@ from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 
+from environments import programs
 from environments.build_spec import BUILD_SECONDS, spec
+from environments.definition import Definition
 from environments.host import HostError
 from environments.models import Build, BuildStatus, ComputeTarget, EnvironmentVersion
 from studio import audit
@@ -126,7 +128,9 @@ def new_attempt(build: Build) -> bool:
 def begin(build: Build, host: "Host", target: ComputeTarget) -> None:
     """Start the build's attempt on the target; may be repeated. Raises what ``host`` raises."""
     if build.status == BuildStatus.BUILDING:
-        host.prepare("builds", build.attempt, spec(build, target, host.root), None)
+        assert build.version is not None, "a build is begun only for a version that asks for it"
+        uv = programs.uv_on(target, Definition.from_json(build.version.definition), host)
+        host.prepare("builds", build.attempt, spec(build, target, host.root, uv), None)
         host.launch([("builds", build.attempt)])
 
 

@@ -1,8 +1,8 @@
 """Where packages come from: what the target's own configuration says, and what the studio says instead. Standard library alone,
 Python 3.6 or newer; sent to the target with ``on_target``.
 
-The wish (``index`` of ``spec["build"]``): ``index_url``, ``extra_index_urls``, ``find_links``, ``offline``. The user and the password of
-its addresses come in the variable RUNSTEAD_INDEX_AUTH and are given to the installer in its variables only.
+The wish (``index`` of ``spec["build"]``): ``index_url``, ``extra_index_urls``, ``find_links``, ``offline``, and ``private``: those of the
+addresses that ``user:password`` in the variable RUNSTEAD_INDEX_AUTH is for. The installer is given it in its variables only.
 """
 
 import os
@@ -63,9 +63,10 @@ def sources(index: "Dict[str, Any]", auth: str, pip: "Dict[str, str]") -> "Dict[
     main = str(index.get("index_url") or "")
     links = [str(link) for link in index.get("find_links") or []]
     trusted = [host_of(url) for url in [main] + named + links if url.startswith("http://")]
-    secret = [with_auth(url, auth) for url in named]
-    found = with_auth(main, auth) if main else ""
-    places = [with_auth(link, auth) for link in links]
+    private = index.get("private") or []
+    secret = [with_auth(url, auth) if url in private else url for url in named]
+    found = with_auth(main, auth) if main in private else main
+    places = list(links)
     if index.get("offline"):
         if not found and secret:
             found = secret.pop(0)

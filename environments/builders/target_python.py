@@ -104,7 +104,7 @@ def base_python(version: str, avoid: str) -> "Tuple[str, str, str]":
 def there_is(avoid: str) -> str:
     """A sentence about the interpreters that are there."""
     names = ["python3"] + ["python3.%d" % minor for minor in range(6, 21)]
-    found = {}  # type: Dict[str, str]
+    found: "Dict[str, str]" = {}
     for version, own, _ in candidates(names, avoid):
         found.setdefault(version, own)
     if not found:

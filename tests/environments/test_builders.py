@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from environments.build_spec import NOT_PASSED, own_uv, passed_variables
+from environments.build_spec import NOT_PASSED, passed_variables
 from environments.builders import BUILDERS, Place, on_target, target_index
 from environments.builds import first_error
 from environments.definition import Definition
+from environments.programs import own_uv
 
 KEY, ATTEMPT = "a" * 64, "b" * 32
 
@@ -46,7 +47,8 @@ def run_steps(kind: str, definition: Definition, where: Place, folder: Path, **v
 
 def test_there_is_a_builder_for_every_definition():
     of_containers = {"docker_image"}  # chosen by the target, whatever the definition
-    assert {Definition().builder, Definition(user_managed=True).builder} == set(BUILDERS) - of_containers
+    kinds = (Definition(), Definition(user_managed=True), Definition(conda_packages=("numpy",)))
+    assert {kind.builder for kind in kinds} == set(BUILDERS) - of_containers
 
 
 def test_a_plan_names_verbs_and_no_shell_and_the_rest_is_in_the_specification(tmp_path):

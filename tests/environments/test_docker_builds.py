@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from environments import build_spec, builds
+from environments import builds, programs
 from environments.definition import Definition, DefinitionError
 from environments.doctor import examine
 from environments.engine import Engine
@@ -53,7 +53,7 @@ def said(*words: str) -> str:
 @pytest.mark.parametrize("installer", ["uv", "pip"])
 def test_packages_become_one_layer_above_the_base_image(target, workspace, monkeypatch, installer):
     if installer == "pip":
-        monkeypatch.setattr(build_spec, "own_uv", lambda: "")
+        monkeypatch.setattr(programs, "own_uv", lambda: "")
     build = builds.ensure(target, version_of(workspace, "Tiny.Tool>=1"))
     with open_target(target) as host:
         log = make(build, host)
