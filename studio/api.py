@@ -14,6 +14,7 @@ from runs.api import router as runs
 from runs.snapshot_api import router as snapshots
 from runs.target_api import router as targets
 from studio.rest import Member, Problem, not_found
+from studio.workspaces.api import router as secret_names
 
 log = logging.getLogger("runstead.api")
 api = NinjaAPI(title="Runstead", version="1", urls_namespace="api", docs_url=None)
@@ -22,6 +23,7 @@ ROUTERS = {
     "/{slug}/runs": runs,
     "/{slug}/environments": environments,
     "/{slug}/targets": targets,
+    "/{slug}/secrets": secret_names,
 }
 for _prefix, _router in ROUTERS.items():
     api.add_router(_prefix, _router)

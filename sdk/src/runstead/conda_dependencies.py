@@ -224,7 +224,11 @@ class CondaDependencies:
             self.name = str(data["name"])
         for channel in _list(path, "channels", data):
             self.add_channel(channel)
-        for item in _list(path, "dependencies", data):
+        items = _list(path, "dependencies", data)
+        lists_pip = any(isinstance(item, dict) for item in items)
+        for item in items:
+            if item == "pip" and lists_pip:
+                continue  # what every file says above its list for pip
             if isinstance(item, dict):
                 if set(item) != {"pip"}:
                     raise UserError("file_path: %s: of lists in dependencies only 'pip:' is known." % path)

@@ -88,7 +88,7 @@ def _python(environment: Environment, found: Dict[str, Any]) -> None:
                 "is built, and its Python chosen by conda_dependencies.set_python_version(…)." % path
             )
         found["python_version"] = conda.python_version
-        found["packages"] = [text for text in conda.pip_packages]
+        found["packages"] = list(conda.pip_packages)
         found["index_url"] = conda.index_url
         found["extra_index_urls"] = list(conda.extra_index_urls)
         found["index_secret"] = conda.index_secret
