@@ -15,10 +15,10 @@ from django.db.models import Q
 from django.utils import timezone
 
 from environments import programs
-from environments.build_spec import BUILD_SECONDS, spec
+from environments.build_spec import BUILD_SECONDS, CannotBuild, spec
 from environments.definition import Definition
 from environments.host import HostError
-from environments.models import Build, BuildStatus, ComputeTarget, EnvironmentVersion
+from environments.models import Build, BuildStatus, ComputeTarget, EnvironmentVersion, Lock
 from studio import audit
 from studio.accounts.models import User
 from studio.database import storable
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 # A builder that was killed is replaced this often before people are asked to look.
 MAX_ATTEMPTS = 3
+# So long a target waits for another one that resolves the same packages.
+RESOLVING = timedelta(minutes=10)
 GONE = "It is no longer on the target. The next run that needs it has it built again."
 CANCEL_GRACE_SECONDS = 5
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -39,7 +41,52 @@ _CAUSE = re.compile(r"^\s*(?:cause:|Caused by:|╰─▶|├─▶|│)\s*(?P<te
 def ensure(target: ComputeTarget, version: EnvironmentVersion) -> Build:
     """The build of this version on this target, made if there is none. Safe from any number of threads."""
     build, _ = Build.objects.get_or_create(target=target, key=version.key, defaults={"version": version})
+    if build.version_id != version.pk and build.status in {BuildStatus.WAITING, BuildStatus.FAILED}:
+        # Versions of one key may differ in the names of their secrets: whoever asks now knows best, and another may be deleted.
+        Build.objects.filter(pk=build.pk).update(version=version)
+        build.version = version
     return build
+
+
+def adopt(build: Build) -> bool:
+    """See that the build has a version to be made from: if the one that asked for it was deleted, another of the same key. False:
+    there is none any more."""
+    if build.version_id is not None:
+        return True
+    owners = Q(environment__workspace=build.target.workspace_id) | Q(environment__workspace=None)
+    version = EnvironmentVersion.objects.filter(owners, key=build.key).order_by("-pk").first()
+    if version is None:
+        return False
+    Build.objects.filter(pk=build.pk, version=None).update(version=version)
+    build.version = version
+    return True
+
+
+def resolves(build: Build) -> bool:
+    """Whether making it asks an index what the newest packages are: it has some, and no lock says which."""
+    definition = Definition.from_json(build.version.definition) if build.version is not None else Definition()
+    if definition.kind not in {"packages", "conda"} or not (definition.packages or definition.conda_packages):
+        return False
+    return not Lock.objects.filter(workspace=build.target.workspace_id, key=build.key).exists()
+
+
+def waits_for(build: Build) -> ComputeTarget | None:
+    """Another target of the workspace that is resolving the same key for the first time. A build that has not begun waits for it,
+    so that both have the same packages; not for one that does not answer or takes long."""
+    if build.status != BuildStatus.WAITING or not resolves(build):
+        return None
+    others = Build.objects.filter(
+        key=build.key,
+        status=BuildStatus.BUILDING,
+        cancel_requested_at=None,
+        started_at__gt=timezone.now() - RESOLVING,
+        target__workspace=build.target.workspace_id,
+        target__unreachable_since=None,
+        target__attached_at__isnull=False,
+        target__detached_at=None,
+    )
+    other = others.exclude(pk=build.pk).select_related("target").order_by("started_at").first()
+    return other.target if other is not None else None
 
 
 def used(build: Build) -> None:
@@ -52,11 +99,8 @@ def used(build: Build) -> None:
 
 def give_up(build: Build, error: BaseException) -> None:
     """The build could not even be begun, again and again."""
-    fields = {
-        "status": BuildStatus.FAILED,
-        "ended_at": timezone.now(),
-        "error": f"The build could not be begun: {error}"[:1000],
-    }
+    text = str(error) if isinstance(error, CannotBuild) else f"The build could not be begun: {error}"
+    fields = {"status": BuildStatus.FAILED, "ended_at": timezone.now(), "error": text[:1000]}
     _swap(build, Q(status__in=[BuildStatus.WAITING, BuildStatus.BUILDING]), fields)
 
 
@@ -116,13 +160,22 @@ def new_attempt(build: Build) -> bool:
     """Save the id of the next attempt, before anything is sent. Returns whether there is a new one.
 
     A build that is being made keeps its attempt: what was perhaps sent is sent again under the same id, and its claim lets it
-    start once.
+    start once. One that is to wait for another target (``waits_for``) gets none.
     """
     fields = {
         "status": BuildStatus.BUILDING, "attempt": secrets.token_hex(16), "attempts": build.attempts + 1,
         "started_at": timezone.now(), "ended_at": None, "error": "",
     }  # fmt: skip
-    return _swap(build, Q(status=BuildStatus.WAITING), fields)
+    with transaction.atomic():
+        if build.status == BuildStatus.WAITING and resolves(build):
+            # Two attendants that look at the same moment: the second sees what the first has written.
+            rows = Build.objects.select_for_update(of=("self",)).filter(
+                key=build.key, target__workspace=build.target.workspace_id
+            )
+            list(rows.order_by("pk").values_list("pk", flat=True))
+            if waits_for(build) is not None:
+                return False
+        return _swap(build, Q(status=BuildStatus.WAITING), fields)
 
 
 def begin(build: Build, host: "Host", target: ComputeTarget) -> None:
@@ -155,14 +208,50 @@ def finish(build: Build, record: Mapping[str, Any] | None, log_tail: bytes = b""
         # By our clock: whether it failed before or after a run was submitted is compared with a time of ours.
         fields = {"ended_at": now}
         if record.get("reason") == "exited" and result.get("python"):
-            fields |= {
-                "status": BuildStatus.READY, "python": str(result["python"]), "lock": str(result.get("lock", "")),
-                "size": int(result.get("size") or 0), "image": str(result.get("image", "")), "error": "",
-            }  # fmt: skip
+            fields |= {"status": BuildStatus.READY, "error": ""} | _found(result)
         else:
             fields |= {"status": BuildStatus.FAILED, "error": storable(reason_text(record, log_tail))}
-    _swap(build, Q(status=BuildStatus.BUILDING, attempt=build.attempt), fields)
+    with transaction.atomic():
+        first = _swap(build, Q(status=BuildStatus.BUILDING, attempt=build.attempt), fields)
+        if first and fields["status"] == BuildStatus.READY:
+            _keep_lock(build, (record or {}).get("result") or {})
+        if first:
+            waiting = Build.objects.filter(
+                key=build.key, status=BuildStatus.WAITING, target__workspace=build.target.workspace_id
+            )
+            for target_id in set(waiting.values_list("target_id", flat=True)) - {build.target_id}:
+                ring(target_id)  # it may have waited for this
     return BuildStatus(build.status)
+
+
+def _found(result: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of the row from what the builder reported; of what is not as it should be, nothing."""
+    packages, extras, size = result.get("packages"), result.get("extras"), result.get("size")
+    listed = (
+        [one for one in packages if isinstance(one, dict) and one.get("name")] if isinstance(packages, list) else []
+    )
+    found = {
+        "python": str(result["python"]),
+        "image": str(result.get("image") or ""),
+        "platform": str(result.get("platform") or "")[:64],
+        "lock": str(result.get("lock") or ""),
+        "packages": listed,
+        "extras": extras if isinstance(extras, dict) else {},
+        "size": size if isinstance(size, int) else 0,
+    }
+    return {name: storable(value) for name, value in found.items()}
+
+
+def _keep_lock(build: Build, result: Mapping[str, Any]) -> None:
+    """What this build resolved is what every later one of the key installs. The first that says it is right."""
+    text = result.get("lock_text")
+    if isinstance(text, str) and text.strip() and build.platform:
+        Lock.objects.get_or_create(
+            workspace=build.target.workspace,
+            key=build.key,
+            platform=build.platform,
+            defaults={"text": storable(text)},
+        )
 
 
 def _swap(build: Build, expected: Q, fields: dict[str, Any]) -> bool:

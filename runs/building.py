@@ -3,9 +3,9 @@
 from functools import partial
 
 from django.db import transaction
-from django.db.models import Q
 
 from environments import builds
+from environments.build_spec import CannotBuild
 from environments.host import Host
 from environments.models import Build, BuildStatus, ComputeTarget
 from runs.applying import guard
@@ -28,12 +28,14 @@ class Building:
         """Those that are not ready yet."""
         self.begun: set[str] = set()
         """Attempts whose directory is known to be laid out."""
+        self.held: dict[int, str] = {}
+        """Builds that wait for another target, id → its name: see ``builds.waits_for``."""
         self.stopped: set[str] = set()
         """Attempts that were told to end because somebody cancelled them."""
 
     def load(self) -> None:
-        unbuilt = Q(status__in=UNBUILT, version__isnull=False)
-        self.waiting = list(Build.objects.filter(unbuilt, target=self.target).select_related("version"))
+        rows = Build.objects.filter(target=self.target, status__in=UNBUILT).select_related("version", "target")
+        self.waiting = [build for build in rows if builds.adopt(build)]
 
     def ready(self, run: Run) -> Build | None:
         """The ready build that the run needs, or None while it is not ready (or the run has failed for
@@ -60,9 +62,14 @@ class Building:
                         error={"type": "Environment", "message": build.error, "build": build.pk},
                     )
                 return None
-            builds.retry(build)  # it failed for an earlier run: a new one deserves a new try
+            # It failed for an earlier run: a new one deserves a new try, by what its own version says.
+            builds.retry(builds.ensure(self.target, run.environment))
+            build.refresh_from_db()
         self.tend(build)
+        other = self.held.get(build.pk)
         note = f"Building the environment {run.environment}"
+        if other is not None:
+            note = f"Waiting for {other}, which is resolving {run.environment}: both then have the same packages"[:300]
         if run.waiting_for != note:
             Run.objects.filter(pk=run.pk, status=RunStatus.PREPARING).update(waiting_for=note)
             run.waiting_for = note
@@ -79,6 +86,11 @@ class Building:
         if build.status == BuildStatus.BUILDING and build.attempt in self.begun:
             return True
         if build.status in UNBUILT:
+            other = builds.waits_for(build)
+            if other is not None:
+                self.held[build.pk] = other.name
+                return False
+            self.held.pop(build.pk, None)
             # One that is begun may be of another attendant, who went before anything was sent. Sent again it starts once.
             self.errands.start(key, partial(self.begin, build))
         return False
@@ -88,8 +100,14 @@ class Building:
             guard(self.target.pk, self.token)
             if builds.new_attempt(build):
                 LogStream.objects.filter(build=build).delete()
-        builds.begin(build, self.host, self.target)
-        self.begun.add(build.attempt)
+        try:
+            builds.begin(build, self.host, self.target)
+        except CannotBuild as error:
+            with transaction.atomic():
+                guard(self.target.pk, self.token)
+                builds.give_up(build, error)
+        else:
+            self.begun.add(build.attempt)
 
     def stop(self, build: Build) -> None:
         """Somebody cancelled it. Its end is seen like any other's; one that never came to the target ends here."""
