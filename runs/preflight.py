@@ -1,6 +1,7 @@
 """What can be told about a run before it starts, without asking its target: warnings that do not block.
 
-Everything comes from rows and stored contents, so that checking costs milliseconds at each key.
+Everything comes from rows and stored contents, so that checking costs milliseconds at each key. What the target itself says is
+``runs.examining``'s.
 """
 
 import ast
@@ -9,20 +10,25 @@ import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Self
 
 from django.db.models import Count, Q
 from django.utils import timezone
 
 from environments.models import Build, BuildStatus, ComputeTarget, EnvironmentVersion
 from environments.options import TITLES, kind_of
+from runs import snapshots
+from runs.config import ScriptRunConfig
 from runs.forms import RunForm
 from runs.models import Run, Snapshot
 from runs.snapshots import read_file
 from runs.status import ACTIVE, RunStatus
 from studio.blobs import BlobMissing
 from studio.templatetags.studio import relative
+from studio.workspaces.models import Workspace
 
-MAX_SCRIPT_BYTES = 1_000_000
+MAX_SCRIPT_BYTES = 250_000  # a hostile one of so many takes half a second
 MAX_NAMED = 3
 FILE = re.compile(
     r"[\w.@+-]+(?:/[\w.@+-]+)*\.(?:py|ya?ml|json|toml|ini|cfg|conf|txt|csv|tsv|parquet|npz?|pt|pth|ckpt|h5|pkl|onnx)\Z"
@@ -42,6 +48,38 @@ class Check:
     text: str
     detail: str = ""
     about: str = ""
+    """``environment`` for what is shown beside that field as well."""
+    fix: str = ""
+    """What to do about it; every warning and failure has one."""
+
+
+@dataclass
+class Wanted:
+    """A run that somebody thinks of starting: as far as it is known yet, right or not."""
+
+    workspace: Workspace
+    config: ScriptRunConfig
+    snapshot: Snapshot | None = None
+    target: ComputeTarget | None = None
+    version: EnvironmentVersion | None = None
+
+    @classmethod
+    def of(cls, form: RunForm) -> Self:
+        """What a form asks for whose ``is_valid()`` was called."""
+        found = cls(form.workspace, form.config, form.snapshot_row, form.target_row, form.version)
+        if form.paths is not None:
+            found.__dict__["paths"] = form.paths  # read already
+        return found
+
+    @cached_property
+    def paths(self) -> set[str] | None:
+        """Files of the snapshot; None where there is none, or its contents are gone."""
+        if self.snapshot is None:
+            return None
+        try:
+            return {entry.path for entry in snapshots.files(self.snapshot)}
+        except BlobMissing:
+            return None
 
 
 @dataclass(frozen=True)
@@ -96,34 +134,35 @@ def busy(targets: Sequence[ComputeTarget]) -> list[Busy]:
     ]
 
 
-def preflight(form: RunForm) -> list[Check]:
-    """The dry checks of a form whose ``is_valid()`` was called, whatever it said."""
+def preflight(wanted: Wanted) -> list[Check]:
+    """The dry checks."""
     return [
-        *check_script(form),
-        *check_files(form),
-        *check_secrets(form),
-        *check_environment(form.version, form.target_row),
-        *check_target(form.target_row),
+        *check_script(wanted),
+        *check_files(wanted),
+        *check_secrets(wanted.paths or set()),
+        *check_environment(wanted.version, wanted.target),
+        *check_target(wanted.target),
     ]
 
 
-def check_script(form: RunForm) -> list[Check]:
-    if form.snapshot_row is None or form.paths is None:
+def check_script(wanted: Wanted) -> list[Check]:
+    if wanted.snapshot is None or wanted.paths is None:
         return [Check("todo", "Choose the project folder")]
-    if form.config.framework == "command":
-        return [Check("ok", f"The command has {len(form.config.command)} words")] if form.config.command else []
-    script = form.config.script
+    if wanted.config.framework == "command":
+        return [Check("ok", f"The command has {len(wanted.config.command)} words")] if wanted.config.command else []
+    script = wanted.config.script
     if not script:
         return [Check("todo", "Name the script to run")]
-    if script not in form.paths:
+    if script not in wanted.paths:
         return []  # the form's own error says so
     where = f"{script} is in the folder"
     if not script.endswith(".py"):
         return [Check("ok", where)]
-    problem = syntax_problem(form.snapshot_row, script)
+    problem = syntax_problem(wanted.snapshot, script)
     if problem:
         version = f"{sys.version_info.major}.{sys.version_info.minor}"
-        return [Check("warn", problem, f"Read with Python {version}. A newer Python on the target may accept it.")]
+        detail = f"Read with Python {version}. Another one on the target may accept it."
+        return [Check("warn", problem, detail, fix="Correct that line, then choose the folder again.")]
     return [Check("ok", f"{where} and parses")]
 
 
@@ -146,28 +185,28 @@ def syntax_problem(snapshot: Snapshot, script: str) -> str:
     return ""
 
 
-def check_secrets(form: RunForm) -> list[Check]:
+def check_secrets(paths: set[str]) -> list[Check]:
     """Files that usually hold passwords or keys: a snapshot keeps them, and every member can read it."""
-    found = sorted(path for path in form.paths or set() if SECRET_FILE.match(path.rsplit("/", 1)[-1]))
+    found = sorted(path for path in paths if SECRET_FILE.match(path.rsplit("/", 1)[-1]))
     if not found:
         return []
     named = ", ".join(found[:MAX_NAMED]) + (f" and {len(found) - MAX_NAMED} more" if len(found) > MAX_NAMED else "")
-    detail = (
-        "Members can read every file of a snapshot. List it in .runignore, and use a secret of the workspace instead."
-    )
-    return [Check("warn", f"{named} may hold a password or a key", detail)]
+    fix = "List it in .runignore, and use a secret of the workspace instead."
+    return [
+        Check("warn", f"{named} may hold a password or a key", "Members can read every file of a snapshot.", fix=fix)
+    ]
 
 
-def check_files(form: RunForm) -> list[Check]:
+def check_files(wanted: Wanted) -> list[Check]:
     """Arguments that look like files of the project should be there."""
-    paths = form.paths or set()
+    paths = wanted.paths or set()
     if not paths:
         return []
     missing: list[str] = []
     found = 0
-    for argument in (*form.config.arguments, *form.config.command[1:]):
+    for argument in (*wanted.config.arguments, *wanted.config.command[1:]):
         name = argument.partition("=")[2] if argument.startswith("-") else argument
-        if not FILE.match(name) or name.startswith(WRITTEN) or name == form.config.script:
+        if not FILE.match(name) or name.startswith(WRITTEN) or name == wanted.config.script:
             continue
         if name.removeprefix("./") in paths:
             found += 1
@@ -178,11 +217,13 @@ def check_files(form: RunForm) -> list[Check]:
             "warn",
             f"{name} is not in the snapshot",
             "The script will not find it, unless it makes it or another path is meant.",
+            fix="Put it into the folder, or correct the argument.",
         )
         for name in missing[:MAX_NAMED]
     ]
     if len(missing) > MAX_NAMED:
-        checks.append(Check("warn", f"{len(missing) - MAX_NAMED} more files in the arguments are not in the snapshot"))
+        more = f"{len(missing) - MAX_NAMED} more files in the arguments are not in the snapshot"
+        checks.append(Check("warn", more, fix="Put them into the folder, or correct the arguments."))
     if found and not missing:
         checks.append(
             Check(
@@ -197,38 +238,42 @@ def check_environment(version: EnvironmentVersion | None, target: ComputeTarget 
     if version is None or target is None:
         return []
     build = Build.objects.filter(target=target, key=version.key).first()
-    level, text, detail = "run", f"{version} is not on {target} yet", "It is built once, before the run starts."
+    level, text, detail, fix = (
+        "run",
+        f"{version} is not on {target} yet",
+        "It is built once, before the run starts.",
+        "",
+    )
     if build is not None and build.status == BuildStatus.READY:
         level, text, detail = "ok", f"{version} is built, and already on {target}", ""
     elif build is not None and build.status == BuildStatus.BUILDING:
         level, text, detail = "run", f"{version} is being built on {target}", "The run waits for it."
     elif build is not None and build.status == BuildStatus.FAILED:
         level, text, detail = "warn", f"The last build of {version} on {target} failed", build.error[:200]
+        fix = "The run has it built again. Read the build's log, and correct the environment first."
     elif version.definition.get("user_managed"):
         level, text, detail = (
             "run",
             f"{version} uses an interpreter of {target}",
             "It is looked for when the run is prepared.",
         )
-    return [Check(level, text, detail, "environment")]
+    return [Check(level, text, detail, "environment", fix)]
 
 
 def check_target(target: ComputeTarget | None) -> list[Check]:
     if target is None:
         return []
     if target.quarantined_at is not None:
-        return [
-            Check(
-                "warn", f"{target} is quarantined: nothing starts there until it is resumed", target.quarantine_reason
-            )
-        ]
+        text = f"{target} is quarantined: nothing starts there until it is resumed"
+        return [Check("warn", text, target.quarantine_reason, fix="Resume it under Compute, or choose another target.")]
     if target.unreachable_since is not None:
         seen = (
             f"Last seen {relative((timezone.now() - target.last_seen_at).total_seconds())}."
             if target.last_seen_at
             else ""
         )
-        return [Check("warn", f"{target} does not answer", f"{seen} The run waits until it does.".strip())]
+        fix = "Test its connection under Compute, or choose another target."
+        return [Check("warn", f"{target} does not answer", f"{seen} The run waits until it does.".strip(), fix=fix)]
     (state,) = busy([target])
     room = (
         f"{state.free} of {target.slots} slots free" if state.free else f"all {target.slots} slots busy, {state.words}"

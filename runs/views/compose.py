@@ -11,9 +11,9 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from runs import snapshots
 from runs.config import ConfigError
-from runs.forms import RunForm, guess_script, offered_versions, targets_of, values_from, values_of
+from runs.forms import RunForm, guess_script, offered_environments, targets_of, values_from, values_of
 from runs.models import Experiment, Run, Snapshot
-from runs.preflight import Check, busy, preflight
+from runs.preflight import Check, Wanted, busy, preflight
 from runs.snippets import YamlError, cli, from_yaml, python, yaml_text
 from runs.submission import submit
 from studio.blobs import BlobMissing
@@ -68,11 +68,11 @@ def defaults(workspace: Workspace) -> dict[str, Any]:
     contained = [target for target in targets if target.transport == "local" and target.launcher == "docker"]
     if contained and len(targets) > 1 and workspace.memberships.count() > 1:
         targets = contained[:1]
-    versions = offered_versions(workspace, "")
+    offered = [value for _, rows in offered_environments(workspace, "") for value, _ in rows]
     return values_from(
         {
             "target": targets[0].name if len(targets) == 1 else "",
-            "environment": str(versions[0]) if len(versions) == 1 else "",
+            "environment": offered[0] if len(offered) == 1 else "",
         }
     )
 
@@ -129,7 +129,7 @@ def page(request: MemberRequest, form: RunForm, *, status: int = 200, **extra: A
         "form": form,
         "errors": [(name, LABELS.get(name, ""), messages[0]) for name, messages in form.errors.items()],
         "targets": busy(list(targets_of(workspace))),
-        "versions": offered_versions(workspace, form.text("environment")),
+        "environments": offered_environments(workspace, form.text("environment")),
         "chosen_target": form.text("target"),
         "secrets": list(workspace.secrets.values_list("name", flat=True)),
         "experiments": experiment_names(workspace),
@@ -159,7 +159,7 @@ def checked(form: RunForm) -> RunForm:
 
 def review(form: RunForm) -> dict[str, Any]:
     """The right column: checks, snippets, and what blocks."""
-    checks = preflight(form)
+    checks = preflight(Wanted.of(form))
     blocking = blocking_errors(form)
     found = blocking + checks
     asked = form.as_request()

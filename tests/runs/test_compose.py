@@ -384,8 +384,6 @@ def test_a_post_without_its_token_is_refused(contributor: Any, client_of: Any, f
     ],
 )
 def test_a_file_that_usually_holds_a_secret_is_warned_of(name, warned):
-    from types import SimpleNamespace
-
     from runs.preflight import check_secrets
 
-    assert bool(check_secrets(SimpleNamespace(paths={"train.py", name}))) is warned
+    assert bool(check_secrets({"train.py", name})) is warned
