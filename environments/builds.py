@@ -65,7 +65,8 @@ def adopt(build: Build) -> bool:
 def resolves(build: Build) -> bool:
     """Whether making it asks an index what the newest packages are: it has some, and no lock says which."""
     definition = Definition.from_json(build.version.definition) if build.version is not None else Definition()
-    if definition.kind not in {"packages", "conda"} or not (definition.packages or definition.conda_packages):
+    # A conda environment always has a Python that is chosen.
+    if definition.kind != "conda" and not (definition.kind == "packages" and definition.packages):
         return False
     return not Lock.objects.filter(workspace=build.target.workspace_id, key=build.key).exists()
 

@@ -1,6 +1,7 @@
 """A run made ready on its target: contents sent, directory laid out."""
 
 import io
+import os
 import secrets
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -54,6 +55,12 @@ def lay_out(run: Run, build: Build, host: Host, inrun: str, *, compress: bool) -
         host.prepare("runs", run.attempt, spec, run.snapshot.digest)
 
 
+def programs_beside(python: str) -> list[str]:
+    """The folder whose programs a run finds before others of these names: its environment's own, as if that were activated."""
+    folder = os.path.dirname(python)
+    return [folder] if os.path.isabs(folder) and folder not in {"/usr/bin", "/bin"} else []
+
+
 def make_spec(run: Run, build: Build, root: str, inrun: str) -> dict[str, Any]:
     """The run's ``spec.json``, see docs/run-directory.md. ``inrun``: digest of the in-run package on the
     target."""
@@ -68,6 +75,7 @@ def make_spec(run: Run, build: Build, root: str, inrun: str) -> dict[str, Any]:
         software={**run.environment.definition.get("spark", {}), **build.extras},
     )
     own = {
+        **build.extras.get("variables", {}),
         **FRAMEWORKS[config.framework].env(config, place),
         **run.environment.definition.get("variables", {}),
         **variables(run, config),
@@ -83,6 +91,7 @@ def make_spec(run: Run, build: Build, root: str, inrun: str) -> dict[str, Any]:
         "argv": argv(config, place, own),
         "cwd": "code",
         "env": {**own, "PYTHONPATH": path},
+        "path": programs_beside(build.python),
         "secrets": {name: rows[secret].reveal() for name, secret in config.secrets.items() if secret in rows},
         "limits": {
             "log_bytes": settings.LOG_MAX_BYTES,

@@ -194,6 +194,9 @@ class Supervisor(object):
             own.update(self._track())
         given = (files.read_json(self.path("grant.json")) or {}).get("env") or {}
         env = starting.environment(self.spec.get("env") or {}, step.get("env") or {}, given, self.secrets, own)
+        if "PATH" not in (self.spec.get("env") or {}):
+            front = [starting.to_bytes(place) for place in self.spec.get("path") or []]
+            env[b"PATH"] = b":".join([*front, env[b"PATH"]])
         argv = [starting.to_bytes(argument) for argument in step.get("argv") or []]
         if not argv or any(b"\0" in argument for argument in argv):
             raise starting.NotStarted("argv: a program and arguments without NUL are needed")

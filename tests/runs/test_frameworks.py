@@ -318,6 +318,7 @@ def test_the_specification_of_a_spark_run(workspace: Workspace) -> None:
     spec = make_spec(run, make_build(run.target, run.environment, python="/env/python"), "/r", "d" * 64)
     assert spec["argv"][:4] == ["/env/python", "-I", f"/r/lib/{'d' * 64}/runstead/launch.py", "spark"]
     assert (spec["env"]["JAVA_HOME"], spec["env"]["A"]) == ("/jdk", "run")
+    assert spec["path"] == ["/env"]
     assert (spec["env"]["AZUREML_FRAMEWORK"], spec["env"]["AZUREML_COMMUNICATOR"]) == ("PySpark", "None")
 
 

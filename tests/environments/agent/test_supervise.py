@@ -61,6 +61,13 @@ def test_the_environment_is_only_what_the_contract_names(runs, monkeypatch):
     assert seen["TMPDIR"] == str(runs.folder(attempt) / "tmp")
 
 
+@pytest.mark.parametrize("own", [{}, {"PATH": "/mine:/usr/bin:/bin"}])
+def test_the_environments_programs_come_first_on_the_path_unless_a_path_is_given(runs, own):
+    _, log = runs.finish(runs.python("import os; print(os.environ['PATH'])", env=own, path=["/envs/é/bin"]))
+    seen = log.decode().strip()
+    assert seen == own["PATH"] if own else seen.startswith("/envs/é/bin:") and "/bin" in seen.split(":")[1:]
+
+
 def test_the_script_gets_no_foreign_descriptors_and_default_signals(runs):
     code = (
         "import os, signal\n"
