@@ -7,7 +7,7 @@ import os
 import re
 import sys
 
-from . import __version__, cli_targets, distributed, runfile
+from . import __version__, cli_envs, cli_targets, distributed, runfile
 from .client import Experiment, RunConfiguration, ScriptRunConfig, Workspace
 from .errors import RunsteadError, UserError
 from .units import seconds, size
@@ -106,6 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     cancel = commands.add_parser("cancel", help="ask for the end of a run")
     cancel.add_argument("run", help="number or id")
     cancel.set_defaults(call=_cancel)
+    cli_envs.add(commands)
     cli_targets.add(commands)
     return parser
 

@@ -8,13 +8,12 @@ import os
 import sys
 import time
 import warnings
-from urllib.parse import quote
 
 from . import definitions
+from . import environment_calls as calls
 from .conda_dependencies import FILE_NAME, CondaDependencies
 from .errors import RunsteadError, UserError
 from .sections import ContainerRegistry, DockerSection, PythonSection, SparkPackage, SparkSection
-from .transport import ApiError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
 
 SAVED = "azureml_environment.json"
 DOCKERFILE = "BaseDockerfile"
-ENDED = ("Ready", "Failed")
 _SECTIONS = ("python", "docker", "spark", "environment_variables")
 _MEANS_NOTHING = ("inferencing_stack_version", "asset_id")
 
@@ -82,13 +80,13 @@ class Environment:
         if label is not None and label.lower() == "latest":
             label = None
         wanted = name if version is None else "%s:%s" % (name, version)
-        row = fetch(workspace, wanted if label is None else "%s@%s" % (name, label))
+        row = calls.fetch(workspace, wanted if label is None else "%s@%s" % (name, label))
         return Environment._of(row)
 
     @staticmethod
     def list(workspace: Workspace) -> Dict[str, Environment]:
         """Name → newest version of every environment that the workspace can use."""
-        return {row["name"]: Environment._of(row) for row in listed(workspace)}
+        return {row["name"]: Environment._of(row) for row in calls.listed(workspace)}
 
     @staticmethod
     def _of(row: Mapping[str, Any]) -> Environment:
@@ -165,11 +163,10 @@ class Environment:
         registry = self.docker.base_image_registry
         if registry.password:
             registry.secret = registry.secret or "registry-" + self.name
-            _keep_password(workspace, registry.secret, registry.password)
+            calls.keep_password(workspace, registry.secret, registry.password)
             registry.password = None
             data["registry"]["secret"] = registry.secret
-        body = {"name": self.name, "definition": data}
-        row = workspace.transport.request("POST", "environments", body).json()
+        row = calls.register(workspace, self.name, data)
         self.name, self.version, self.curated = row["name"], str(row["version"]), False
         self._registered = data
         return self
@@ -187,8 +184,7 @@ class Environment:
         """
         name = getattr(target, "name", target) or "local"
         reference = self.reference(workspace)
-        row = workspace.transport.request("POST", _path(reference) + "/builds", {"target": name}).json()
-        return ImageBuildDetails(workspace, reference, row)
+        return ImageBuildDetails(workspace, reference, calls.build(workspace, reference, name))
 
     def build_local(self, workspace: Workspace, platform: Any = None, **ignored: Any) -> ImageBuildDetails:
         """The same as `build(workspace, "local")`."""
@@ -196,8 +192,7 @@ class Environment:
 
     def get_builds(self, workspace: Workspace) -> List[Dict[str, Any]]:
         """What is known of its builds, a dict for each target that has or had one."""
-        reference = self.reference(workspace)
-        return list(workspace.transport.request("GET", _path(reference) + "/builds").json()["builds"])
+        return calls.builds(workspace, self.reference(workspace))
 
     def reference(self, workspace: Workspace) -> str:
         """`name:version` as the studio has it, registered now if it is not, or was changed. Raises UserError, ApiError."""
@@ -270,8 +265,8 @@ class ImageBuildDetails:
     @property
     def status(self) -> str:
         """Waiting, Building, Ready or Failed: asked anew while it goes on."""
-        if self._row["status"] not in ENDED:
-            self._row = self._ask("").json()
+        if self._row["status"] not in calls.ENDED:
+            self._row = calls.build_on(self._workspace, self._reference, self.target)
         return str(self._row["status"])
 
     @property
@@ -287,7 +282,7 @@ class ImageBuildDetails:
         """Wait until it has ended; `show_output`: print its log as it comes. Raises RunsteadError when it failed."""
         shown, pause = 0, 0.2
         while True:
-            ended = self.status in ENDED
+            ended = self.status in calls.ENDED
             if show_output:
                 data = self._read(shown)
                 shown += len(data)
@@ -309,59 +304,10 @@ class ImageBuildDetails:
         return dict(self._row)
 
     def _read(self, offset: int) -> bytes:
-        return bytes(self._ask("/log", {"offset": offset}).data)
-
-    def _ask(self, path: str, query: Optional[Mapping[str, Any]] = None) -> Any:
-        where = "%s/builds/%s%s" % (_path(self._reference), quote(self.target, safe=""), path)
-        return self._workspace.transport.request("GET", where, query=query)
+        return calls.build_log(self._workspace, self._reference, self.target, offset)
 
     def __repr__(self) -> str:
         return "ImageBuildDetails(%s on %s: %s)" % (self._reference, self.target, self._row["status"])
-
-
-# What the studio says.
-
-
-def fetch(workspace: Workspace, reference: str) -> Dict[str, Any]:
-    """The version that `name`, `name:version` or `name@label` names. Raises UserError."""
-    try:
-        return dict(workspace.transport.request("GET", _path(reference)).json())
-    except ApiError as error:
-        if error.status != 404:
-            raise
-        raise UserError(_absent(workspace, reference)) from None
-
-
-def listed(workspace: Workspace) -> List[Dict[str, Any]]:
-    return list(workspace.transport.request("GET", "environments").json()["environments"])
-
-
-def _path(reference: str) -> str:
-    return "environments/" + quote(reference, safe=":@")
-
-
-def _absent(workspace: Workspace, reference: str) -> str:
-    rows = listed(workspace)
-    name = reference.partition("@")[0].partition(":")[0]
-    row = next((row for row in rows if row["name"].lower() == name.lower()), None)
-    if row is None:
-        return "name: there is no environment %r. There are: %s." % (name, ", ".join(row["name"] for row in rows))
-    if "@" in reference:
-        return "label: %s has no label %s." % (name, reference.partition("@")[2])
-    numbers = ", ".join(str(number) for number in row["versions"])
-    return "version: %s has no version %s. There are: %s." % (name, reference.partition(":")[2], numbers)
-
-
-def _keep_password(workspace: Workspace, name: str, password: str) -> None:
-    try:
-        workspace.transport.request("PUT", "secrets/" + quote(name, safe=""), {"value": password})
-    except ApiError as error:
-        if error.status != 403:
-            raise
-        raise UserError(
-            "docker.base_image_registry.password: only an owner of the workspace may store it. Have it stored as a secret, and name that: "
-            "docker.base_image_registry.secret = %r." % name
-        ) from None
 
 
 # From files.
