@@ -6,26 +6,28 @@ No Django: a page, the API and a YAML file build the same ``Definition`` and get
 import difflib
 import hashlib
 import json
-import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Self
 
+from environments import definition_rules as rules
+from environments import docker_arguments, package_rules
 from environments.conda import normal as normal_conda
+from environments.definition_rules import Found, Line
+from environments.docker_arguments import DockerArguments
 from environments.option_rules import check_image
-from environments.requirements import RequirementsError, normal, parse
-from environments.variables import check_variables
+from environments.requirements import normal
 
-PYTHON_VERSION = re.compile(r"3\.\d{1,2}(\.\d{1,3})?\Z")
-MAX_VARIABLES = 200
+Lines = dict[str, list[Line]]
 
 
 class DefinitionError(ValueError):
-    """Bad input. ``errors`` maps field → message; ``lines`` holds (number from 1, line, message) of bad package lines."""
+    """Bad input. ``errors`` maps field → message, sections with a dot (``docker.arguments``). ``lines`` maps field → what is wrong
+    with its single lines: (number from 1, the line, message)."""
 
-    def __init__(self, errors: Mapping[str, str], lines: "list[tuple[int, str, str]] | None" = None) -> None:
+    def __init__(self, errors: Mapping[str, str], lines: "Lines | None" = None) -> None:
         self.errors = dict(errors)
-        self.lines = lines or []
+        self.lines = lines or {}
         super().__init__("; ".join(f"{name}: {message}" for name, message in self.errors.items()))
 
 
@@ -83,6 +85,12 @@ class Definition:
         """Whether it is an image that only a target with a container engine can use."""
         return bool(self.dockerfile) or self.kind == "image"
 
+    @property
+    def docker_arguments(self) -> DockerArguments:
+        """What its options ask of a container. Of a validated definition: raises ArgumentsError for others."""
+        asked = docker_arguments.parse(self.docker.get("arguments", ()))
+        return replace(asked, shm_bytes=self.docker["shm_bytes"]) if self.docker.get("shm_bytes") else asked
+
     def to_json(self) -> dict[str, Any]:
         """Only what is set, so that fields added later do not change what is stored."""
         data = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
@@ -113,47 +121,63 @@ class Definition:
         return cls(packages=tuple(text.splitlines()), **others).validated()
 
     def validated(self) -> Self:
-        """Self with the packages cleaned of comments, or DefinitionError naming every wrong field and line."""
-        errors: dict[str, str] = {}
-        lines: list[tuple[int, str, str]] = []
-        packages = self.packages
-        try:
-            packages = parse(self.packages)
-        except RequirementsError as error:
-            lines = error.lines
-            number, _, message = lines[0]
-            more = f" ({len(lines) - 1} more)" if len(lines) > 1 else ""
-            errors["packages"] = f"Line {number}: {message}{more}"
-        if self.user_managed:
-            if self.packages:
-                errors.setdefault(
-                    "packages",
-                    "An existing interpreter is used as it is, nothing is installed. Remove the packages, or choose a new environment.",
-                )
+        """Self with packages and channels cleaned of comments, or DefinitionError naming every wrong field and line."""
+        found = Found()
+        packages = found.parse("packages", rules.requirements, self.packages)
+        conda_packages = found.parse("conda_packages", rules.conda_packages, self.conda_packages)
+        conda_channels = found.each("conda_channels", package_rules.check_channel, self.conda_channels)
+        extra_index_urls = found.each("extra_index_urls", package_rules.check_index, self.extra_index_urls)
+        self._check_kind(found)
+        found.check("python_version", rules.check_python_version, self.python_version)
+        found.check("interpreter_path", rules.check_interpreter, self.interpreter_path)
+        found.check("conda_environment", rules.check_conda_environment, self.conda_environment)
+        found.check("index_url", package_rules.check_index, self.index_url)
+        found.check("index_secret", package_rules.check_secret_name, self.index_secret)
+        found.check("base_image", check_image, self.base_image)
+        found.parse("dockerfile", rules.dockerfile_text, self.dockerfile)
+        rules.check_registry(found, self.registry)
+        rules.check_docker(found, self.docker)
+        rules.check_spark(found, self.spark)
+        rules.check_environment_variables(found, self.variables)
+        if found.errors:
+            raise DefinitionError(found.errors, found.lines)
+        return replace(
+            self,
+            packages=packages,
+            conda_packages=conda_packages,
+            conda_channels=conda_channels,
+            extra_index_urls=extra_index_urls,
+        )
+
+    def _check_kind(self, found: Found) -> None:
+        """What belongs to another kind of environment."""
+        as_it_is = self.user_managed or bool(self.conda_environment)
+        if as_it_is:
+            what = "A conda environment" if self.conda_environment else f"An existing {self.kind}"
+            for name in ("packages", "conda_packages", "conda_channels"):
+                if getattr(self, name):
+                    found.add(
+                        name, f"{what} is used as it is, nothing is installed. Remove them, or choose another kind."
+                    )
             if self.python_version:
-                errors["python_version"] = "An existing interpreter has its own version. Leave this empty."
+                found.add("python_version", f"{what} has its own version. Leave this empty.")
+            for name in ("index_url", "extra_index_urls", "index_secret"):
+                if getattr(self, name):
+                    found.add(name, f"{what} is used as it is, so nothing is fetched. Leave this empty.")
         elif self.interpreter_path:
-            errors["interpreter_path"] = "A path is for an existing interpreter only. Leave this empty."
-        if self.python_version and not PYTHON_VERSION.match(self.python_version):
-            errors["python_version"] = (
-                f"{self.python_version!r} is not a Python version. Write 3.11 or 3.11.7, or leave it empty."
+            found.add("interpreter_path", "A path is for an existing interpreter only. Leave this empty.")
+        if self.conda_environment and self.interpreter_path:
+            found.add("interpreter_path", "A conda environment has its own Python. Leave this empty.")
+        if self.conda_environment and (self.base_image or self.dockerfile):
+            name = "dockerfile" if self.dockerfile else "base_image"
+            found.add(name, "A conda environment of the target is not in an image. Leave this empty.")
+        if self.base_image and self.dockerfile:
+            found.add("base_image", "The Dockerfile's FROM names the image. Leave one of the two empty.")
+        if self.index_secret and not (self.index_url or self.extra_index_urls):
+            found.add(
+                "index_secret",
+                "It is for the indexes of this environment, and none is named. Name one, or leave this empty.",
             )
-        if self.interpreter_path and (message := check_interpreter(self.interpreter_path)):
-            errors["interpreter_path"] = message
-        if self.base_image:
-            try:
-                check_image(self.base_image)
-            except ValueError as error:
-                errors["base_image"] = str(error)
-        if len(self.variables) > MAX_VARIABLES:
-            errors["variables"] = (
-                f"{len(self.variables)} variables; the limit is {MAX_VARIABLES}. Put them in a file of the project."
-            )
-        else:
-            errors.update(check_variables(self.variables, {}))
-        if errors:
-            raise DefinitionError(errors, lines)
-        return type(self)(**{**self.__dict__, "packages": packages})
 
     def key(self, salt: str = "") -> str:
         """SHA-256 over what changes the build and nothing else: the same for any order and spelling of the packages.
@@ -198,19 +222,3 @@ def wrong_type(wanted: str, value: Any) -> str:
     if wanted.startswith("dict"):
         return "" if isinstance(value, dict) else "expected names and values."
     return "" if type(value).__name__ == wanted else f"expected {wanted}, got {type(value).__name__}."
-
-
-def check_interpreter(path: str) -> str:
-    """What is wrong with an interpreter's path or name; empty when nothing is."""
-    if any(ord(c) < 32 or ord(c) == 127 for c in path):
-        return "The path holds a control character. Type it again."
-    if len(path) > 4096:
-        return "The path is longer than 4,096 characters."
-    if path.startswith("-"):
-        return f"{path!r} begins with '-', which programs take for an option. Write the whole path."
-    if "/" in path:
-        if not path.startswith("/") or ".." in path.split("/"):
-            return f"{path!r} must be an absolute path on the target, without '..': /usr/bin/python3."
-    elif not re.match(r"[A-Za-z0-9_.-]+\Z", path):
-        return f"{path!r} is neither an absolute path nor a program's name. Write /usr/bin/python3 or python3."
-    return ""

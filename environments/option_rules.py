@@ -55,6 +55,12 @@ def shown(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "…" + text[0]
 
 
+def sentence(error: ValueError) -> str:
+    """What a rule said, as a sentence of its own; behind the number of a line it begins small."""
+    text = str(error)
+    return text[:1].upper() + text[1:]
+
+
 def check_host(value: Any) -> str:
     """A host name, also an international one (kept as it is looked up: xn--), an IPv4 or an IPv6 address."""
     text = _text(value)

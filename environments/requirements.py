@@ -16,8 +16,12 @@ _COMMENT = re.compile(r"(^|\s+)#.*$")
 
 _OPTIONS = (
     (
-        re.compile(r"(-i|--index-url|--extra-index-url|-f|--find-links|--no-index|--trusted-host)\b"),
-        "where packages come from is the administrator's setting, not the environment's. Remove the line.",
+        re.compile(r"(-i|--index-url|--extra-index-url)\b"),
+        "an index has a field of its own. Remove the line, and give its address as index_url or extra_index_urls.",
+    ),
+    (
+        re.compile(r"(-f|--find-links|--no-index|--trusted-host)\b"),
+        "folders of wheels, and whether anything else is asked, are the target's settings. Remove the line.",
     ),
     (
         re.compile(r"(-e|--editable)\b"),

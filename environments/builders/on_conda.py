@@ -17,6 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
+if TYPE_CHECKING or __package__:
     from environments.builders import (
         on_rattler,
         on_target,

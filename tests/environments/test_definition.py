@@ -10,12 +10,12 @@ from environments.definition import Definition, DefinitionError
 from environments.requirements import normal
 
 REFUSED = [
-    ("-i https://mirror.example/simple", "administrator"),
-    ("--index-url=https://mirror.example/simple", "administrator"),
-    ("--extra-index-url https://mirror.example/simple", "administrator"),
-    ("-f /wheels", "administrator"),
-    ("--find-links /wheels", "administrator"),
-    ("--trusted-host mirror.example", "administrator"),
+    ("-i https://mirror.example/simple", "field of its own"),
+    ("--index-url=https://mirror.example/simple", "field of its own"),
+    ("--extra-index-url https://mirror.example/simple", "field of its own"),
+    ("-f /wheels", "target's settings"),
+    ("--find-links /wheels", "target's settings"),
+    ("--trusted-host mirror.example", "target's settings"),
     ("-e .", "editable"),
     ("--editable git+https://host.example/x", "editable"),
     ("-r other.txt", "another file"),
@@ -56,7 +56,7 @@ REFUSED = [
 def test_a_line_that_is_no_requirement_is_refused_at_its_number_with_the_rule(line, why):
     with pytest.raises(DefinitionError) as caught:
         Definition(packages=("pandas", "# a comment", line)).validated()
-    ((number, shown, message),) = caught.value.lines
+    ((number, shown, message),) = caught.value.lines["packages"]
     assert number == 3
     assert shown == line.strip()[:200]
     assert why in message
@@ -78,8 +78,8 @@ def test_a_requirement_is_taken_as_typed_without_its_comment(line):
 def test_every_bad_line_is_named_at_once():
     with pytest.raises(DefinitionError) as caught:
         Definition.from_requirements("numpy\n-e .\nok==1\n\nnum py\nnumpy>2")
-    assert [number for number, _, _ in caught.value.lines] == [2, 5, 6]
-    assert "already on line 1" in caught.value.lines[2][2]
+    assert [number for number, _, _ in caught.value.lines["packages"]] == [2, 5, 6]
+    assert "already on line 1" in caught.value.lines["packages"][2][2]
     assert caught.value.errors["packages"].endswith("(2 more)")
 
 
