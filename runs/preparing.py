@@ -1,13 +1,14 @@
 """A run made ready on its target: contents sent, directory laid out."""
 
 import io
-import os
 import secrets
 from collections.abc import Iterable, Iterator
+from pathlib import PurePosixPath
 from typing import Any
 
 from django.conf import settings
 
+from environments.definition import Definition
 from environments.host import Host, HostError
 from environments.models import Build
 from environments.target import isolated
@@ -57,8 +58,8 @@ def lay_out(run: Run, build: Build, host: Host, inrun: str, *, compress: bool) -
 
 def programs_beside(python: str) -> list[str]:
     """The folder whose programs a run finds before others of these names: its environment's own, as if that were activated."""
-    folder = os.path.dirname(python)
-    return [folder] if os.path.isabs(folder) and folder not in {"/usr/bin", "/bin"} else []
+    folder = PurePosixPath(python).parent
+    return [str(folder)] if folder.is_absolute() and str(folder) not in {"/usr/bin", "/bin"} else []
 
 
 def make_spec(run: Run, build: Build, root: str, inrun: str) -> dict[str, Any]:
@@ -67,17 +68,19 @@ def make_spec(run: Run, build: Build, root: str, inrun: str) -> dict[str, Any]:
     assert run.environment is not None and run.target is not None
     config = ScriptRunConfig.from_json(run.config)
     library = f"{root}/lib/{inrun}"
+    software = Definition.from_json(run.environment.definition)
     place = Place(
         python=build.python,
         launch=f"{library}/runstead/launch.py",
         name=run.uid,
         spark=run.target.options.get("spark") or {},
-        software={**run.environment.definition.get("spark", {}), **build.extras},
+        software={**software.spark, **build.extras},
     )
     own = {
         **build.extras.get("variables", {}),
         **FRAMEWORKS[config.framework].env(config, place),
-        **run.environment.definition.get("variables", {}),
+        **(software.docker_arguments.env if run.target.launcher == "docker" else {}),
+        **software.variables,
         **variables(run, config),
     }
     rows = {

@@ -17,6 +17,7 @@ from django.db.models.functions import RowNumber
 from django.utils import timezone
 
 from environments import waiting
+from environments.definition import Definition
 from environments.launchers import Start
 from environments.models import ComputeTarget
 from runs.config import ScriptRunConfig
@@ -171,6 +172,7 @@ def start_of(run: Run) -> Start:
     """
     config = ScriptRunConfig.from_json(run.config)
     gpus = [str(gpu) for gpu in run.granted.get("gpus", ())]
+    environment = Definition.from_json(run.environment.definition) if run.environment is not None else Definition()
     return Start(
         attempt=run.attempt,
         env={"CUDA_VISIBLE_DEVICES": ",".join(gpus)} if "gpus" in run.granted else {},
@@ -178,4 +180,5 @@ def start_of(run: Run) -> Start:
         image=run.build.image if run.build is not None else "",
         python=run.build.python if run.build is not None else "",
         memory_bytes=config.memory_bytes,
+        asked=environment.docker_arguments,
     )

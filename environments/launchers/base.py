@@ -4,6 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from environments.docker_arguments import DockerArguments
+
 
 @dataclass(frozen=True)
 class Start:
@@ -20,7 +22,8 @@ class Start:
     python: str = ""
     """Path of its environment's interpreter."""
     memory_bytes: int | None = None
-    shm_bytes: int | None = None
+    asked: DockerArguments = field(default_factory=DockerArguments)
+    """What its environment asks of a container."""
 
 
 class Launcher(Protocol):

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from environments.agent import pack
+from environments.docker_arguments import DockerArguments
 from environments.engine import Engine
 from environments.host import Host, HostError
 from environments.launchers.base import Start
@@ -17,6 +18,7 @@ SHM_BYTES = 2 * 1024**3
 PIDS = 16_384
 LABEL = "runstead.attempt"
 ROOT_LABEL = "runstead.root"
+_AMOUNTS = {"memory_bytes": "{:,} bytes of memory", "cpus": "{:g} processors", "pids": "{:,} processes"}
 _HOME = "tmp"
 _KEPT_OUTPUT = {"Type": "json-file", "Config": {"max-size": "1m", "max-file": "1"}}
 _SUPERVISE = f"""
@@ -98,17 +100,18 @@ class DockerLauncher:
             "CapDrop": ["ALL"],
             "SecurityOpt": ["no-new-privileges"],
             "Privileged": False,
-            "PidsLimit": limits.get("pids") or PIDS,
+            "PidsLimit": self._within("pids", start.asked.pids) or PIDS,
             "NetworkMode": limits.get("network") or "bridge",
             "IpcMode": "private",
-            "ShmSize": start.shm_bytes or limits.get("shm_bytes") or SHM_BYTES,
+            "ShmSize": start.asked.shm_bytes or limits.get("shm_bytes") or SHM_BYTES,
             "LogConfig": _KEPT_OUTPUT,
             "RestartPolicy": {"Name": "no"},
         }
         if memory:
             host_config |= {"Memory": memory, "MemorySwap": memory}
-        if limits.get("cpus"):
-            host_config["NanoCpus"] = int(float(limits["cpus"]) * 1e9)
+        if cpus := self._within("cpus", start.asked.cpus):
+            host_config["NanoCpus"] = int(float(cpus) * 1e9)
+        host_config |= _bounds(start.asked)
         if start.gpus:
             host_config["DeviceRequests"] = [{"DeviceIDs": list(start.gpus), "Capabilities": [["gpu"]]}]
         return {
@@ -124,11 +127,17 @@ class DockerLauncher:
         }
 
     def _memory(self, start: Start) -> int | None:
-        allowed = self.limits.get("memory_bytes")
-        if allowed and (start.memory_bytes or 0) > allowed:
-            text = f"The run asks for {start.memory_bytes:,} bytes of memory; this target allows {allowed:,}."
+        """The run's own wish comes before its environment's."""
+        found = self._within("memory_bytes", start.memory_bytes or start.asked.memory_bytes)
+        return int(found) if found else None
+
+    def _within(self, limit: str, asked: Any) -> Any:
+        """What is asked for, or else what the target allows. Raises HostError for more than that."""
+        allowed = self.limits.get(limit)
+        if allowed and asked and asked > allowed:
+            text = f"The run asks for {_AMOUNTS[limit].format(asked)}; this target allows {allowed:,}."
             raise HostError("engine_refused", text, permanent=True)
-        return start.memory_bytes or allowed
+        return asked or allowed
 
     def kill(self, attempt: str) -> None:
         self.host.kill("runs", attempt)  # refuses while its supervisor lives
@@ -167,6 +176,17 @@ def inside(start: Start) -> dict[str, str]:
     if start.gpus and all(gpu.isdigit() for gpu in start.gpus):
         env["CUDA_VISIBLE_DEVICES"] = ",".join(str(number) for number in range(len(start.gpus)))
     return env
+
+
+def _bounds(asked: DockerArguments) -> dict[str, Any]:
+    """The limits that only an environment sets. ``--init`` asks for what is there anyway: the supervisor reaps orphans."""
+    found = {
+        "MemoryReservation": asked.memory_reservation,
+        "CpusetCpus": asked.cpuset,
+        "CpuShares": asked.cpu_shares,
+        "Ulimits": [{"Name": name, "Soft": soft, "Hard": hard} for name, (soft, hard) in asked.ulimits.items()],
+    }
+    return {name: value for name, value in found.items() if value}
 
 
 def _mount(source: str, target: str, read_only: bool = True) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from environments.definition import Definition
 from environments.engine import Engine
 from environments.host import HostError
 from environments.launchers import Start
@@ -245,6 +246,42 @@ open("/data/b", "w")
         assert log.decode().splitlines()[0] == "rows ['lo'] 64"
         assert record["error"]["type"] == "OSError" and "Read-only" in record["error"]["message"]
         assert found.inspect(attempt)["HostConfig"]["NanoCpus"] == 500_000_000
+    finally:
+        found.close()
+
+
+def test_what_an_environment_asks_of_its_container_holds_there_within_the_limits_of_the_target(tmp_path):
+    found = Containers(tmp_path / "root", cpus=1.5, pids=200)
+    try:
+        code = """
+import os, resource
+print(os.statvfs("/dev/shm").f_blocks * 4096 >> 20, resource.getrlimit(resource.RLIMIT_NOFILE), sorted(os.sched_getaffinity(0)))
+"""
+        options = [
+            "--shm-size=96m",
+            "--ulimit nofile=200:300",
+            "--cpuset-cpus",
+            "0",
+            "--memory",
+            "256m",
+            "--cpus=0.5",
+            "--init",
+        ]
+        asked = Definition(docker={"arguments": options}).validated().docker_arguments
+        attempt = found.prepare(["/usr/bin/python3", "-c", code])
+        found.launcher.launch([found.wish(attempt, asked=asked)])
+        record, log = found.finish(attempt)
+        assert (record["reason"], log) == ("exited", b"96 (200, 300) [0]\n")
+        bounds = found.inspect(attempt)["HostConfig"]
+        assert (bounds["Memory"], bounds["NanoCpus"], bounds["PidsLimit"]) == (256 << 20, 500_000_000, 200)
+        for arguments, told in [
+            (["--cpus=2"], "2 processors; this target allows 1.5"),
+            (["--pids-limit=900"], "900 processes"),
+        ]:
+            greedy = Definition(docker={"arguments": arguments}).docker_arguments
+            with pytest.raises(HostError, match=told) as error:
+                found.launcher.config(found.wish("0" * 32, asked=greedy))
+            assert error.value.permanent
     finally:
         found.close()
 
