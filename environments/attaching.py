@@ -333,7 +333,7 @@ def merged(before: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, An
     for name, value in change.items():
         if value is None:
             found.pop(name, None)
-        elif name in {"ssh", "jump", "docker", "spark", "cleaning"} and isinstance(value, Mapping):
+        elif name in {"ssh", "jump", "docker", "spark", "packages", "cleaning"} and isinstance(value, Mapping):
             found[name] = merged(found.get(name) or {}, value)
         else:
             found[name] = copy.deepcopy(value)

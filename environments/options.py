@@ -30,7 +30,16 @@ from environments.option_rules import (
     check_sandbox,
     check_spark_variables,
     check_user,
+    sentence,
     shown,
+)
+from environments.package_rules import (
+    check_channel,
+    check_index,
+    check_offline,
+    check_secret_name,
+    check_texts,
+    check_wheels,
 )
 
 DEFAULT_ROOT = "~/.runstead"
@@ -94,6 +103,8 @@ def validate(
         check.section(found, options, "docker", lambda values: _docker(check, values, here))
     elif "spark" in options:
         check.section(found, options, "spark", lambda values: _spark(check, values))
+    if "packages" in options:
+        check.section(found, options, "packages", lambda values: _packages(check, values))
     if "cleaning" in options:
         check.section(found, options, "cleaning", lambda values: _cleaning(check, values))
     if check.errors:
@@ -111,7 +122,7 @@ def kind_of(transport: str, launcher: str, options: Mapping[str, Any]) -> str:
 
 def of_kind(transport: str, launcher: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """Those of a draft's options that its kind has; what was typed for another kind is left out."""
-    names = {"root", "python", "cleaning"}
+    names = {"root", "python", "packages", "cleaning"}
     names |= {"ssh"} if transport == "ssh" else set()
     names |= {"docker"} if launcher == "docker" else {"spark"}
     names |= {"sandbox"} if (transport, launcher) == ("ssh", "process") else set()
@@ -138,7 +149,7 @@ class _Check:
         try:
             checked = rule(value)
         except ValueError as error:
-            self.errors[self.within + name] = str(error)
+            self.errors[self.within + name] = sentence(error)
             return
         if checked not in (None, ""):
             found[name] = checked
@@ -258,6 +269,23 @@ def _spark(check: _Check, values: Mapping[str, Any]) -> dict[str, Any]:
     master = str(found.get("master", ""))
     if found.get("deploy_mode") == "cluster" and master.startswith(("local", "spark://")):
         check.errors["spark.deploy_mode"] = f"{master} cannot place a Python driver in the cluster. Use client."
+    return found
+
+
+def _packages(check: _Check, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Where environments of this target take packages from."""
+    check.only(values, ("index_url", "extra_index_urls", "index_secret", "find_links", "conda_channels", "offline"))
+    found: dict[str, Any] = {}
+    check.take(found, values, "index_url", check_index, None)
+    check.take(found, values, "extra_index_urls", lambda value: check_texts(value, check_index), None)
+    check.take(found, values, "index_secret", check_secret_name, None)
+    check.take(found, values, "find_links", lambda value: check_texts(value, check_wheels), None)
+    check.take(found, values, "conda_channels", lambda value: check_texts(value, check_channel), None)
+    check.take(found, values, "offline", check_offline, None)
+    if found.get("index_secret") and not (found.get("index_url") or found.get("extra_index_urls")):
+        check.errors |= {
+            "packages.index_secret": "It is for the indexes named here, and there is none. Name one, or leave this empty."
+        }
     return found
 
 

@@ -32,6 +32,8 @@ SHOWN_AT = {
     "docker.pids": "pids", "docker.cpus": "cpus", "docker.network": "network", "docker.mounts": "mounts",
     "spark.master": "master", "spark.home": "spark_home", "spark.deploy_mode": "deploy_mode", "spark.conf": "conf",
     "spark.packages": "packages", "spark.repositories": "repositories",
+    "packages.index_url": "index_url", "packages.extra_index_urls": "extra_index_urls", "packages.index_secret": "index_secret",
+    "packages.find_links": "find_links", "packages.conda_channels": "conda_channels", "packages.offline": "offline",
     "cleaning.keep_days": "keep_days", "cleaning.environment_days": "environment_days", "cleaning.cache_bytes": "cache",
 }  # fmt: skip
 
@@ -85,6 +87,12 @@ class AddressForm(TypedForm):
     conf = text(100_000, strip=False)
     packages = text(20_000, strip=False)
     repositories = text(20_000, strip=False)
+    index_url = text(2000)
+    extra_index_urls = text(20_000, strip=False)
+    index_secret = text()
+    find_links = text(20_000, strip=False)
+    conda_channels = text(20_000, strip=False)
+    offline = text(8)
     keep_days = text(20)
     environment_days = text(20)
     cache = text(40)
@@ -116,6 +124,13 @@ class AddressForm(TypedForm):
                 "conf": self.pairs("conf") or None, "packages": data["packages"].split() or None,
                 "repositories": data["repositories"].split() or None,
             }  # fmt: skip
+        packages = {
+            "index_url": data["index_url"], "extra_index_urls": data["extra_index_urls"].split(), "index_secret": data["index_secret"],
+            "find_links": lines_of(data["find_links"]), "conda_channels": data["conda_channels"].split(),
+            "offline": data["offline"] == "on",
+        }  # fmt: skip
+        if any(packages.values()):
+            found["packages"] = {name: value for name, value in packages.items() if value}
         cleaning = {
             "keep_days": self.number("keep_days"), "environment_days": self.number("environment_days"),
             "cache_bytes": self.size("cache"),
@@ -129,12 +144,11 @@ class AddressForm(TypedForm):
         typed = self.cleaned_data[field]
         if not typed:
             return None
-        match = _SIZE.match(typed)
-        if match is None:
-            self.add_error(field, f"{typed!r} is not a size. Write it like 16 GB or 512 MB.")
+        try:
+            return parse_size(typed)
+        except ValueError as error:
+            self.add_error(field, str(error))
             return None
-        unit = match[2].lower()
-        return int(float(match[1].replace(",", ".")) * UNITS[unit if unit in UNITS else unit + "b"])
 
     def number(self, field: str) -> float | None:
         typed = self.cleaned_data[field]
@@ -179,7 +193,7 @@ def typed_address(target: ComputeTarget) -> dict[str, str]:
     """A target's name and options as the form's fields show them."""
     options = target.options
     ssh, docker, spark = (options.get(name) or {} for name in ("ssh", "docker", "spark"))
-    jump, cleaning = ssh.get("jump") or {}, options.get("cleaning") or {}
+    jump, own, cleaning = ssh.get("jump") or {}, options.get("packages") or {}, options.get("cleaning") or {}
     found = {
         "name": target.name, "root": options.get("root"), "python": options.get("python"),
         "host": ssh.get("host"), "port": ssh.get("port"), "user": ssh.get("user"),
@@ -194,10 +208,25 @@ def typed_address(target: ComputeTarget) -> dict[str, str]:
         "conf": "\n".join(f"{name}={value}" for name, value in (spark.get("conf") or {}).items()),
         "packages": "\n".join(spark.get("packages") or ()), "repositories": "\n".join(spark.get("repositories") or ()),
         "sandbox": "on" if options.get("sandbox") else "",
+        "index_url": own.get("index_url"), "index_secret": own.get("index_secret"), "offline": "on" if own.get("offline") else "",
+        **{name: "\n".join(own.get(name) or ()) for name in ("extra_index_urls", "find_links", "conda_channels")},
         "keep_days": cleaning.get("keep_days"), "environment_days": cleaning.get("environment_days"),
         "cache": as_size(cleaning.get("cache_bytes")),
     }  # fmt: skip
     return {name: "" if value is None else str(value) for name, value in found.items()}
+
+
+def lines_of(typed: str) -> list[str]:
+    return [line.strip() for line in typed.splitlines() if line.strip()]
+
+
+def parse_size(typed: str) -> int:
+    """``16 GB`` in bytes. Raises ValueError with the fix."""
+    match = _SIZE.match(typed)
+    if match is None:
+        raise ValueError(f"{typed!r} is not a size. Write it like 16 GB or 512 MB.")
+    unit = match[2].lower()
+    return int(float(match[1].replace(",", ".")) * UNITS[unit if unit in UNITS else unit + "b"])
 
 
 def as_size(size: float | None) -> str:

@@ -38,7 +38,7 @@ def edit(request: MemberRequest, name: str) -> HttpResponseBase:
     if request.method == "POST":
         form = posted(AddressForm, request.POST)
         options = form.options(kind_of(target.transport, target.launcher, target.options))
-        options.setdefault("cleaning", None)
+        options = {"packages": None, "cleaning": None, **options}
         if form.is_valid() and keep(form, target, request, name=form.cleaned_data["name"], options=options):
             messages.success(request, "Saved. Test the connection: what was found out before may not hold any more.")
             return back(request, target)

@@ -197,6 +197,41 @@ def test_all_that_is_wrong_is_told_at_once():
     assert set(errors) == {"root", "ssh.host", "ssh.port", "ssh.user"}
 
 
+PACKAGES = {
+    "index_url": "https://mirror.example/simple", "extra_index_urls": ["http://10.0.0.8:3141/root/pypi"], "index_secret": "mirror",
+    "find_links": ["/srv/wheels", "https://mirror.example/wheels/"], "conda_channels": ["conda-forge", "file:///srv/channel"],
+    "offline": True,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("launcher", ["process", "docker"])
+def test_where_packages_come_from_is_an_option_of_every_kind(launcher):
+    assert validate("local", launcher, {"packages": PACKAGES})["packages"] == PACKAGES
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "told"),
+    [
+        ("index_url", "https://ada:secret@mirror.example/simple", "credentials"),
+        ("index_url", "--extra-index-url=https://x", "begins with '-'"),
+        ("index_url", "file:///srv/simple", "https:// or http://"),
+        ("index_url", 5, "no text"),
+        ("extra_index_urls", "https://mirror.example/simple", "list of texts"),
+        ("extra_index_urls", ["https://mirror.example/$(id)"], "'$'"),
+        ("find_links", ["wheels"], "absolute"),
+        ("find_links", ["/srv/../etc"], ".."),
+        ("conda_channels", ["-c evil"], "begins with '-'"),
+        ("offline", "yes", "neither true nor false"),
+        ("index_secret", "ada:secret", "name of a secret"),
+        ("trusted_host", "mirror.example", "not an option here"),
+    ],
+)
+def test_where_packages_come_from_is_refused_with_its_field_and_rule(field, value, told):
+    errors = refused("local", "process", {"packages": {"index_url": "https://mirror.example/simple", field: value}})
+    assert list(errors) == [f"packages.{field}"]
+    assert told in errors[f"packages.{field}"]
+
+
 def test_a_draft_is_checked_only_where_something_was_typed():
     assert validate("ssh", "process", {}, partial=True) == {}
     assert list(refused("ssh", "process", {"ssh": {"host": ""}}, partial=True)) == ["ssh.host"]

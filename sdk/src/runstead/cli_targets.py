@@ -106,6 +106,15 @@ def _add_attach(commands: Any) -> None:
     spark.add_argument("--deploy-mode", choices=["client", "cluster"])
     spark.add_argument("--conf", action="append", default=[], metavar="NAME=VALUE", help="a setting of Spark")
     spark.add_argument("--packages", action="append", default=[], metavar="GROUP:ARTIFACT:VERSION")
+    packages = parser.add_argument_group("where environments take packages from")
+    packages.add_argument("--index-url", metavar="ADDRESS", help="a package index (default: the machine's own)")
+    packages.add_argument("--extra-index-url", action="append", default=[], metavar="ADDRESS")
+    packages.add_argument("--index-secret", metavar="NAME", help="the workspace's secret with user:password for them")
+    packages.add_argument(
+        "--find-links", action="append", default=[], metavar="FOLDER", help="a folder of wheels there"
+    )
+    packages.add_argument("--conda-channel", action="append", default=[], metavar="CHANNEL")
+    packages.add_argument("--offline", action="store_true", help="ask nothing but what is named here")
     parser.add_argument("--root", metavar="FOLDER", help="where the studio's files lie there (by SSH: ~/.runstead)")
     parser.add_argument("--python", help="the Python of the studio's agent there (default: python3)")
     parser.add_argument("--slots", type=int, help="runs at once (default: one per GPU, else one per two processors)")
@@ -137,7 +146,9 @@ def _attach(options: argparse.Namespace, line: Optional[List[str]]) -> int:
     workspace = Workspace.from_config()
     given = _ssh_arguments(options)
     while True:
-        config = _configuration(options, given)
+        config = _configuration(options, given).with_packages(
+            options.index_url, options.extra_index_url, options.index_secret, options.find_links, options.conda_channel, options.offline
+        )  # fmt: skip
         try:
             target = ComputeTarget.attach(workspace, options.name, config, anyway=options.anyway)
         except ComputeTargetException as error:

@@ -42,6 +42,28 @@ class AttachConfiguration:
     def __init__(self, body: Dict[str, Any]) -> None:
         self.body = body
 
+    def with_packages(
+        self,
+        index_url: Optional[str] = None,
+        extra_index_urls: Optional[Sequence[str]] = None,
+        index_secret: Optional[str] = None,
+        find_links: Optional[Sequence[str]] = None,
+        conda_channels: Optional[Sequence[str]] = None,
+        offline: bool = False,
+    ) -> AttachConfiguration:
+        """The same, with where environments of this target take packages from; an environment that names an index goes before.
+
+        `index_secret`: name of the workspace's secret that holds `user:password`; `find_links`: folders of wheels on the target;
+        `offline`: ask nothing but what is named here.
+        """
+        given = {
+            "index_url": index_url, "extra_index_urls": list(extra_index_urls or ()), "index_secret": index_secret,
+            "find_links": list(find_links or ()), "conda_channels": list(conda_channels or ()), "offline": offline,
+        }  # fmt: skip
+        packages = {name: value for name, value in given.items() if value}
+        options = {**self.body["options"], **({"packages": packages} if packages else {})}
+        return AttachConfiguration({**self.body, "options": options})
+
     def __repr__(self) -> str:
         shown = {name: value for name, value in self.body.items() if name != "credentials"}
         return "AttachConfiguration(%r)" % (shown,)
