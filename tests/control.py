@@ -22,7 +22,7 @@ from django.test import Client  # noqa: E402
 from django.utils import timezone  # noqa: E402
 
 from environments.definition import Definition  # noqa: E402
-from environments.models import ComputeTarget, Environment, Lease  # noqa: E402
+from environments.models import Build, ComputeTarget, Environment, Lease  # noqa: E402
 from environments.registry import register  # noqa: E402
 from environments.target import open_target  # noqa: E402
 from runs import logs, preparing  # noqa: E402
@@ -123,6 +123,12 @@ def op_environment(name, **definition):
     """A new environment of the workspace, which is what ``op_submit`` takes by this name."""
     row = Environment.objects.create(workspace=Workspace.objects.get(slug="default"), name=name)
     return str(register(row, Definition(**definition)))
+
+
+def op_build(environment, target):
+    """What is kept of an environment's newest build on a target."""
+    rows = Build.objects.filter(target__name=target, version__environment__name=environment).order_by("-pk")
+    return rows.values("status", "error", "python", "lock", "packages", "extras", "size").first()
 
 
 def op_target(root, slots=1, **options):

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import urllib.request
+import zipfile
 from collections import Counter
 from pathlib import Path
 
@@ -327,7 +328,7 @@ def spark(studio, tmp_path_factory, request):
     }
     studio.control("environment", name="spark-python", user_managed=True, interpreter_path=found["PYSPARK_PYTHON"])
     assert studio.control("target", root=str(folder / "cluster"), spark=options) == "cluster"
-    return {**found, "python": found["PYSPARK_PYTHON"]}
+    return {**found, "python": found["PYSPARK_PYTHON"], "options": options}
 
 
 def applications(spark) -> list[str]:
@@ -359,6 +360,104 @@ def test_spark_submit_on_a_cluster_with_arguments_and_modules_of_the_project(stu
     )
     assert [path for path, *_ in studio.control("artifacts", id=row["id"])] == ["outputs/done.txt"]
     until(lambda: applications(spark) == [], 20)
+
+
+STRIPES = "org.example:stripes:1.0"
+ZEBRA = """
+from pyspark.sql import SparkSession
+def look(number):
+    import sys
+    try:
+        import zebra_words
+        return (zebra_words.WORD, sys.prefix)
+    except ImportError as error:
+        return (str(error), sys.prefix)
+def jar(number):
+    import stripes  # a Python module that lies in the jar
+    return stripes.COLOURS
+spark = SparkSession.builder.getOrCreate()
+context = spark.sparkContext
+found = sorted(set(context.parallelize(range(8), 4).map(look).collect()))
+loader = context._jvm.java.lang.Thread.currentThread().getContextClassLoader()
+resource = loader.getResource("stripes.txt")
+stripes = context.parallelize([0], 1).map(jar).collect() if resource else []
+say(executors=found, driver=look(0), resource=resource and resource.toString(), stripes=stripes)
+spark.stop()
+"""
+
+
+@pytest.fixture(scope="module")
+def zebra(studio, spark, tmp_path_factory):
+    """A Spark target that installs from a folder of wheels alone, an environment with a package of it and one of a Maven
+    repository in a folder; that folder, which nothing may ask once the environment is built."""
+    folder = tmp_path_factory.mktemp("zebra")
+    wheels, maven = folder / "wheels", folder / "maven"
+    wheels.mkdir()
+    with zipfile.ZipFile(wheels / "zebra_words-1.2-py3-none-any.whl", "w") as wheel:
+        about = "zebra_words-1.2.dist-info"
+        wheel.writestr("zebra_words/__init__.py", "WORD = 'zebra'\n")
+        wheel.writestr(f"{about}/METADATA", "Metadata-Version: 2.1\nName: zebra-words\nVersion: 1.2\n")
+        wheel.writestr(
+            f"{about}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
+        wheel.writestr(f"{about}/RECORD", "")
+    place = maven / "org/example/stripes/1.0"
+    place.mkdir(parents=True)
+    with zipfile.ZipFile(place / "stripes-1.0.jar", "w") as jar:
+        jar.writestr("META-INF/MANIFEST.MF", "Manifest-Version: 1.0\n\n")
+        jar.writestr("stripes.txt", "black and white\n")
+        jar.writestr("stripes.py", "COLOURS = 2\n")
+    (place / "stripes-1.0.pom").write_text(
+        "<project xmlns='http://maven.apache.org/POM/4.0.0'><modelVersion>4.0.0</modelVersion>"
+        "<groupId>org.example</groupId><artifactId>stripes</artifactId><version>1.0</version></project>"
+    )
+    studio.control(
+        "target", root=str(folder / "zebras"), spark=spark["options"],
+        packages={"find_links": [str(wheels)], "offline": True},
+    )  # fmt: skip
+    repositories = [maven.as_uri()]
+    studio.control(
+        "environment", name="zebra", packages=["zebra-words"],
+        spark={"packages": [STRIPES], "repositories": repositories},
+    )  # fmt: skip
+    studio.control(
+        "environment", name="no-such-jar", packages=["zebra-words"],
+        spark={"packages": ["org.example:spots:9.9"], "repositories": repositories},
+    )  # fmt: skip
+    return maven
+
+
+def test_executors_import_what_only_the_archive_holds_and_runs_ask_no_repository(studio, project, spark, zebra):
+    (line,) = completed(studio, project(ZEBRA), framework="pyspark", environment="zebra", target="zebras")
+    ((word, prefix),) = line["executors"]
+    assert word == "zebra"
+    # Unpacked below the executor's own folder; the interpreter of the worker has no such package.
+    assert prefix.startswith(str(Path(spark["SPARK_CONF_DIR"]).parent / "work")) and prefix.endswith("/environment")
+    assert "/zebras/envs/" in line["driver"][1]
+    assert (line["stripes"], line["resource"].rpartition("/")[2]) == ([2], "stripes.txt")
+    build = studio.control("build", environment="zebra", target="zebras")
+    assert build["extras"]["jars_of"] == [STRIPES] and len(build["extras"]["jars"]) == 1
+    assert Path(build["extras"]["archive"]).is_file()
+
+    # A second run asks no repository; and with the interpreter that the worker has by itself, executors find no such package.
+    zebra.rename(zebra.parent / "gone")
+    try:
+        (line,) = completed(
+            studio, project(ZEBRA), framework="pyspark", environment="zebra", target="zebras",
+            spark={"conf": {"spark.pyspark.python": spark["python"]}},
+        )  # fmt: skip
+    finally:
+        (zebra.parent / "gone").rename(zebra)
+    assert [word for word, _ in line["executors"]] == ["No module named 'zebra_words'"]
+    assert line["stripes"] == [2]
+
+
+def test_a_spark_package_that_does_not_exist_fails_the_run_with_its_name(studio, project, spark, zebra):
+    config = {"framework": "pyspark", "environment": "no-such-jar", "target": "zebras"}
+    (row,) = studio.wait_for(studio.submit(project(ZEBRA), **config), seconds=120)
+    assert (row["status"], row["reason"]) == ("Failed", "environment_failed")
+    assert row["error"]["message"].startswith("the Spark package org.example:spots:9.9 was not found (not found).")
+    assert zebra.as_uri() in row["error"]["message"]
 
 
 def test_the_lines_of_the_article_count_words_on_the_cluster(studio, spark):

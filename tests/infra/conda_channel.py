@@ -28,7 +28,7 @@ import zstandard
 # Longer than any folder below which the tests install: an installer writes the new path into its place, padded in binary files.
 PLACEHOLDER = "/opt/placehold" + "_placehold" * 20
 _LEFT_OUT = {"test", "tests", "idlelib", "tkinter", "turtledemo", "lib2to3", "ensurepip", "site-packages", "dist-packages",
-             "__pycache__", "EXTERNALLY-MANAGED"}  # fmt: skip
+             "EXTERNALLY-MANAGED"}  # fmt: skip
 # Runs below the Python that is packed.
 _WHERE = """
 import json, sys, sysconfig
@@ -173,7 +173,10 @@ def tar(package: Package, files: Mapping[str, bytes], links: Mapping[str, str]) 
     with tarfile.open(fileobj=packed, mode="w") as file:
         for name, data in files.items():
             member = tarfile.TarInfo(name)
-            member.size, member.mtime = len(data), 1700000000
+            source = package.files.get(name)
+            # As in packages of conda-forge, compiled files fit their sources: nobody has to compile them again.
+            member.mtime = int(source.stat().st_mtime) if isinstance(source, Path) else 1700000000
+            member.size = len(data)
             member.mode = 0o755 if name in package.programs or name.startswith(("bin/", "python-scripts/")) else 0o644
             file.addfile(member, io.BytesIO(data))
         for name, target in links.items():
@@ -199,7 +202,9 @@ def python_package(program: str = "") -> Package:
         folders[:] = [one for one in folders if one not in _LEFT_OUT and not one.startswith("config-")]
         for one in names:
             path = Path(folder) / one
-            if one not in _LEFT_OUT and path.is_file() and not one.startswith(("_test", "_ctypes_test", "_tkinter")):
+            if one.endswith((".opt-1.pyc", ".opt-2.pyc")) or one.startswith(("_test", "_ctypes_test", "_tkinter")):
+                continue
+            if one not in _LEFT_OUT and path.is_file():
                 files[f"lib/{name}/{(inside / one).as_posix()}"] = path
     prefixes = {}
     for path in list(files):
