@@ -2,21 +2,26 @@
 
 from django.urls import URLPattern, URLResolver, path
 
-from environments.views import attach, change, compute, software, storage
+from environments.views import attach, change, comparing, compute, software, storage, version
 
 app_name = "environments"
 urlpatterns: list[URLPattern | URLResolver] = [
     path("environments", software.listing, name="list"),
     path("environments/new", software.create, name="create"),
     path("environments/check", software.check, name="check"),
-    path("environments/builds/<int:pk>/retry", software.retry, name="retry"),
-    path("environments/builds/<int:pk>/cancel", software.cancel_build, name="cancel-build"),
-    path("environments/<str:name>", software.newest, name="newest"),
+    path("environments/builds/<int:pk>/retry", version.retry, name="retry"),
+    path("environments/builds/<int:pk>/cancel", version.cancel_build, name="cancel-build"),
+    path("environments/<str:name>", version.newest, name="newest"),
     path("environments/<str:name>/new", software.new_version, name="new-version"),
     path("environments/<str:name>/archive", software.archive, name="archive"),
-    path("environments/<str:name>/<int:number>", software.version, name="version"),
-    path("environments/<str:name>/<int:number>/builds", software.version_builds, name="version-builds"),
-    path("environments/<str:name>/<int:number>/build", software.build, name="build"),
+    path("environments/<str:name>/compare", comparing.page, name="compare"),
+    path("environments/<str:name>/<int:number>", version.version, name="version"),
+    path("environments/<str:name>/<int:number>/builds", version.version_builds, name="version-builds"),
+    path("environments/<str:name>/<int:number>/build", version.build, name="build"),
+    path("environments/<str:name>/<int:number>/lock", version.lock, name="lock"),
+    path("environments/<str:name>/<int:number>/refresh", version.refresh, name="refresh"),
+    path("environments/<str:name>/<int:number>/label", version.label, name="label"),
+    path("environments/<str:name>/<int:number>/archive", version.archive_version, name="archive-version"),
     path("compute", compute.listing, name="compute"),
     path("compute/rows", compute.rows, name="compute-rows"),
     path("compute/attach", attach.begin, name="attach"),

@@ -1,6 +1,7 @@
 """Runs over HTTP: submit, look, read the log, cancel."""
 
-from typing import Any, ClassVar
+from collections.abc import Callable
+from typing import Any, ClassVar, TypeVar
 
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
@@ -10,13 +11,16 @@ from environments.models import ComputeTarget, EnvironmentVersion
 from environments.registry import NoSuchEnvironment, named
 from runs import gitinfo, snapshots
 from runs.config import ConfigError, ScriptRunConfig
+from runs.examining import examine, ready
 from runs.logs import LogLost, Reader
 from runs.models import LogStream, Run, Snapshot
+from runs.preflight import Check, Wanted, preflight
 from runs.status import RunStatus
-from runs.submission import cancel, submit
+from runs.submission import cancel, check, default_environment, submit
 from studio.rest import Body, Member, Problem, not_found, page_url, refused
 from studio.workspaces.models import Role, Workspace
 
+T = TypeVar("T")
 router = Router(tags=["runs"])
 PAGE = 50
 MAX_PAGE = 200
@@ -85,6 +89,52 @@ def submitted(request: HttpRequest, data: NewRun) -> dict[str, Any]:
     except ConfigError as error:
         raise refused(error.errors) from error
     return described(request, run)
+
+
+class RunCheck(NewRun):
+    """A run to look at and not to start. ``anew``: ask the target although it was asked within the last minute."""
+
+    experiment: str = ""
+    anew: bool = False
+
+
+@router.post("/check", auth=Member(Role.CONTRIBUTOR), response={200: dict[str, Any]})
+def checked(request: HttpRequest, data: RunCheck) -> dict[str, Any]:
+    """Everything that can be told before the run is queued, the target itself asked, within three seconds. Nothing is started.
+
+    ``checks``: each with ``level`` (``ok``, ``run``: will be done, ``warn``, ``fail``: surely cannot run), ``text``, ``detail``, ``fix``.
+    """
+    workspace: Workspace = request.workspace  # type: ignore[attr-defined]
+    wanted = Wanted(workspace, data.config())
+    checks: list[Check] = []
+
+    def attempt(find: "Callable[[], T]") -> "T | None":
+        try:
+            return find()
+        except ConfigError as error:
+            checks.extend(Check("fail", f"{field}: {message}") for field, message in error.errors.items())
+            return None
+
+    wanted.snapshot = find_snapshot(workspace, data.snapshot)
+    wanted.target = attempt(lambda: find_target(workspace, data.target))
+    wanted.version = attempt(
+        lambda: find_environment(workspace, data.environment) if data.environment else default_environment()
+    )
+    wanted.config = attempt(lambda: data.config().validated(wanted.paths)) or wanted.config
+    if not checks and wanted.target and wanted.version:
+        target, version, snapshot = wanted.target, wanted.version, wanted.snapshot
+        name = data.experiment or "check"
+        attempt(lambda: check(workspace, name, target, version, snapshot, wanted.config, data.priority))
+    checks += preflight(wanted)
+    found = examine(wanted, anew=data.anew) if ready(wanted) else None
+    checks += found.checks if found else ()
+    return {
+        "passed": not any(item.level == "fail" for item in checks),
+        "target": data.target,
+        "answered": bool(found and found.answered),
+        "seconds": round(found.seconds, 3) if found else 0.0,
+        "checks": [{"level": item.level, "text": item.text, "detail": item.detail, "fix": item.fix} for item in checks],
+    }
 
 
 @router.get("", auth=Member(Role.READER))

@@ -16,6 +16,7 @@ from django.db import connection
 from django.db.models import Q
 from django.utils import timezone
 
+from environments.registry import find, named
 from runs.models import Experiment, MetricSeries, RunParameter
 from runs.status import ACTIVE, FINAL, RunStatus
 from studio.accounts.models import User
@@ -144,6 +145,15 @@ def _target(value: str, workspace: Workspace, user: User) -> Condition:
     return Condition("r.target_id = %s", params=(pk or 0,), alone=True)
 
 
+def _environment(value: str, workspace: Workspace, user: User) -> Condition:
+    """``vision``: any of its versions; ``vision:3``, ``vision@stable``: that one."""
+    environment = None if ":" in value or "@" in value else find(workspace, value)
+    if environment is None:
+        return Condition("r.environment_id = %s", params=(named(workspace, value).pk,))
+    of_it = "SELECT id FROM environments_environmentversion WHERE environment_id = %s"
+    return Condition(f"r.environment_id IN ({of_it})", params=(environment.pk,))
+
+
 def _tag(value: str, workspace: Workspace, user: User) -> Condition:
     name, equals, wanted = value.partition("=")
     test, given = ("name = %s AND value = %s", (name, wanted)) if equals else ("name = %s", (name,))
@@ -178,6 +188,7 @@ def _archived(value: str, workspace: Workspace, user: User) -> Condition:
 
 KEYS: dict[str, Callable[[str, Workspace, User], Condition]] = {
     "status": _status, "experiment": _experiment, "user": _user, "tag": _tag, "started": _started, "ended": _ended, "target": _target,
+    "environment": _environment,
     "name": _name, "archived": _archived,
 }  # fmt: skip
 

@@ -13,7 +13,7 @@ from django.core.exceptions import ValidationError
 from django.db.models import Q, QuerySet
 from django.http import QueryDict
 
-from environments.models import ComputeTarget, EnvironmentVersion
+from environments.models import ComputeTarget, EnvironmentVersion, Label
 from environments.registry import NoSuchEnvironment, named
 from runs import gitinfo, shellwords, snapshots
 from runs.config import ConfigError, ScriptRunConfig
@@ -341,19 +341,32 @@ def find_version(workspace: Workspace, text: str) -> EnvironmentVersion | None:
         return None
 
 
-def offered_versions(workspace: Workspace, chosen: str) -> list[EnvironmentVersion]:
-    """The latest version of every environment that is not archived, and the one that is chosen."""
+def offered_environments(workspace: Workspace, chosen: str) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Group → (what to write, words), the workspace's own first: the latest version of every environment that is not archived,
+    its labels, and what is chosen."""
     latest: dict[str, EnvironmentVersion] = {}
     for row in versions_of(workspace).filter(environment__archived_at=None, archived_at=None):
         kept = latest.get(row.environment.name)
         if kept is None or (kept.environment.workspace_id is None and row.environment.workspace_id is not None):
             latest[row.environment.name] = row
-    found = list(latest.values())
-    if chosen and all(str(row) != chosen for row in found):
-        other = find_version(workspace, chosen)
-        if other is not None:
-            found.append(other)
-    return sorted(found, key=lambda row: (row.environment.curated, row.environment.name, row.number))
+    groups: dict[str, list[tuple[str, str]]] = {"This workspace": [], "Curated": []}
+    labels: dict[int, list[Label]] = {}
+    shown = [row.environment_id for row in latest.values()]
+    for label in Label.objects.filter(environment__in=shown).select_related("version"):
+        labels.setdefault(label.environment_id, []).append(label)
+    for name, row in sorted(latest.items(), key=lambda item: item[0].lower()):
+        group = groups["Curated" if row.environment.curated else "This workspace"]
+        group.append((str(row), f"{name} · version {row.number}"))
+        group += [
+            (f"{name}@{label.name}", f"{name} @{label.name} · version {label.version.number}")
+            for label in labels.get(row.environment_id, ())
+        ]
+    if chosen and all(chosen != value for group in groups.values() for value, _ in group):
+        meant = find_version(workspace, chosen)
+        if meant is not None:
+            words = f"{meant.environment.name} · version {meant.number}"
+            groups["Chosen"] = [(chosen, words if chosen == str(meant) else f"{chosen} · {words}")]
+    return [(title, rows) for title, rows in groups.items() if rows]
 
 
 def guess_script(paths: "set[str]") -> str:

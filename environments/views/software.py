@@ -1,4 +1,4 @@
-"""Environments: list, version, form, and what a person may do with them."""
+"""Environments: the list, and the form that makes one or its next version."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,59 +10,21 @@ from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from environments import builds
+from environments import snippets
+from environments.contents import frameworks_of
 from environments.definition import Definition
-from environments.forms import EnvironmentForm, typed
-from environments.models import Build, BuildStatus, ComputeTarget, Environment, EnvironmentVersion
+from environments.filling import Filled, fill
+from environments.forms import KINDS, EnvironmentForm, typed
+from environments.models import ComputeTarget, Environment, EnvironmentVersion, Label
+from environments.places import Place, places_of
 from environments.registry import find, latest, register, visible
 from studio import audit
-from studio.queues import ring
 from studio.workspaces.access import MemberRequest, fetch, member
 from studio.workspaces.models import Role, Workspace
 
 FORM = ["GET", "HEAD", "POST"]
 COUNTED = 1_000
 """Runs are counted up to here: nobody needs to know whether it was 61,204 or 61,205 that used an environment."""
-SHOWN_RUNS = 10
-
-# Status of a build → icon, tone, word.
-STATES = {
-    BuildStatus.WAITING: ("clock", "idle", "Waiting"),
-    BuildStatus.BUILDING: ("prep", "run", "Building"),
-    BuildStatus.READY: ("ok", "ok", "Ready"),
-    BuildStatus.FAILED: ("fail", "fail", "Failed"),
-}
-
-
-@dataclass(frozen=True)
-class Place:
-    """A version on a target: built, being built, or not asked for yet."""
-
-    target: ComputeTarget
-    build: Build | None
-    user_managed: bool = False
-
-    @property
-    def state(self) -> tuple[str, str, str]:
-        if self.gone:
-            return ("slash", "idle", "No longer there")
-        return (
-            STATES[BuildStatus(self.build.status)]
-            if self.build
-            else ("clock", "idle", "Not checked yet" if self.user_managed else "Not built yet")
-        )
-
-    @property
-    def gone(self) -> bool:
-        return self.build is not None and self.build.status == BuildStatus.FAILED and self.build.ended_at is None
-
-    @property
-    def failed(self) -> bool:
-        return self.build is not None and self.build.status == BuildStatus.FAILED and not self.gone
-
-    @property
-    def going_on(self) -> bool:
-        return self.build is not None and self.build.status in {BuildStatus.WAITING, BuildStatus.BUILDING}
 
 
 @dataclass(frozen=True)
@@ -70,15 +32,26 @@ class Row:
     environment: Environment
     version: EnvironmentVersion
     definition: Definition
+    frameworks: list[str]
+    labels: list[Label]
     places: list[Place]
     used: int
 
+    @property
+    def seen(self) -> list[Place]:
+        """Where it is or was built; of no place that is so the first, which says why not."""
+        return [place for place in self.places if place.build] or self.places[:1]
 
-def places_of(versions: list[EnvironmentVersion], targets: list[ComputeTarget]) -> dict[str, list[Place]]:
-    """For the key of each version its state on every target, in one query."""
-    managed = {v.key: bool(v.definition.get("user_managed")) for v in versions}
-    found = {(b.key, b.target_id): b for b in Build.objects.filter(key__in=managed, target__in=targets)}
-    return {key: [Place(target, found.get((key, target.pk)), managed[key]) for target in targets] for key in managed}
+    def has(self, words: list[str]) -> bool:
+        """Whether each word is somewhere in what the row says, or in the packages that it names."""
+        text = " ".join(
+            [
+                self.environment.name, self.environment.description, KINDS[typed(self.definition)["kind"]][0],
+                *self.environment.aliases, *self.frameworks, *(f"@{label.name}" for label in self.labels),
+                *self.definition.packages, *self.definition.conda_packages, self.definition.base_image,
+            ]
+        ).lower()  # fmt: skip
+        return all(word in text for word in words)
 
 
 def used_by(workspace: Workspace, environment: Environment) -> int:
@@ -91,26 +64,40 @@ def used_by(workspace: Workspace, environment: Environment) -> int:
 @member(Role.READER)
 def listing(request: MemberRequest) -> HttpResponseBase:
     archived = "archived" in request.GET
-    rows = visible(request.workspace).filter(archived_at__isnull=not archived).order_by("workspace_id", "name")
+    search = request.GET.get("q", "").strip()[:200]
+    rows = visible(request.workspace).filter(archived_at__isnull=not archived)
     newest: dict[int, EnvironmentVersion] = {}
+    # Archived versions first, so that they count only where there is no other.
     for version in EnvironmentVersion.objects.filter(environment__in=rows).order_by("number"):
-        newest[version.environment_id] = version
+        kept = newest.get(version.environment_id)
+        if kept is None or version.archived_at is None or kept.archived_at is not None:
+            newest[version.environment_id] = version
     targets = list(ComputeTarget.objects.attached().filter(workspace=request.workspace))
-    places = places_of(list(newest.values()), targets)
-    shown = [
-        Row(
+    places = places_of(newest.values(), targets)
+    labels: dict[int, list[Label]] = {}
+    for label in Label.objects.filter(environment__in=rows).select_related("version"):
+        labels.setdefault(label.environment_id, []).append(label)
+    shown = []
+    for row in rows:
+        if row.pk not in newest:
+            continue
+        definition = Definition.from_json(newest[row.pk].definition)
+        made = Row(
             environment=row,
             version=newest[row.pk],
-            definition=Definition.from_json(newest[row.pk].definition),
+            definition=definition,
+            frameworks=frameworks_of(definition),
+            labels=labels.get(row.pk, []),
             places=places[newest[row.pk].key],
             used=used_by(request.workspace, row),
         )
-        for row in rows
-        if row.pk in newest
-    ]
+        shown.append(made)
+    found = [row for row in shown if row.has(search.lower().split())]
     page = {
         "section": "environments",
-        "rows": sorted(shown, key=lambda r: (r.environment.curated, r.environment.name.lower())),
+        "rows": sorted(found, key=lambda r: (r.environment.curated, r.environment.name.lower())),
+        "total": len(shown),
+        "search": search,
         "archived": archived,
         "has_archived": visible(request.workspace).filter(archived_at__isnull=False).exists(),
         "several": len(targets) > 1,
@@ -132,67 +119,19 @@ def own(request: MemberRequest, name: str) -> Environment:
     return fetch(Environment.objects.filter(workspace=request.workspace), name=name)
 
 
-@require_GET
-@member(Role.READER)
-def newest(request: MemberRequest, name: str) -> HttpResponseBase:
-    row = the_environment(request, name)
-    version = latest(row)
-    if version is None:
-        raise Http404("No such page.")
-    return redirect("environments:version", request.workspace.slug, row.name, version.number)
-
-
-def version_page(request: MemberRequest, name: str, number: int) -> dict[str, Any]:
-    row = the_environment(request, name)
-    version = fetch(row.versions.select_related("environment"), number=number)
-    definition = Definition.from_json(version.definition)
-    targets = list(ComputeTarget.objects.attached().filter(workspace=request.workspace))
-    places = places_of([version], targets)[version.key]
-    locked = next((p.build for p in places if p.build and p.build.status == BuildStatus.READY and p.build.lock), None)
-    return {
-        "section": "environments",
-        "environment": row,
-        "version": version,
-        "definition": definition,
-        "places": places,
-        "failed": [p for p in places if p.failed],
-        "going_on": any(p.going_on for p in places),
-        "locked": locked,
-        "packages": locked.lock.splitlines() if locked else [],
-        "may_change": request.may(Role.CONTRIBUTOR),
-        "may_own": request.may(Role.CONTRIBUTOR) and not row.curated,
-    }
-
-
-@require_GET
-@member(Role.READER)
-def version(request: MemberRequest, name: str, number: int) -> HttpResponseBase:
-    page = version_page(request, name, number)
-    runs = page["version"].runs.filter(workspace=request.workspace)
-    page["runs"] = runs.select_related("experiment").order_by("-number")[:SHOWN_RUNS]
-    page["versions"] = list(page["environment"].versions.order_by("-number"))
-    return render(request, "environments/version.html", page)
-
-
-@require_GET
-@member(Role.READER)
-def version_builds(request: MemberRequest, name: str, number: int) -> HttpResponseBase:
-    """The builds' card alone, polled while something is being built."""
-    return render(request, "environments/_builds.html", version_page(request, name, number))
-
-
 @require_http_methods(FORM)
 @member(Role.CONTRIBUTOR)
 def create(request: MemberRequest) -> HttpResponseBase:
     """A new environment; ``?from=name`` or ``?from=name/number`` begins with a copy."""
     source = source_of(request)
-    initial = {}
+    initial: dict[str, str] = {}
     if source is not None:
         initial = typed(Definition.from_json(source.definition))
         initial["name"] = free_name(request.workspace, source.environment.name)
         initial["description"] = source.environment.description
-    data = request.POST if request.method == "POST" else None
-    form = EnvironmentForm(request.workspace, None, data, initial=initial)
+    if request.method == "POST" and "fill" in request.POST:
+        return filled_page(request, source=source)
+    form = EnvironmentForm(request.workspace, None, posted(request), initial=initial)
     if request.method == "POST" and form.is_valid() and form.definition is not None:
         try:
             with transaction.atomic():
@@ -214,11 +153,12 @@ def create(request: MemberRequest) -> HttpResponseBase:
 def new_version(request: MemberRequest, name: str) -> HttpResponseBase:
     row = own(request, name)
     before = latest(row)
+    if request.method == "POST" and "fill" in request.POST:
+        return filled_page(request, environment=row, before=before)
     initial = {"name": row.name, "description": row.description}
     if before is not None:
         initial |= typed(Definition.from_json(before.definition))
-    data = request.POST if request.method == "POST" else None
-    form = EnvironmentForm(request.workspace, row, data, initial=initial)
+    form = EnvironmentForm(request.workspace, row, posted(request), initial=initial)
     if request.method == "POST" and form.is_valid() and form.definition is not None:
         Environment.objects.filter(pk=row.pk).update(description=form.cleaned_data["description"])
         made = register(row, form.definition, request.user)
@@ -228,9 +168,38 @@ def new_version(request: MemberRequest, name: str) -> HttpResponseBase:
     return form_page(request, form, environment=row, before=before)
 
 
+def posted(request: MemberRequest) -> QueryDict | None:
+    return request.POST if request.method == "POST" else None
+
+
+def filled_page(request: MemberRequest, **words: Any) -> HttpResponse:
+    """The form filled in from a file or a pasted text. What cannot be read stays where it was typed, beside its errors."""
+    found = fill(request.POST.get("source", ""), request.FILES.get("file"), request.POST.get("source_name", ""))
+    values = {name: str(request.POST.get(name, "")) for name in EnvironmentForm.base_fields}
+    if found.definition is not None:
+        values |= typed(found.definition)
+        values["name"] = values["name"] or found.name
+        values["description"] = values["description"] or found.description
+    form = EnvironmentForm(request.workspace, words.get("environment"), None, initial=values)
+    return form_page(request, form, filled=found, **words)
+
+
 def form_page(request: MemberRequest, form: EnvironmentForm, **words: Any) -> HttpResponse:
-    page = {"section": "environments", "form": form, **words}
-    return render(request, "environments/form.html", page, status=422 if form.errors else 200)
+    filled: Filled | None = words.get("filled")
+    shown = form
+    if not form.is_bound:  # what is filled in, as it would be sent
+        shown = EnvironmentForm(request.workspace, words.get("environment"), {**form.initial})
+        shown.is_valid()
+    page = {
+        "section": "environments",
+        "form": form,
+        "kinds": [(value, *told) for value, told in KINDS.items()],
+        "secrets": list(request.workspace.secrets.values_list("name", flat=True)),
+        "snippets": snippets_of(shown),
+        **words,
+    }
+    refused = form.errors or (filled is not None and filled.definition is None)
+    return render(request, "environments/form.html", page, status=422 if refused else 200)
 
 
 def source_of(request: MemberRequest) -> EnvironmentVersion | None:
@@ -239,7 +208,7 @@ def source_of(request: MemberRequest) -> EnvironmentVersion | None:
     if not name:
         return None
     rows = the_environment(request, name).versions.select_related("environment")
-    row = fetch(rows, number=int(number)) if number.isdecimal() else rows.order_by("-number").first()
+    row = fetch(rows, number=int(number)) if number.isdecimal() else latest(the_environment(request, name))
     if row is None:
         raise Http404("No such page.")
     return row
@@ -256,6 +225,14 @@ def free_name(workspace: Workspace, name: str) -> str:
     return candidate
 
 
+def snippets_of(form: EnvironmentForm) -> list[tuple[str, str]]:
+    """What the form says, as code; nothing while it says nothing that could be made."""
+    definition, name = form.definition, str(form["name"].value() or "")
+    if definition is None or set(form.errors) - {"name"}:
+        return []
+    return snippets.of_version(name or "my-environment", str(form["description"].value() or ""), definition)
+
+
 @require_POST
 @member(Role.CONTRIBUTOR)
 def check(request: MemberRequest) -> HttpResponseBase:
@@ -267,8 +244,12 @@ def check(request: MemberRequest) -> HttpResponseBase:
     form.is_valid()
     if field not in form.fields:
         raise Http404("No such field.")
-    page = {"errors": form.errors.get(field, []), "id": field, "lines": form.lines if field == "packages" else []}
-    return render(request, "environments/_field_errors.html", page)
+    page = {
+        "errors": form.errors.get(field, []),
+        "lines": form.lines.get(field, []),
+        "snippets": snippets_of(form),
+    }
+    return render(request, "environments/_checked.html", page)
 
 
 @require_POST
@@ -283,50 +264,3 @@ def archive(request: MemberRequest, name: str) -> HttpResponseBase:
         audit.note(request.user, action, workspace=request.workspace, subject=row.name)
     messages.success(request, f"{row.name} was {'restored' if restore else 'archived'}.")
     return redirect("environments:list", request.workspace.slug)
-
-
-@require_POST
-@member(Role.CONTRIBUTOR)
-def build(request: MemberRequest, name: str, number: int) -> HttpResponseBase:
-    """Have this version built on a target now, before a run needs it; a failed build is tried again."""
-    row = fetch(the_environment(request, name).versions.select_related("environment"), number=number)
-    target = fetch(
-        ComputeTarget.objects.attached().filter(workspace=request.workspace), name=request.POST.get("target", "")
-    )
-    found = builds.ensure(target, row)
-    builds.retry(found)
-    ring(target.pk)
-    return redirect("environments:version", request.workspace.slug, row.environment.name, row.number)
-
-
-@require_POST
-@member(Role.CONTRIBUTOR)
-def cancel_build(request: MemberRequest, pk: int) -> HttpResponseBase:
-    """Have a build given up that hangs, or that nobody needs any more."""
-    row = fetch(
-        Build.objects.filter(target__workspace=request.workspace).select_related(
-            "version__environment", "target__workspace"
-        ),
-        pk=pk,
-    )
-    if builds.cancel(row, request.user):
-        messages.success(request, "The build is being canceled." if row.status == BuildStatus.BUILDING else row.error)
-    else:
-        messages.info(
-            request,
-            "The build is being canceled already."
-            if row.cancel_requested_at and row.status == BuildStatus.BUILDING
-            else f"The build is {row.status.lower()} by now.",
-        )
-    return redirect(f"/{request.workspace.slug}/environments/builds/{row.pk}/log")
-
-
-@require_POST
-@member(Role.CONTRIBUTOR)
-def retry(request: MemberRequest, pk: int) -> HttpResponseBase:
-    row = fetch(Build.objects.filter(target__workspace=request.workspace).select_related("version__environment"), pk=pk)
-    if not builds.retry(row):
-        messages.info(request, f"The build is {row.status.lower()} by now.")
-    if row.version is None:
-        return redirect("environments:list", request.workspace.slug)
-    return redirect("environments:version", request.workspace.slug, row.version.environment.name, row.version.number)

@@ -11,6 +11,8 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from runs import snapshots
 from runs.config import ConfigError
+from runs.examining import Examined, key_of, known, ready
+from runs.examining import examine as ask_target
 from runs.forms import RunForm, guess_script, offered_environments, targets_of, values_from, values_of
 from runs.models import Experiment, Run, Snapshot
 from runs.preflight import Check, Wanted, busy, preflight
@@ -159,7 +161,8 @@ def checked(form: RunForm) -> RunForm:
 
 def review(form: RunForm) -> dict[str, Any]:
     """The right column: checks, snippets, and what blocks."""
-    checks = preflight(Wanted.of(form))
+    wanted = Wanted.of(form)
+    checks = preflight(wanted)
     blocking = blocking_errors(form)
     found = blocking + checks
     asked = form.as_request()
@@ -177,7 +180,13 @@ def review(form: RunForm) -> dict[str, Any]:
         "guess": guess_script(paths),
         "field_errors": {name: messages[0] for name, messages in form.errors.items()},
         "last_of_experiment": last_of(form),
+        **examined(wanted, known(wanted)),
     }
+
+
+def examined(wanted: Wanted, found: Examined | None) -> dict[str, Any]:
+    """What the target said, or that it is to be asked: the page does so when the typing pauses."""
+    return {"examined": found, "examinable": ready(wanted), "examined_key": key_of(wanted), "asked": wanted.target}
 
 
 def blocking_errors(form: RunForm) -> list[Check]:
@@ -207,6 +216,17 @@ def check(request: MemberRequest) -> HttpResponseBase:
     form = RunForm(request.workspace, request.POST)
     form.is_valid()
     return render(request, "runs/_review.html", {**review(form), "swap": True})
+
+
+@require_POST
+@member(Role.CONTRIBUTOR)
+def examine(request: MemberRequest) -> HttpResponseBase:
+    """What the target itself says of the run, within three seconds. Nothing is written there or here."""
+    form = RunForm(request.workspace, request.POST)
+    form.is_valid()
+    wanted = Wanted.of(form)
+    found = ask_target(wanted, anew="anew" in request.GET) if ready(wanted) else None
+    return render(request, "runs/_examined.html", examined(wanted, found))
 
 
 @require_safe
@@ -251,5 +271,6 @@ def experiment_names(workspace: Workspace) -> list[str]:
 urlpatterns = [
     path("runs/new", new, name="new"),
     path("runs/new/check", check, name="new-check"),
+    path("runs/new/examine", examine, name="new-examine"),
     path("runs/new/snapshots/<str:digest>", snapshot_files, name="new-snapshot"),
 ]

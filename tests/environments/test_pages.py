@@ -113,7 +113,9 @@ def test_an_existing_interpreter_is_chosen_without_losing_the_packages_typed(con
 def test_a_field_is_checked_while_the_form_is_being_filled_in(contributor_client, workspace):
     answer = contributor_client.post("/vision/environments/check?field=packages", {**FORM, "packages": "ok\nnum py"})
     assert "Line 2" in answer.content.decode()
-    assert not contributor_client.post("/vision/environments/check?field=packages", FORM).content.strip()
+    right = contributor_client.post("/vision/environments/check?field=packages", FORM).content.decode()
+    assert "Line " not in right
+    assert "env = Environment(&#x27;fresh&#x27;)" in right  # the same as code
     assert contributor_client.post("/vision/environments/check?field=nonsense", FORM).status_code == 404
 
 
@@ -154,7 +156,7 @@ def test_a_failed_build_shows_its_error_and_is_retried(contributor_client, reade
 def test_a_version_is_built_on_a_target_before_a_run_needs_it(contributor_client, workspace, target, version):
     assert contributor_client.post("/vision/environments/mine/1/build", {"target": "local"}).status_code == 302
     assert Build.objects.get(target=target, key=version.key).status == BuildStatus.WAITING
-    assert contributor_client.post("/vision/environments/mine/1/build", {"target": "elsewhere"}).status_code == 404
+    assert contributor_client.post("/vision/environments/mine/1/build", {"target": "elsewhere"}).status_code == 409
 
 
 def test_archived_environments_are_kept_apart_and_come_back(contributor_client, workspace, version):

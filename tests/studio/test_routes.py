@@ -22,7 +22,7 @@ UNSAFE = ("POST", "PUT", "PATCH", "DELETE")
 KINDS = {"members": "member", "tokens": "token", "secrets": "secret", "builds": "build", "metrics": "series"}
 ADMIN = "admin/"
 # A view that answers 404 without its parameter is called with one.
-QUERIES = {"log/line": "?n=1", "logs/line": "?n=1"}
+QUERIES = {"log/line": "?n=1", "logs/line": "?n=1", "/lock": "?platform=linux-x86_64-py3.11"}
 # Contents come in under their digest: the address names what is sent, not what is there.
 UPLOADS = {("PUT", "api/v1/<slug>/snapshots/blobs/<digest>")}
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from environments.models import ComputeTarget
+from environments.models import ComputeTarget, Lock
 from runs.logs import append
 from runs.models import Artifact, LogStream, MetricSeries, Run, RunTag
 from studio.accounts.models import Token, User
@@ -33,6 +33,9 @@ def fill(workspace: Workspace, member: User, other: User, *, name: str, number: 
     draft = ComputeTarget.objects.create(workspace=workspace, name=f"{name}-draft", attached_at=None)
     version = factory.make_version(workspace, f"{name}-env")
     build = factory.make_build(target, version)
+    Lock.objects.create(
+        workspace=workspace, key=version.key, platform="linux-x86_64-py3.11", text=f"{name}-lock==1.0\n"
+    )
     run = factory.make_run(
         workspace,
         files={"train.py": text},
@@ -73,5 +76,5 @@ def fill(workspace: Workspace, member: User, other: User, *, name: str, number: 
         workspace,
         run,
         values,
-        marks=[f"{name}-run", f"{name}-log-line", f"{name}-tag", f"{name}-env", f"print('{name}')"],
+        marks=[f"{name}-run", f"{name}-log-line", f"{name}-tag", f"{name}-env", f"{name}-lock", f"print('{name}')"],
     )

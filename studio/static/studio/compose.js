@@ -56,6 +56,33 @@ function guessScript() {
   markScript();
 }
 
+// ---- what the target says ----------------------------------------------------------------------------------------
+// Asked when the typing pauses, one question at a time, and never twice for the same run.
+let asking = 0;
+let asked = "";
+
+function examine() {
+  clearTimeout(asking);
+  const place = document.getElementById("examined");
+  if (!("pending" in place.dataset)) asked = "";
+  else if (place.dataset.key !== asked) {
+    asking = setTimeout(() => {
+      asked = place.dataset.key;
+      htmx.trigger("#examine", "examine");
+    }, 500);
+  }
+}
+
+form.addEventListener("click", (event) => {
+  if (!event.target.closest("[data-examine-anew]")) return;
+  event.target.closest("[data-examine-anew]").disabled = true;
+  htmx.trigger("#examine-anew", "examine");
+});
+// An answer that never came is asked for again with the next change.
+document.addEventListener("htmx:afterRequest", (event) => {
+  if (event.target.id.startsWith("examine") && !event.detail.successful) asked = "";
+});
+
 let settling = 0;
 document.addEventListener("htmx:oobAfterSwap", () => {
   clearTimeout(settling);
@@ -64,6 +91,7 @@ document.addEventListener("htmx:oobAfterSwap", () => {
     restore();
     showErrors();
     guessScript();
+    examine();
   });
 });
 
@@ -211,9 +239,15 @@ document.addEventListener("keydown", (event) => {
   event.preventDefault();
   form.requestSubmit(event.target.name === "yaml" ? form.querySelector('[name="fill"]') : document.getElementById("start"));
 });
-form.addEventListener("submit", () => {
+form.addEventListener("submit", (event) => {
   changed = true;
   keep();
+  const fails = "fails" in document.getElementById("examined").dataset && event.submitter?.name !== "fill";
+  document.getElementById("would-fail").hidden = !fails;
+  if (fails) {
+    event.preventDefault();
+    document.querySelector("#examined .fail")?.scrollIntoView({ block: "nearest" });
+  }
 });
 // Coming back to the page is a new intent: the id under which it was started must not start (or find) the same run.
 addEventListener("pageshow", (event) => {
@@ -224,6 +258,7 @@ addEventListener("pageshow", (event) => {
 
 const tags = chips(form.querySelector("[data-chips]"));
 markScript();
+examine();
 const first = form.querySelector('[aria-invalid="true"]') ?? document.getElementById("errors");
 if (first) {
   first.closest("details")?.setAttribute("open", "");
