@@ -1,18 +1,16 @@
 """Attaching a real machine in a real browser: the key that the studio makes, a wrong address, Back, the fingerprint, a run there."""
 
-import os
 import re
 import subprocess
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import expect
 
+from tests.e2e.steps import shoot, signed_in
 from tests.environments.sshd import server
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
-SHOTS = os.environ.get("SHOTS_TO", "")
-"""A folder to put pictures of the steps into; empty: none are taken."""
 
 
 @pytest.fixture(scope="module")
@@ -23,33 +21,8 @@ def sshd():
 
 @pytest.fixture(scope="module")
 def page(browser, studio):
-    context = browser.new_context(viewport={"width": 1440, "height": 900})
-    page = context.new_page()
-    page.problems = []
-    page.on("pageerror", lambda error: page.problems.append(str(error)))
-    page.on("console", lambda message: message.type == "error" and page.problems.append(f"{page.url}: {message.text}"))
-    page.goto(studio.link())
-    page.get_by_role("button").last.click()
-    page.wait_for_url(re.compile("/account"))
-    yield page
-    context.close()
-
-
-def shoot(page: Page, name: str) -> None:
-    """Both themes, a desk and a phone."""
-    if not SHOTS:
-        return
-    Path(SHOTS).mkdir(parents=True, exist_ok=True)
-    for width, height in ((1440, 900), (390, 844)):
-        page.set_viewport_size({"width": width, "height": height})
-        for theme in ("light", "dark"):
-            page.emulate_media(color_scheme=theme)
-            page.wait_for_timeout(150)
-            page.screenshot(path=f"{SHOTS}/{name}-{width}-{theme}.png", full_page=True)
-        sideways = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
-        assert sideways <= 0, f"{name} scrolls sideways by {sideways} px at {width}"
-    page.set_viewport_size({"width": 1440, "height": 900})
-    page.emulate_media(color_scheme="light")
+    with signed_in(browser, studio) as page:
+        yield page
 
 
 def test_the_steps_up_to_a_wrong_address_and_its_fix(page, studio, sshd):
