@@ -68,7 +68,12 @@ def test_the_table_of_modules_names_each_module_or_package_once():
                 there.add(f"{top}/{path.name}")
             elif (path / "__init__.py").exists() and path.name != "migrations":
                 there.add(f"{top}/{path.name}/")
-    parts = {"studio/workspaces/access.py", "environments/agent/tracking/", "environments/curated/", "sdk/src/runstead/"}
+    parts = {
+        "studio/workspaces/access.py",
+        "environments/agent/tracking/",
+        "environments/curated/",
+        "sdk/src/runstead/",
+    }
     assert set(told) - parts == there, set(told) - parts ^ there
 
 

@@ -250,7 +250,7 @@ def test_docker_here_and_on_a_remote_machine(guide, box):
     said = guide.follow(
         guide.line("attach box --docker"), "--slots 1", **{"--memory 16GB": "--memory 512MB", "--cpus 4": "--cpus 1"}
     )
-    assert "Docker engine" in said and "box is attached: Docker, this machine" in said
+    assert "Docker engine" in said and "box is attached: Docker, 1 slot" in said
     assert "trained by" in guide.shell("runstead run . --target box --follow -- train.py")
     guide.detach("box")
     subprocess.run(["usermod", "-aG", "docker", box.user], check=True)
@@ -336,8 +336,9 @@ def test_environments_from_python(guide, index):
     assert "trained by" in guide.shell("runstead run . --env user-managed-env --follow -- train.py")
 
 
-def test_an_offline_target_takes_what_is_in_its_folder_and_names_what_is_not(guide, index, tmp_path):
-    names = {"/srv/wheels": str(index.folder), "file:///srv/channel": f"file://{tmp_path}"}
+def test_an_offline_target_takes_what_is_in_its_folder_and_names_what_is_not(guide, box, index):
+    shutil.copytree(index.folder, box.home / "wheels")
+    names = {"/srv/wheels": f"{box.home}/wheels", "file:///srv/channel": f"file://{box.home}/channel"}
     guide.follow(guide.line("attach cluster"), f"--fingerprint {guide.fingerprint}", **names)
     (guide.work / "lacking.txt").write_text("no-such-thing\n")
     (guide.work / "here.txt").write_text("tiny-a\n")
