@@ -195,9 +195,13 @@ def test_the_composer_names_what_is_missing_on_the_target_with_its_fix(page, stu
     checks = page.locator("#examined")
     expect(checks).to_contain_text("answered in", timeout=20_000)
     missing = checks.locator("li", has_text="tiny_c")
-    expect(missing).to_contain_text("tiny-c")
+    expect(missing).to_contain_text("train.py, line 1 imports tiny_c, which tiny:1 does not hold")
+    expect(missing).to_contain_text("Add tiny-c to the environment's packages.")
     expect(checks.locator("li", has_text="/no/such/folder")).to_be_visible()
     shoot(page, "composer-missing")
+    page.locator("#start").click()
+    expect(page.locator("#would-fail")).to_be_visible()
+    assert "/runs/new" in page.url
 
 
 def test_a_run_in_it_finds_its_packages(page, studio, tmp_path):
