@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: up demo test check bench format migrations lock infra clean
+.PHONY: up demo test test-long check bench format migrations lock infra clean
 
 up: $(VENV)/.base node_modules/.ready
 	@$(BIN)/python manage.py up
@@ -14,6 +14,10 @@ demo: $(VENV)/.base node_modules/.ready
 
 test: $(VENV)/.dev node_modules/.ready infra check
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# The faults with all that takes many minutes, one after the other.
+test-long: $(VENV)/.dev node_modules/.ready infra
+	RUNSTEAD_TEST_LONG=1 $(BIN)/python -m pytest tests/faults
 
 check: $(VENV)/.dev node_modules/.ready
 	$(BIN)/ruff check .

@@ -143,6 +143,8 @@ class Definition:
             raise DefinitionError(found.errors, found.lines)
         return replace(
             self,
+            # Said or not, a conda environment of the target's is used as it is: one spelling, so that it is one version.
+            user_managed=self.user_managed or bool(self.conda_environment),
             packages=packages,
             conda_packages=conda_packages,
             conda_channels=conda_channels,
@@ -151,8 +153,7 @@ class Definition:
 
     def _check_kind(self, found: Found) -> None:
         """What belongs to another kind of environment."""
-        as_it_is = self.user_managed or bool(self.conda_environment)
-        if as_it_is:
+        if self.user_managed or self.conda_environment:
             what = "A conda environment" if self.conda_environment else f"An existing {self.kind}"
             for name in ("packages", "conda_packages", "conda_channels"):
                 if getattr(self, name):

@@ -147,6 +147,8 @@ class Examination:
         yield from self.step("Isolation", lambda: isolation(self.target, facts), needed=False)
         if self.target.launcher == "docker":
             yield from self.docker(host)
+        if self.target.launcher == "process":
+            yield from self.step("Session", lambda: session(host), needed=False)
         spark = self.target.options.get("spark")
         if self.target.launcher == "process" and spark is not None:
             yield from self.spark(host, spark)
@@ -265,6 +267,26 @@ def isolation(target: ComputeTarget, facts: dict[str, Any]) -> Found:
     return found, f"{found.title}. {found.detail}".rstrip()
 
 
+def session(host: Host) -> Found:
+    """Whether runs outlive the connection where systemd's logind keeps sessions. Lingering does not save what is in the session itself."""
+    found = host.session()
+    user = found["user"]
+    if not found["session"]:
+        return found, "None that ends with the connection"
+    if found["kill"]:
+        raise Trouble(
+            f"logind ends whatever {user} started when the session ends (KillUserProcesses=yes): runs end with the connection.",
+            f"As root there, write KillExcludeUsers=root {user} below [Login] in /etc/systemd/logind.conf, then: "
+            "systemctl restart systemd-logind.",
+        )
+    if found["ipc"] and not found["lingers"]:
+        raise Trouble(
+            f"logind removes {user}'s shared memory when the last session ends (RemoveIPC=yes), also that of runs which go on.",
+            f"As root there: loginctl enable-linger {user}.",
+        )
+    return found, "Runs outlive it"
+
+
 def tools(facts: dict[str, Any]) -> Found:
     present = [name for name, path in sorted((facts.get("tools") or {}).items()) if path]
     return present, ", ".join(present) or "No further tools"
@@ -312,7 +334,7 @@ def _base_image(asked: Engine, name: str) -> Found:
     if found is None:
         raise Trouble(
             f"{name} is not on this engine. Environments that name another image do not need it.",
-            f"Have it pulled there (docker pull {name}), or name one that is there as the base image.",
+            "A build that needs it pulls it. Where the engine reaches no registry, bring it there (docker load), or name one that is there.",
         )
     return found, f"{name}, {_bytes(found['Size'])}"
 

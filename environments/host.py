@@ -223,6 +223,10 @@ class Host:
         """{"submit", "version", "java", "said", "masters"}: what there is of Spark, and whether its master takes connections."""
         return self.call("spark", timeout=60, home=home, master=master)[0]
 
+    def session(self) -> Reply:
+        """{"user", "session", "kill", "ipc", "lingers"}: what the end of a login session does to runs there."""
+        return self.call("session", timeout=40)[0]
+
     def preflight(self, question: Mapping[str, Any], sources: Mapping[str, bytes], seconds: float) -> Reply:
         """What a run would find there, answered within about so many seconds; see the contract. ``sources``: path → Python."""
         listed = [[path, len(source)] for path, source in sources.items()]

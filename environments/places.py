@@ -29,12 +29,17 @@ class Place:
         if self.build is None:
             if not self.possible:
                 return ("slash", "idle", "Needs a container engine")
-            return ("clock", "idle", "Not checked yet" if self.definition.user_managed else "Not built yet")
+            return ("clock", "idle", "Not checked yet" if self.used_as_it_is else "Not built yet")
         if self.gone:
             return ("slash", "idle", "No longer there")
         if self.going_on and self.build.cancel_requested_at:
             return ("prep", "idle", "Canceling")
         return STATES[BuildStatus(self.build.status)]
+
+    @property
+    def used_as_it_is(self) -> bool:
+        """Something that is on the target already: looked at, not built."""
+        return self.definition.user_managed and not self.definition.needs_engine
 
     @property
     def possible(self) -> bool:

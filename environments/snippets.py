@@ -17,9 +17,15 @@ def of_version(name: str, description: str, definition: Definition) -> list[tupl
         del data["description"]
     return [
         ("YAML", to_yaml(definition, name=name, description=description)),
-        ("JSON", json.dumps(data, indent=2, ensure_ascii=False)),
+        ("JSON", as_json(data)),
         ("Python", to_python(name, definition)),
     ]
+
+
+def as_json(data: Any) -> str:
+    """JSON that can be pasted back: what cannot be seen, DEL and line separators say, is written as an escape."""
+    text = json.dumps(data, indent=2, ensure_ascii=False)
+    return text if text.replace("\n", "").isprintable() else json.dumps(data, indent=2)
 
 
 def to_python(name: str, definition: Definition) -> str:

@@ -16,6 +16,7 @@ UNBUILT = 1_000_000_000
 """What an environment takes that nobody has built yet, where it names packages."""
 REFUSED = {
     "not_found": "there is none",
+    "closed": "a folder on the way to it is closed to the target's user",
     "not_executable": "it is there and cannot be executed",
     "no_answer": "it does not answer as a Python 3",
     "os_error": "it could not be asked",
@@ -44,13 +45,15 @@ def check_place(
         said = (
             f" ({python['message']})" if python["error"] in {"no_answer", "os_error"} and python.get("message") else ""
         )
-        surely = python["error"] in {"not_found", "not_executable"} and definition.kind in {
+        surely = python["error"] in {"not_found", "closed", "not_executable"} and definition.kind in {
             "interpreter",
             "conda_environment",
         }
         # By a name it may be found where this question did not look.
         surely = surely and name.startswith("/")
         fix = f"Make it there, or choose an environment that is on {target}."
+        if python["error"] == "closed":
+            fix = f"Have the folder opened there (chmod o+x), or choose an environment that is on {target}."
         if definition.kind not in {"interpreter", "conda_environment"}:
             fix = "The run has it built again; if that fails, read the build's log."
         yield Check("fail" if surely else "warn", f"The {what} {name} on {target}: {why}{said}", fix=fix)

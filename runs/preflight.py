@@ -16,6 +16,7 @@ from typing import Self
 from django.db.models import Count, Q
 from django.utils import timezone
 
+from environments.definition import Definition
 from environments.models import Build, BuildStatus, ComputeTarget, EnvironmentVersion
 from environments.options import TITLES, kind_of
 from runs import snapshots
@@ -36,6 +37,8 @@ FILE = re.compile(
 SECRET_FILE = re.compile(
     r"\.env(\.(?!example$|sample$|template$).*)?\Z|id_(rsa|dsa|ecdsa|ed25519)\Z|.*\.(pem|p12|pfx|keystore)\Z|\.netrc\Z|\.pgpass\Z"
 )
+USED = {"interpreter": "an interpreter", "conda_environment": "a conda environment"}
+"""Kind of an environment that is on the target already → what that is."""
 WRITTEN = ("outputs/", "logs/", "./outputs/", "./logs/")
 WAITS = Q(status__in=[RunStatus.NOT_STARTED, RunStatus.PREPARING, RunStatus.QUEUED])
 
@@ -251,12 +254,8 @@ def check_environment(version: EnvironmentVersion | None, target: ComputeTarget 
     elif build is not None and build.status == BuildStatus.FAILED:
         level, text, detail = "warn", f"The last build of {version} on {target} failed", build.error[:200]
         fix = "The run has it built again. Read the build's log, and correct the environment first."
-    elif version.definition.get("user_managed"):
-        level, text, detail = (
-            "run",
-            f"{version} uses an interpreter of {target}",
-            "It is looked for when the run is prepared.",
-        )
+    elif what := USED.get(Definition.from_json(version.definition).kind):
+        text, detail = f"{version} uses {what} of {target}", "It is looked for when the run is prepared."
     return [Check(level, text, detail, "environment", fix)]
 
 

@@ -4,12 +4,17 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from django.test import Client
 
 from studio.accounts.models import User
 from studio.workspaces.models import Membership, Role, Workspace
+from tests.skips import pytest_make_collect_report, pytest_runtest_makereport  # noqa: F401
 
+# No limit for one example: the machine may be doing something else.
+hypothesis.settings.register_profile("patient", deadline=None)
+hypothesis.settings.load_profile("patient")
 PASSWORD = "correct horse battery staple"
 
 

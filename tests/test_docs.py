@@ -42,9 +42,50 @@ def test_every_module_that_the_architecture_names_exists():
             assert (ROOT / path).exists(), path
 
 
-@pytest.mark.parametrize("target", re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M))
+MODULES = {"studio", "environments", "runs", "sdk/src/runstead"}
+
+
+def modules_told() -> list[str]:
+    """Paths in the first column of the table of modules: a name without a folder is in that of the name before it."""
+    text = (ROOT / "docs" / "architecture.md").read_text().partition("## Modules")[2].partition("\n## ")[0]
+    found = []
+    for row in re.findall(r"^\| (`[^|]+) \|", text, re.M):
+        folder = ""
+        for name in re.findall(r"`([^`{}]+)`", row):
+            top = next((top for top in MODULES if name.startswith(f"{top}/")), "")
+            folder = top or folder
+            found.append(name if top else f"{folder}/{name}")
+    return found
+
+
+def test_the_table_of_modules_names_each_module_or_package_once():
+    told = modules_told()
+    assert sorted(told) == sorted(set(told)), "named twice"
+    there = set()
+    for top in MODULES - {"sdk/src/runstead"}:
+        for path in (ROOT / top).iterdir():
+            if path.suffix == ".py" and path.stem not in {"__init__", "apps"}:
+                there.add(f"{top}/{path.name}")
+            elif (path / "__init__.py").exists() and path.name != "migrations":
+                there.add(f"{top}/{path.name}/")
+    parts = {
+        "studio/workspaces/access.py",
+        "environments/agent/tracking/",
+        "environments/curated/",
+        "sdk/src/runstead/",
+    }
+    assert set(told) - parts == there, set(told) - parts ^ there
+
+
+def test_the_row_of_the_client_names_what_people_import():
+    (row,) = re.findall(r"^\| `sdk/src/runstead/` .*$", (ROOT / "docs" / "architecture.md").read_text(), re.M)
+    for name in re.findall(r"`([a-z_]+)`", row):
+        assert (ROOT / "sdk" / "src" / "runstead" / f"{name}.py").exists(), name
+
+
+@pytest.mark.parametrize("target", re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
 def test_make_targets_for_people_are_explained(target):
-    if target in {"up", "test", "check", "bench", "format", "lock", "migrations", "demo"}:
+    if target in {"up", "test", "test-long", "check", "bench", "format", "lock", "migrations", "demo"}:
         assert f"make {target}" in (README + (ROOT / "CONTRIBUTING.md").read_text())
 
 

@@ -19,6 +19,7 @@ from . import (
     probe,
     processes,
     publishing,
+    sessions,
     space,
     tools,
 )
@@ -80,6 +81,9 @@ class Operations(object):
 
     def op_spark(self, header: "Dict[str, Any]", body: bytes) -> "Reply":
         return examining.spark(str(header.get("home") or ""), str(header.get("master") or "")), []
+
+    def op_session(self, header: "Dict[str, Any]", body: bytes) -> "Reply":
+        return sessions.session(), []
 
     def op_preflight(self, header: "Dict[str, Any]", body: bytes) -> "Reply":
         return preflight.ask(self._layout.root, header, body), []

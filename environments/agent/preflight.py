@@ -203,6 +203,8 @@ def _interpreter(wanted: "Dict[str, Any]") -> "Dict[str, Any]":
         return _conda(str(wanted["conda"]))
     if wanted.get("path"):
         path = str(wanted["path"])
+        if _closed(path):
+            return {"error": "closed", "message": path}
         if not os.path.exists(path):
             return {"error": "not_found", "message": path}
         if not os.access(path, os.X_OK) or os.path.isdir(path):
@@ -252,7 +254,21 @@ def _conda(name: str) -> "Dict[str, Any]":
         path = os.path.join(prefix, "bin", "python")
         if os.path.isfile(path) and os.access(path, os.X_OK):
             return {"path": path}
-    return {"error": "not_found", "message": name}
+    return {
+        "error": "closed" if os.path.isabs(name) and _closed(os.path.join(name, "bin", "python")) else "not_found",
+        "message": name,
+    }
+
+
+def _closed(path: str) -> bool:
+    """Whether a folder on the way to it is closed to this user, so that nothing can be said of it."""
+    try:
+        os.stat(path)
+    except PermissionError:
+        return True
+    except OSError:
+        pass
+    return False
 
 
 def _run(root: str, python: str, asked: "Dict[str, Any]", hidden: "List[str]", seconds: float) -> "Any":

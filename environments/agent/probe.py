@@ -40,7 +40,7 @@ def hello(root: str) -> "Dict[str, Any]":
         "python": "%d.%d.%d" % sys.version_info[:3],
         "boot_id": processes.boot_id(),
         "host": socket.gethostname(),
-        "user": _user(),
+        "user": user_name(),
         "uid": os.getuid(),
         "gid": os.getgid(),
         "pid": os.getpid(),
@@ -79,7 +79,7 @@ def root_id(root: str) -> str:
     return ""
 
 
-def _user() -> str:
+def user_name() -> str:
     try:
         import pwd
 

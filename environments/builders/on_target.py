@@ -19,14 +19,23 @@ if TYPE_CHECKING:
 
 if TYPE_CHECKING or __package__:
     from environments.builders import target_describe, target_index, target_lock, target_run
-    from environments.builders.target_python import NoPython, ask, base_python, candidates, platform_of, said, there_is
+    from environments.builders.target_python import (
+        NoPython,
+        ask,
+        base_python,
+        candidates,
+        closed,
+        platform_of,
+        said,
+        there_is,
+    )
     from environments.builders.target_run import Failed
 else:
     import target_describe
     import target_index
     import target_lock
     import target_run
-    from target_python import NoPython, ask, base_python, candidates, platform_of, said, there_is
+    from target_python import NoPython, ask, base_python, candidates, closed, platform_of, said, there_is
     from target_run import Failed
 
 MARKER = ".runstead.json"
@@ -98,6 +107,12 @@ def interpreter(wish: "Dict[str, Any]") -> None:
     """Check that an existing interpreter works, or find the target's own; note it for runs."""
     path, avoid = wish["definition"]["interpreter_path"], wish["avoid"]
     if os.path.isabs(path):
+        why = closed(path)
+        if why:
+            raise Failed(
+                "%s cannot be reached: %s. Open it (chmod o+x on that folder), or name another interpreter. %s"
+                % (path, why, there_is(avoid))
+            )
         if not os.path.exists(path):
             raise Failed("%s does not exist on this machine. %s" % (path, there_is(avoid)))
         if not os.access(path, os.X_OK):

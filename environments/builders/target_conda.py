@@ -17,6 +17,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Dict, Iterator, List, Optional, Set, Tuple
 
+if TYPE_CHECKING or __package__:
+    from environments.builders.target_python import closed
+else:
+    from target_python import closed
+
 DEFAULT_CHANNEL = "conda-forge"
 """Where nobody names one: the same on every machine, whatever its own conda would take."""
 PIP = "# pip"
@@ -390,6 +395,9 @@ def named_environment(name: str, home: str) -> str:
     if os.path.isabs(name):
         if os.path.isfile(os.path.join(name, "bin", "python")):
             return name
+        why = closed(os.path.join(name, "bin", "python"))
+        if why:
+            raise ValueError("%s cannot be reached: %s. Open it, or name another one. %s" % (name, why, _known(known)))
         what = "has no bin/python" if os.path.isdir(name) else "is not a folder on this machine"
         raise ValueError("%s %s. %s" % (name, what, _known(known)))
     matches = [place for place in known if os.path.basename(place) == name]

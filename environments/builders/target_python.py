@@ -3,6 +3,7 @@ alone, Python 3.6 or newer; sent to the target with ``on_target``."""
 
 import glob
 import os
+import pwd
 import subprocess
 import sys
 
@@ -65,6 +66,30 @@ def said(argv: "List[str]", seconds: float) -> str:
     except (OSError, UnicodeDecodeError):
         return ""
     return output if process.returncode == 0 else ""
+
+
+def closed(path: str) -> str:
+    """Why this path cannot even be looked at, for people: a folder on the way to it is closed to this user. Empty where it can, and where
+    there is nothing."""
+    try:
+        os.stat(path)
+    except PermissionError:
+        place = os.path.abspath(path)
+        while place != os.path.dirname(place):
+            place = os.path.dirname(place)
+            if os.path.isdir(place) and not os.access(place, os.X_OK):
+                return "the folder %s is closed to the user %s" % (place, _user())
+        return "the user %s may not reach it" % _user()
+    except OSError:
+        pass
+    return ""
+
+
+def _user() -> str:
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())
 
 
 def candidates(names: "List[str]", avoid: str) -> "Iterator[Tuple[str, str, str]]":

@@ -42,6 +42,8 @@ def new(request: MemberRequest) -> HttpResponseBase:
         return fill(request) if "fill" in request.POST else start(request)
     source = source_of(request)
     initial = values_of(source) if source else defaults(request.workspace)
+    # What the page that led here is about, over what was last used.
+    initial |= {name: given for name in ("environment", "target") if (given := request.GET.get(name))}
     form = RunForm(request.workspace, initial={**initial, "request_id": uuid.uuid4().hex})
     return page(request, form, source=source)
 

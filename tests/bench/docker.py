@@ -5,7 +5,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from tests.bench.report import Report, cpu_seconds
+from tests.bench.report import Lacking, Report, cpu_seconds
 from tests.bench.runs import REQUEST, TRIVIAL, Api, project
 from tests.environments.docker_engine import IMAGE, SCRIPT
 from tests.live import FINAL, Studio
@@ -15,7 +15,9 @@ REPEAT = 15
 
 
 def measure(report: Report, folder: Path) -> None:
-    subprocess.run([SCRIPT, "start"], check=True, capture_output=True)
+    started = subprocess.run([SCRIPT, "start"], capture_output=True, text=True, check=False)
+    if started.returncode:
+        raise Lacking(started.stderr.strip() or "a Docker engine could not be started")
     studio = Studio(folder / "data").start()
     try:
         studio.control("docker_target", root=str(folder / "root"), slots=4)

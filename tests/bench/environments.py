@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from tests.bench.report import Report, cpu_seconds
+from tests.bench.report import Lacking, Report, cpu_seconds
 from tests.bench.runs import TRIVIAL, Api, project
 from tests.live import FINAL, Studio
 from tests.waiting import until
@@ -56,7 +56,8 @@ def uv(report: Report, folder: Path) -> None:
 
 def timed(command: list[str], env: dict[str, str]) -> float:
     began = time.monotonic()
-    subprocess.run(command, check=True, env=env)
+    if code := subprocess.run(command, env=env, check=False).returncode:
+        raise Lacking(f"{command[0]} ended with {code}: is there a package index?")
     return time.monotonic() - began
 
 

@@ -29,9 +29,19 @@ class Figure:
         return ordered[min(len(ordered) - 1, round(0.95 * (len(ordered) - 1)))]
 
 
+class Lacking(Exception):
+    """What a part measures is not to be had on this machine; the text says why."""
+
+
 class Report:
     def __init__(self) -> None:
         self.figures: list[Figure] = []
+        self.missing: dict[str, str] = {}
+        """Part → why it was not measured, or not to its end."""
+
+    def lacks(self, part: str, why: str) -> None:
+        self.missing[part] = " ".join(why.split()) or "no reason was given"
+        print(f"  not measured: {self.missing[part]}", flush=True)
 
     def add(self, name: str, unit: str, values: list[float], *, goal: str = "", cpu: float | None = None) -> None:
         self.figures.append(Figure(name, unit, goal, values, cpu))
@@ -43,13 +53,17 @@ class Report:
         for f in self.figures:
             cpu = "" if f.cpu is None else f"{f.cpu:.3f}"
             table.add_row(f.name, f"{f.median:.4g}", f"{f.p95:.4g}", f.unit, cpu, f.goal, str(len(f.values)))
-        Console(width=150).print(table)
+        console = Console(width=150)
+        console.print(table)
+        for part, why in self.missing.items():
+            console.print(f"{part}: not measured: {why}", markup=False)
 
     def write(self, path: Path) -> None:
-        data = {
+        data: dict[str, object] = {
             f.name: {"median": round(f.median, 6), "p95": round(f.p95, 6), "cpu": f.cpu, "unit": f.unit, "goal": f.goal}
             for f in self.figures
         }
+        data |= {part: {"not measured": why} for part, why in self.missing.items()}
         path.write_text(json.dumps(data, indent=1) + "\n")
 
 

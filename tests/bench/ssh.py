@@ -8,7 +8,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from tests.bench.report import Report, cpu_seconds
+from tests.bench.report import Lacking, Report, cpu_seconds
 from tests.bench.runs import TRIVIAL, project
 from tests.bench.snapshots import make_project
 from tests.live import Studio
@@ -31,8 +31,7 @@ ENV = {**os.environ, "INFRA_STATE": str(STATE), "SSH_PORT": "2371", "SSH_USER": 
 def measure(report: Report, folder: Path) -> None:
     started = subprocess.run([INFRA / "sshd.sh", "start"], env=ENV, capture_output=True, text=True, check=False)
     if started.returncode:
-        print(f"  not measured: {started.stderr.strip() or 'an SSH server could not be started'}")
-        return
+        raise Lacking(started.stderr.strip() or "an SSH server could not be started")
     facts = dict(word.split("=", 1) for word in shlex.split(started.stdout))
     try:
         studio = Studio(folder / "data").start()

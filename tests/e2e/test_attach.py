@@ -1,18 +1,17 @@
 """Attaching a real machine in a real browser: the key that the studio makes, a wrong address, Back, the fingerprint, a run there."""
 
-import os
 import re
 import subprocess
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import expect
 
+from tests.e2e.steps import shoot, signed_in
+from tests.environments.docker_engine import IMAGE, engine_or_skip
 from tests.environments.sshd import server
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
-SHOTS = os.environ.get("SHOTS_TO", "")
-"""A folder to put pictures of the steps into; empty: none are taken."""
 
 
 @pytest.fixture(scope="module")
@@ -23,33 +22,8 @@ def sshd():
 
 @pytest.fixture(scope="module")
 def page(browser, studio):
-    context = browser.new_context(viewport={"width": 1440, "height": 900})
-    page = context.new_page()
-    page.problems = []
-    page.on("pageerror", lambda error: page.problems.append(str(error)))
-    page.on("console", lambda message: message.type == "error" and page.problems.append(f"{page.url}: {message.text}"))
-    page.goto(studio.link())
-    page.get_by_role("button").last.click()
-    page.wait_for_url(re.compile("/account"))
-    yield page
-    context.close()
-
-
-def shoot(page: Page, name: str) -> None:
-    """Both themes, a desk and a phone."""
-    if not SHOTS:
-        return
-    Path(SHOTS).mkdir(parents=True, exist_ok=True)
-    for width, height in ((1440, 900), (390, 844)):
-        page.set_viewport_size({"width": width, "height": height})
-        for theme in ("light", "dark"):
-            page.emulate_media(color_scheme=theme)
-            page.wait_for_timeout(150)
-            page.screenshot(path=f"{SHOTS}/{name}-{width}-{theme}.png", full_page=True)
-        sideways = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
-        assert sideways <= 0, f"{name} scrolls sideways by {sideways} px at {width}"
-    page.set_viewport_size({"width": 1440, "height": 900})
-    page.emulate_media(color_scheme="light")
+    with signed_in(browser, studio) as page:
+        yield page
 
 
 def test_the_steps_up_to_a_wrong_address_and_its_fix(page, studio, sshd):
@@ -117,19 +91,25 @@ def test_the_shown_command_lets_the_studio_in_and_each_step_appears(page, studio
     page.wait_for_url(f"{studio.url}/default/compute/gpu-box-3")
 
 
-def test_a_run_sent_there_completes(page, studio, sshd, tmp_path):
-    (tmp_path / "where.py").write_text("import getpass\nprint('run by', getpass.getuser())\n")
+def run_on(page, studio, folder, target: str) -> str:
+    """Send where.py of a folder to a target, and wait for its end: the run's number."""
     page.goto(f"{studio.url}/default/runs/new?empty")
-    page.locator('input[type="file"][webkitdirectory]').set_input_files(tmp_path)
+    page.locator('input[type="file"][webkitdirectory]').set_input_files(folder)
     expect(page.locator(".upload")).to_contain_text("is ready", timeout=30_000)
     page.locator("#f-script").fill("where.py")
     page.locator("#f-experiment").fill("there")
-    page.locator("label.opt-card", has_text="gpu-box-3").click()
+    page.locator("label.opt-card", has_text=target).click()
     page.locator("#f-environment").select_option("python:1")
     page.locator("#start").click()
     page.wait_for_url(re.compile(r"/default/runs/\d+$"), timeout=30_000)
     number = page.url.rsplit("/", 1)[1]
     expect(page.locator("#run-header")).to_contain_text("Completed", timeout=90_000)
+    return number
+
+
+def test_a_run_sent_there_completes(page, studio, sshd, tmp_path):
+    (tmp_path / "where.py").write_text("import getpass\nprint('run by', getpass.getuser())\n")
+    number = run_on(page, studio, tmp_path, "gpu-box-3")
     page.goto(f"{studio.url}/default/runs/{number}/logs")
     expect(page.locator(".log.view")).to_contain_text(f"run by {sshd.user}")
     page.goto(f"{studio.url}/default/compute/gpu-box-3")
@@ -179,6 +159,29 @@ def test_detaching_says_what_goes_and_what_stays(page, studio):
     page.get_by_role("button", name="Detach gpu-box-3").click()
     page.wait_for_url(f"{studio.url}/default/compute")
     expect(page.locator("#targets")).not_to_contain_text("gpu-box-3")
+
+
+def test_docker_on_this_machine_is_attached_by_the_wizard_and_runs(page, studio, tmp_path):
+    engine_or_skip()
+    page.goto(f"{studio.url}/default/compute/attach")
+    page.locator("label.opt-card", has_text="Docker, this machine").click()
+    page.get_by_role("button", name="Go on").click()
+    page.get_by_label("Name", exact=True).fill("boxes")
+    page.get_by_label("Base image").fill(IMAGE)
+    page.get_by_label("Memory per run").fill("512 MB")
+    page.get_by_role("button", name="Go on").last.click()
+    page.get_by_role("button", name="Test", exact=True).click()
+    attach = page.get_by_role("button", name="Attach boxes")
+    expect(attach).to_be_visible(timeout=30_000)
+    expect(page.locator("#doctor")).to_contain_text("Docker engine")
+    expect(page.locator("#doctor")).to_contain_text(IMAGE)
+    shoot(page, "docker-tested")
+    attach.click()
+    page.wait_for_url(f"{studio.url}/default/compute/boxes")
+    (tmp_path / "where.py").write_text("import os\nprint('contained', os.path.exists('/.dockerenv'))\n")
+    number = run_on(page, studio, tmp_path, "boxes")
+    page.goto(f"{studio.url}/default/runs/{number}/logs")
+    expect(page.locator(".log.view")).to_contain_text("contained True")
 
 
 def test_no_page_complained(page):

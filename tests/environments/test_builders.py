@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from dataclasses import fields
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from environments.builds import first_error
 from environments.definition import Definition
 from environments.programs import own_uv
 
+BASE = f"/usr/bin/python{sys.version_info.major}"
 KEY, ATTEMPT = "a" * 64, "b" * 32
 
 
@@ -23,8 +25,10 @@ def place(root: Path, *, uv: str | None = None, avoid: str = "", attempt: str = 
     return Place(root=str(root), key=KEY, attempt=attempt, tools={"uv": uv}, avoid=avoid)
 
 
-def run_steps(kind: str, definition: Definition, where: Place, folder: Path, **variables: str):
-    """Run a builder's steps as a supervisor does; return (exit code, output, result)."""
+def run_steps(
+    kind: str, definition: Definition, where: Place, folder: Path, *, user: str | None = None, **variables: str
+):
+    """Run a builder's steps as a supervisor does, as another user by the system's Python; return (exit code, output, result)."""
     (folder / "artifacts").mkdir(parents=True, exist_ok=True)
     (folder / "spec.json").write_text(json.dumps({"build": where.wish(definition)}))
     output = ""
@@ -37,8 +41,9 @@ def run_steps(kind: str, definition: Definition, where: Place, folder: Path, **v
             **step["env"],
         }
         done = subprocess.run(
-            [sys.executable, *step["argv"][1:]], env=env, cwd=folder, text=True, capture_output=True, check=False
-        )
+            [BASE if user else sys.executable, *step["argv"][1:]],
+            env=env, cwd=folder, text=True, capture_output=True, check=False, user=user,
+        )  # fmt: skip
         output += done.stdout + done.stderr
         if done.returncode:
             return done.returncode, output, None
@@ -102,6 +107,31 @@ def test_a_path_that_is_no_interpreter_fails_with_the_reason_and_what_there_is(t
     code, output, _ = run_steps("interpreter", definition, place(tmp_path), tmp_path / "build")
     assert code == 1
     assert why in first_error(output.encode())
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become the user whom the folder is closed to")
+@pytest.mark.parametrize(
+    "asked", [{"interpreter_path": "/bin/python"}, {"conda_environment": ""}], ids=["interpreter", "conda environment"]
+)
+def test_what_the_user_may_not_reach_is_told_apart_from_what_is_not_there(tmp_path, asked):
+    folder, home = Path(tempfile.mkdtemp()), tmp_path / "closed"
+    try:
+        prefix = home / "env"
+        (prefix / "bin").mkdir(parents=True)
+        (prefix / "bin" / "python").symlink_to(BASE)
+        home.chmod(0o700)
+        (folder / "artifacts").mkdir()
+        shutil.chown(folder, "nobody")
+        shutil.chown(folder / "artifacts", "nobody")
+        for above in (tmp_path, *tmp_path.parents):
+            if not above.stat().st_mode & 0o001:
+                above.chmod(above.stat().st_mode | 0o011)
+        definition = Definition(user_managed=True, **{name: str(prefix) + path for name, path in asked.items()})
+        code, output, _ = run_steps(definition.builder, definition, place(folder), folder, user="nobody")
+    finally:
+        shutil.rmtree(folder)
+    assert code == 1
+    assert f"cannot be reached: the folder {home} is closed to the user nobody" in first_error(output.encode())
 
 
 def test_the_default_interpreter_is_not_the_studios_own(tmp_path):

@@ -187,3 +187,10 @@ def test_the_key_covers_what_changes_the_build_and_nothing_else():
         Definition(),
     ]
     assert len({base.key(), *(other.key() for other in others)}) == len(others) + 1
+
+
+def test_a_conda_environment_of_the_target_has_one_spelling():
+    short, long = Definition(conda_environment="ml"), Definition(conda_environment="ml", user_managed=True)
+    assert short.validated() == long.validated()
+    assert short.validated().to_json() == {"user_managed": True, "conda_environment": "ml"}
+    assert short.key() == long.key() == short.validated().key()

@@ -46,7 +46,7 @@ def test_every_step_of_a_healthy_machine_is_timed_and_kept(remote):
     steps = examine(remote)
     assert [step.title for step in steps] == [
         "Settings", "Name", "Connection", "Host key", "Sign-in", "Python", "Agent", "Root folder", "Clock", "Processors and memory", "GPU",
-        "Disk", "Isolation", "Tools",
+        "Disk", "Isolation", "Session", "Tools",
     ]  # fmt: skip
     assert all(step.ok for step in steps)
     assert all(step.detail and step.milliseconds >= 0 for step in steps)

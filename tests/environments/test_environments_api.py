@@ -666,3 +666,21 @@ def test_a_program_comes_with_a_token_of_its_role(workspace, contributor, here):
         answer = Client().post("/api/v1/vision/environments", body, content_type="application/json", **headers)
         assert answer.status_code == status, answer.content
     assert ComputeTarget.objects.filter(name="here").exists() and Environment.objects.get().name == "fresh"
+
+
+def test_a_conda_environment_registered_here_and_by_the_page_is_one_version(api, contributor_client, workspace):
+    made = api("post", "", {"name": "ml", "definition": {"conda_environment": "ml-2024"}}, 201)
+    assert (made["version"], made["definition"]) == (1, {"user_managed": True, "conda_environment": "ml-2024"})
+    fields = {"name": "ml", "kind": "conda_environment", "conda_environment": "ml-2024"}
+    assert contributor_client.post(f"/{workspace.slug}/environments/ml/new", fields).url.endswith("/environments/ml/1")
+    assert Environment.objects.get(name="ml").versions.count() == 1
+
+
+def test_a_description_is_no_longer_in_a_text_than_beside_it(api):
+    text = f"name: x\ndescription: {'a' * 501}\npackages: [six]\n"
+    assert "500 characters" in api.mistakes("post", "", {"text": text})["description"][1]
+    assert (
+        "500 characters"
+        in api.mistakes("post", "", {"name": "x", "description": "a" * 501, "definition": {}})["description"][1]
+    )
+    assert not Environment.objects.filter(name="x").exists()

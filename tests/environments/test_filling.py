@@ -108,13 +108,14 @@ def test_the_yaml_of_an_environment_makes_the_same_environment_again(contributor
 
 def test_the_yaml_and_json_that_a_page_shows_can_be_pasted(contributor_client, reader_client, workspace):
     row = Environment.objects.create(workspace=workspace, name="mine", description="Ours")
-    register(row, Definition(packages=("six==1.16.0",), variables={"A": "on"}).validated())
+    unseen = "on\u2028\x7f\u0085, für 5 €"
+    register(row, Definition(packages=("six==1.16.0",), variables={"A": unseen}).validated())
     page = reader_client.get("/vision/environments/mine/1")
     for language, text in page.context["snippets"]:
         if language in {"YAML", "JSON"}:
             found = values(filled(contributor_client, text))
             assert (found["name"], found["description"]) == ("mine", "Ours")
-            assert (found["packages"], found["variables"]) == ("six==1.16.0", "A=on")
+            assert (found["packages"], found["variables"]) == ("six==1.16.0", f"A={unseen}")
 
 
 def test_what_was_typed_already_stays_and_a_name_is_not_replaced(contributor_client):

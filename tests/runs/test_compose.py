@@ -11,6 +11,7 @@ from django.test import Client
 from environments.models import BuildStatus
 from runs.config import ScriptRunConfig
 from runs.models import Run
+from studio.accounts.models import User
 from studio.workspaces.models import Secret, Workspace
 from tests.runs.factory import make_build, make_run, make_snapshot, make_target, make_version
 
@@ -387,3 +388,17 @@ def test_a_file_that_usually_holds_a_secret_is_warned_of(name, warned):
     from runs.preflight import check_secrets
 
     assert bool(check_secrets({"train.py", name})) is warned
+
+
+def test_the_page_of_an_environment_leads_to_a_run_in_that_version(
+    contributor: User, contributor_client: Client, workspace: Workspace
+) -> None:
+    place = make_target(workspace)
+    make_run(workspace, created_by=contributor, target=place, environment=make_version(workspace, name="last"))
+    old, _ = make_version(workspace, name="mine"), make_version(workspace, name="mine", number=2)
+    answer = contributor_client.get(f"/vision/runs/new?environment={old}&target=local")
+    assert f'<option value="{old}" selected>' in answer.content.decode()
+    assert answer.context["form"]["target"].value() == "local"
+    for nothing in ("gone:7", "a:b:c", "é" * 5000):
+        page = contributor_client.get("/vision/runs/new", {"environment": nothing}).content.decode()
+        assert "Choose an environment" in page and f'<option value="{old}" selected>' not in page

@@ -38,22 +38,32 @@ if (first) {
   first.focus();
 }
 
-// ---- files: dropped, chosen or pasted, their text goes into the field and from there into the form -----------------
+// ---- files: dropped or chosen, they are sent as they are, since the server knows more encodings than text() ----------
 const box = form?.querySelector("[data-drop]");
 const source = document.getElementById("source");
 
+function refuse(message) {
+  const text = document.createElement("p");
+  text.className = "help err";
+  text.textContent = message;
+  document.getElementById("source-errors").replaceChildren(text);
+  document.getElementById("file").value = "";
+}
+
 async function take(file) {
-  const place = document.getElementById("source-errors");
   if (file.size > MAX_FILE) {
-    const text = document.createElement("p");
-    text.className = "help err";
-    text.textContent = `${file.name} has ${Math.round(file.size / 1000).toLocaleString("en")} KB; the limit is ${MAX_FILE / 1000} KB. Choose a file of requirements.`;
-    place.replaceChildren(text);
+    refuse(`${file.name} has ${Math.round(file.size / 1000).toLocaleString("en")} KB; the limit is ${MAX_FILE / 1000} KB. Choose a file of requirements.`);
     return;
   }
-  source.value = await file.text();
-  form.elements.source_name.value = file.name;
-  document.getElementById("file").value = "";
+  try {
+    await file.slice(0, 1).arrayBuffer();
+  } catch {
+    refuse(`${file.name} cannot be read. Choose a file, not a folder.`);
+    return;
+  }
+  const chosen = new DataTransfer();
+  chosen.items.add(file);
+  document.getElementById("file").files = chosen.files;
   form.requestSubmit(form.querySelector('[name="fill"]'));
 }
 
