@@ -1,26 +1,24 @@
-"""The cache of contents, received from the studio and laid out as a run's code."""
+"""The cache of contents, received from the studio."""
 
-import errno
 import fcntl
 import hashlib
 import json
 import os
-import stat
 import struct
 import threading
 import time
 import zlib
 
 from . import files
+from .laying import Tree
 from .layout import Layout, Refused, digest_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Dict, Set
+    from typing import Any, Dict, List, Set
 
 _RECORD = struct.Struct(">32sQ")
 _MOST = 64 << 20
-_FICLONE = 0x40049409
 ZLIB = 1
 _TOUCH_AFTER = 600.0
 _unique = threading.local()
@@ -38,7 +36,6 @@ class Blobs(object):
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
         self._folders: "Set[str]" = set()
-        self._can_clone = True
         self._order = threading.Condition()
         self._pieces: "Dict[str, Set[int]]" = {}
         self._hashes: "Dict[str, Any]" = {}
@@ -175,24 +172,35 @@ class Blobs(object):
         os.fchmod(fd, 0o400)
         os.rename(part, path)
 
-    def lay_out(self, manifest: str, target: str) -> None:
-        """Write the snapshot's files into the new folder `target`. Raises Refused("blobs_missing") when
-        contents lack."""
-        listed = self._manifest(manifest)
-        lacking = [entry[3] for entry in listed["files"] if not self._has(entry[3], entry[2])]
+    def tree(self, manifest: str) -> Tree:
+        """What the manifest of this digest lists. Raises Refused("blobs_missing") when it is not here, and what Tree raises."""
+        data = files.read_small(self._layout.blob(digest_of(manifest)), 1 << 30)
+        if data is None or hashlib.sha256(data).hexdigest() != manifest:
+            raise Refused("blobs_missing", "the manifest %s is not on this target" % manifest, permanent=False)
+        self._has(manifest, len(data))
+        return Tree(json.loads(data.decode()))
+
+    def need(self, entries: "List[List[Any]]") -> None:
+        """Raises Refused("blobs_missing") unless the contents of these files (path, mode, size, digest) are here."""
+        lacking = sum(not self._has(digest, size) for _, _, size, digest in entries)
         if lacking:
-            text = "%d contents of the snapshot are not on this target" % len(lacking)
+            text = "%d contents of the snapshot are not on this target" % lacking
             raise Refused("blobs_missing", text, permanent=False)
-        made = {""}
-        os.mkdir(target, 0o700)
-        for path in listed["dirs"]:
-            _make_folders(target, path, made)
-        for path, mode, size, digest in listed["files"]:
-            _make_folders(target, path.rpartition("/")[0], made)
-            self._copy(digest, os.path.join(target, path), mode, size)
-        for path, leads_to in listed["links"]:
-            _make_folders(target, path.rpartition("/")[0], made)
-            os.symlink(leads_to, os.path.join(target, path))
+
+    def open(self, digest: str, size: int) -> int:
+        """Descriptor of a content, at its beginning. Raises Refused("blobs_missing") where it is not here with all its bytes."""
+        fd = -1
+        try:
+            fd = os.open(self._layout.blob(digest_of(digest)), os.O_RDONLY | os.O_CLOEXEC)
+            found = os.fstat(fd)
+            if found.st_size == size:
+                _used(fd, found)
+                return fd
+        except FileNotFoundError:
+            pass
+        if fd >= 0:
+            os.close(fd)
+        raise Refused("blobs_missing", "the content %s is not on this target" % digest, permanent=False)
 
     def _has(self, digest: str, size: int) -> bool:
         path = self._layout.blob(digest_of(digest))
@@ -205,49 +213,6 @@ class Blobs(object):
         except OSError:
             pass
         return False
-
-    def _manifest(self, digest: str) -> "Dict[str, Any]":
-        data = files.read_small(self._layout.blob(digest_of(digest)), 1 << 30)
-        if data is None or hashlib.sha256(data).hexdigest() != digest:
-            raise Refused("blobs_missing", "the manifest %s is not on this target" % digest, permanent=False)
-        self._has(digest, len(data))
-        listed: "Dict[str, Any]" = json.loads(data.decode())
-        if listed.get("v") != 1:
-            raise Refused("bad_request", "manifest: version 1 is understood, got %r" % listed.get("v"))
-        result = {key: listed.get(key) or [] for key in ("files", "links", "dirs")}
-        for path in [entry[0] for entry in result["files"] + result["links"]] + result["dirs"]:
-            _check_path(path)
-        for path, leads_to in result["links"]:
-            _check_link(path, leads_to)
-        return result
-
-    def _copy(self, digest: str, path: str, mode: int, size: int) -> None:
-        try:
-            source = os.open(self._layout.blob(digest), os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:  # cleaned away since we looked
-            raise Refused("blobs_missing", "the content %s is not on this target" % digest, permanent=False)
-        try:
-            allowed = 0o755 if mode & stat.S_IXUSR else 0o644
-            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, allowed)
-            try:
-                os.fchmod(fd, allowed)
-                if size and not (self._can_clone and self._clone(source, fd)):
-                    _copy_bytes(source, fd)
-            finally:
-                os.close(fd)
-        finally:
-            os.close(source)
-
-    def _clone(self, source: int, target: int) -> bool:
-        """Share the blocks, copied on write. Never a hard link: the script may write to its files."""
-        try:
-            fcntl.ioctl(target, _FICLONE, source)
-            return True
-        except OSError as error:
-            if error.errno in (errno.EOPNOTSUPP, errno.ENOTTY, errno.EXDEV, errno.ENOSYS, errno.EINVAL):
-                self._can_clone = False
-                return False
-            raise
 
 
 def _unpack(body: bytes, flags: int) -> bytes:
@@ -270,44 +235,13 @@ def _hash_of(fd: int) -> "Any":
         sha.update(piece)
 
 
-def _copy_bytes(source: int, target: int) -> None:
-    while True:
-        data = os.read(source, 1 << 20)
-        if not data:
-            return
-        files.write_all(target, data)
-        if len(data) < 1 << 20:
-            return
-
-
-def _used(path: str, found: os.stat_result) -> None:
-    """Note the use of a content by its time, so that a cleaning takes others first; not each time, since that is a write."""
+def _used(place: "Any", found: os.stat_result) -> None:
+    """Note the use of a content (a path or a descriptor) by its time, so that a cleaning takes others first; not each time, since
+    that is a write."""
     if time.time() - found.st_mtime > _TOUCH_AFTER:
-        os.utime(path)
+        os.utime(place)
 
 
 def _mismatch(digest: str) -> Refused:
     text = "the bytes received for %s have another SHA-256" % digest
     return Refused("digest_mismatch", text, permanent=False)
-
-
-def _check_path(path: object) -> None:
-    parts = path.split("/") if isinstance(path, str) and "\0" not in path else [""]
-    if any(part in ("", ".", "..") for part in parts):
-        raise Refused("bad_request", "manifest: %r is no plain relative path" % (path,))
-
-
-def _check_link(path: str, leads_to: str) -> None:
-    inside = os.path.normpath(os.path.join(os.path.dirname(path), leads_to))
-    if os.path.isabs(leads_to) or inside == ".." or inside.startswith("../"):
-        raise Refused("bad_request", "manifest: the link %r leads out of the folder" % path)
-
-
-def _make_folders(base: str, path: str, made: "Set[str]") -> None:
-    if path not in made:
-        _make_folders(base, path.rpartition("/")[0], made)
-        try:
-            os.mkdir(os.path.join(base, path), 0o755)
-        except FileExistsError:
-            pass
-        made.add(path)

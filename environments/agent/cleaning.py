@@ -50,7 +50,7 @@ class Cleaner(object):
         self._freed = 0
         self._failed: "List[Dict[str, str]]" = []
         self.removed: "Dict[str, List[str]]" = {
-            kind: [] for kind in ("runs", "builds", "envs", "cache", "lib", "agent", "tools")
+            kind: [] for kind in ("runs", "builds", "envs", "cache", "lib", "agent", "tools", "spares")
         }
         self.blobs = 0
 
@@ -107,7 +107,7 @@ class Cleaner(object):
 
     def _sweep(self) -> None:
         """What an agent that was killed left half made or half removed."""
-        for kind in ("runs", "builds", "envs", "lib", "cache", "tools"):
+        for kind in ("runs", "builds", "envs", "lib", "cache", "tools", "spares"):
             for name in names_in(os.path.join(self._layout.root, kind)):
                 path = os.path.join(self._layout.root, kind, name)
                 passing = name.startswith(".new-") or name.endswith(".new")
@@ -183,10 +183,24 @@ class Cleaner(object):
                 sizes[name] = 0
         self._cached = sum(sizes.values())
 
+    def _spares(self, excess: float) -> float:
+        """Spares that no run took for long, and as many as are too much; what is then still too much. They save time, and no
+        transfer, so they go before contents."""
+        for name in sorted(
+            names_in(self._layout.spares), key=lambda name: changed(os.path.join(self._layout.spares, name))
+        ):
+            path = os.path.join(self._layout.spares, name)
+            if KEY.match(name) and (excess > 0 or self._old(changed(path), self._run_seconds)):
+                size = Walk(60.0).size(path)
+                if self._discard("spares", name):
+                    excess -= size
+        return excess
+
     def _contents(self) -> None:
         """Contents least recently used, until the caches fit."""
         found = sorted(contents(self._layout))
         excess = sum(size for _, size, _ in found) + self._cached - self._cache_bytes
+        excess = self._spares(excess + Walk(60.0).size(self._layout.spares))
         for used, size, path in found:
             if excess <= 0 or not self._old(used, GRACE):
                 break

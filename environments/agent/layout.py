@@ -1,7 +1,9 @@
 """Names below a target's root. Ids are checked here, so that no request can name a path of its own."""
 
+import fcntl
 import os
 import re
+import struct
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -9,6 +11,8 @@ if TYPE_CHECKING:
 
 KINDS = ("runs", "builds")
 _ATTEMPT = re.compile(r"[0-9a-f]{32}\Z")
+_GET_FLAGS, _SET_FLAGS = ((way << 30) | (struct.calcsize("l") << 16) | (ord("f") << 8) | way for way in (2, 1))
+_UNRELATED = 0x20000  # FS_TOPDIR_FL
 _DIGEST = re.compile(r"[0-9a-f]{64}\Z")
 
 
@@ -38,11 +42,14 @@ class Layout(object):
         self.blobs = os.path.join(root, "blobs")
         self.envs = os.path.join(root, "envs")
         self.tools = os.path.join(root, "tools")
+        self.spares = os.path.join(root, "spares")
 
     def make(self) -> None:
         """Create the root's folders, private."""
-        for name in ("agent", "lib", "blobs", "envs", "runs", "builds", "cache", "tools"):
+        for name in ("agent", "lib", "blobs", "envs", "runs", "builds", "cache", "tools", "spares"):
             os.makedirs(os.path.join(self.root, name), 0o700, exist_ok=True)
+        for name in ("runs", "builds", "envs", "spares"):
+            _spread(os.path.join(self.root, name))
 
     def attempt(self, kind: object, attempt: object) -> str:
         """Folder of an attempt. Raises Refused for anything that is no kind or id."""
@@ -72,3 +79,20 @@ class Layout(object):
         except OSError:
             return []
         return sorted(name for name in names if _ATTEMPT.match(name))
+
+
+def _spread(folder: str) -> None:
+    """Tell the file system that the folders in this one have nothing to do with each other (`chattr +T`), where it can be told.
+
+    ext4 then gives each a region of its own. Otherwise a new one shares that of those just removed, where ext4 without a journal
+    passes over every file deleted in the last minute or five, for each that it creates: 10,000 files took 4 to 12 s instead of 0.4.
+    """
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        flags = struct.unpack("i", fcntl.ioctl(fd, _GET_FLAGS, struct.pack("i", 0)))[0]
+        if not flags & _UNRELATED:
+            fcntl.ioctl(fd, _SET_FLAGS, struct.pack("i", flags | _UNRELATED))
+    except OSError:
+        pass  # another file system, or a folder of another user
+    finally:
+        os.close(fd)

@@ -21,11 +21,13 @@ from . import (
     publishing,
     sessions,
     space,
+    spares,
     tools,
 )
 from .blobs import Blobs
 from .layout import KINDS, Layout, Refused, digest_of
 from .protocol import MAX_HEADER
+from .spawner import SPARES
 from .watching import Watcher
 
 TYPE_CHECKING = False
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
 
 _FOLDERS = ("tmp", "artifacts")
 _STALE = 3600.0
+_WORK = ("blobs.put", "blobs.part", "prepare", "launch", "outputs", "remove", "clean")
+"""What is not disturbed by the making of a spare."""
 
 
 class Operations(object):
@@ -48,6 +52,8 @@ class Operations(object):
         self._spawner = spawner
         self._launching = threading.Lock()
         self._blobs = Blobs(layout)
+        self._spares = spares.Spares(layout, self._blobs)
+        self._wish = spares.Wish(self._make_spare)
         self._watcher = Watcher(layout)
 
     def arrival(self, header: "Dict[str, Any]") -> int:
@@ -62,6 +68,8 @@ class Operations(object):
         """Do what a request asks. Raises Refused, OSError, or KeyError, TypeError, ValueError for a
         malformed one."""
         op = str(header.get("op"))
+        if op in _WORK:
+            self._wish.busy()
         if op == "watch":
             return self._watcher.watch(header, arrival)
         method = getattr(self, "op_" + op.replace(".", "_"), None)
@@ -156,7 +164,7 @@ class Operations(object):
         os.mkdir(temp, 0o700)
         try:
             if header.get("manifest"):
-                self._blobs.lay_out(header["manifest"], os.path.join(temp, "code"))
+                self._spares.lay_out(header["manifest"], temp)
             if kind == "runs":
                 for name in ("code/outputs", "code/logs"):
                     os.makedirs(os.path.join(temp, name), 0o700, exist_ok=True)
@@ -168,7 +176,16 @@ class Operations(object):
             _settle(temp, target)
         finally:
             shutil.rmtree(temp, ignore_errors=True)
+        if header.get("manifest"):
+            self._wish.busy(header["manifest"])
         return {}, []
+
+    def _make_spare(self, manifest: str) -> None:
+        with self._launching:
+            try:
+                self._spawner.launch([(SPARES, manifest)])
+            except OSError:
+                pass
 
     def _sweep(self, kind: str) -> None:
         """Take away what an agent that was killed left half done or half removed."""

@@ -11,7 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Dict, List, Tuple
 
-ALL = ("agent", "lib", "envs", "builds", "blobs", "cache", "runs", "tools")
+ALL = ("agent", "lib", "envs", "builds", "blobs", "cache", "runs", "tools", "spares")
 KEY = re.compile(r"[0-9a-f]{64}\Z")
 
 

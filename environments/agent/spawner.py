@@ -15,6 +15,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, List, Tuple
 
+SPARES = "spares"
+"""As the kind of what is launched: no supervisor, but a process that makes a spare of the manifest given and ends with us."""
+
 
 class Spawner(object):
     """The agent's end: `launch` has supervisors forked. Not safe for several threads at once; the caller
@@ -41,7 +44,7 @@ class Spawner(object):
         self._reader = connection.makefile("rb")
 
     def launch(self, attempts: "List[Tuple[str, str]]") -> "List[str]":
-        """Fork a supervisor for each (kind, attempt); the attempts for which one was forked."""
+        """Fork a supervisor for each (kind, attempt), or what SPARES says; the attempts for which one was forked."""
         request = json.dumps(attempts).encode() + b"\n"
         try:
             return self._ask(request)
@@ -127,6 +130,8 @@ def _serve(connection: socket.socket, root: str, umask: int) -> None:
             except OSError as error:
                 sys.stderr.write("no supervisor for %s: %s\n" % (attempt, error))
                 continue
+            if pid == 0 and kind == SPARES:
+                _make_spare(connection, reader, root, attempt)
             if pid == 0:
                 _detach(connection, reader, root, kind, attempt, umask)
             launched.append(attempt)
@@ -140,6 +145,21 @@ def _close_all_but(kept: int) -> None:
         highest = min(os.sysconf("SC_OPEN_MAX"), 65536)
     os.closerange(3, kept)
     os.closerange(kept + 1, max(highest, kept + 1))
+
+
+def _make_spare(connection: socket.socket, reader: "Any", root: str, manifest: str) -> None:
+    """In the fork: make a spare, holding nothing of the agent's."""
+    code = 1
+    try:
+        from . import spares
+
+        reader.close()
+        connection.close()
+        os.dup2(0, 2)
+        spares.make(root, manifest)
+        code = 0
+    finally:
+        os._exit(code)
 
 
 def _detach(connection: socket.socket, reader: "Any", root: str, kind: str, attempt: str, umask: int) -> None:
