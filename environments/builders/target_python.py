@@ -74,7 +74,7 @@ def closed(path: str) -> str:
     try:
         os.stat(path)
     except PermissionError:
-        place = os.path.abspath(path)
+        place = os.path.realpath(path)  # as far as this user sees where links lead
         while place != os.path.dirname(place):
             place = os.path.dirname(place)
             if os.path.isdir(place) and not os.access(place, os.X_OK):

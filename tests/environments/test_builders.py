@@ -111,7 +111,9 @@ def test_a_path_that_is_no_interpreter_fails_with_the_reason_and_what_there_is(t
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become the user whom the folder is closed to")
 @pytest.mark.parametrize(
-    "asked", [{"interpreter_path": "/bin/python"}, {"conda_environment": ""}], ids=["interpreter", "conda environment"]
+    "asked",
+    [{"interpreter_path": "closed/env/bin/python"}, {"interpreter_path": "link"}, {"conda_environment": "closed/env"}],
+    ids=["interpreter", "link", "conda environment"],
 )
 def test_what_the_user_may_not_reach_is_told_apart_from_what_is_not_there(tmp_path, asked):
     folder, home = Path(tempfile.mkdtemp()), tmp_path / "closed"
@@ -119,6 +121,7 @@ def test_what_the_user_may_not_reach_is_told_apart_from_what_is_not_there(tmp_pa
         prefix = home / "env"
         (prefix / "bin").mkdir(parents=True)
         (prefix / "bin" / "python").symlink_to(BASE)
+        (tmp_path / "link").symlink_to(prefix / "bin" / "python")
         home.chmod(0o700)
         (folder / "artifacts").mkdir()
         shutil.chown(folder, "nobody")
@@ -126,7 +129,7 @@ def test_what_the_user_may_not_reach_is_told_apart_from_what_is_not_there(tmp_pa
         for above in (tmp_path, *tmp_path.parents):
             if not above.stat().st_mode & 0o001:
                 above.chmod(above.stat().st_mode | 0o011)
-        definition = Definition(user_managed=True, **{name: str(prefix) + path for name, path in asked.items()})
+        definition = Definition(user_managed=True, **{name: str(tmp_path / path) for name, path in asked.items()})
         code, output, _ = run_steps(definition.builder, definition, place(folder), folder, user="nobody")
     finally:
         shutil.rmtree(folder)
