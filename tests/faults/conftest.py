@@ -93,7 +93,7 @@ class Invariants:
     def __init__(self, studio: Studio, oracle: Oracle) -> None:
         self.studio, self.oracle = studio, oracle
 
-    def check(self, ids, *, lines=20, status="Completed", reason="exited", starts=1, whole=True) -> None:
+    def check(self, ids, *, lines=20, status="Completed", reason="exited", starts=1, whole=True, large=0) -> None:
         for row in self.studio.control("runs", ids=ids):
             pk, uid = row["id"], self.studio.control("uid", id=row["id"])
             assert (row["status"], row["reason"]) == (status, reason), row
@@ -109,7 +109,7 @@ class Invariants:
                 assert row["log_complete"] is True
                 assert self.studio.control("metrics", id=pk)["number"] == [lines, lines - 1]
                 found = {path: (size, digest) for path, size, digest, _ in self.studio.control("artifacts", id=pk)}
-                assert found == Oracle.artifacts(uid), f"run {pk}: {found}"
+                assert found == Oracle.artifacts(uid, large), f"run {pk}: {found}"
         for room in self.studio.control("room", ids=ids):
             most = self.oracle.most_at_once(room["uids"])
             assert most <= room["slots"], f"{most} scripts at once on {room['target']}, which has {room['slots']} slots"

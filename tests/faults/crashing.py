@@ -118,8 +118,10 @@ def attend(target_id: int, job: Job, trap: tuple[str, int] | None) -> None:
     OneHouse(target_id).run()
 
 
-def ended(pid: int) -> bool:
-    return os.waitpid(pid, os.WNOHANG)[0] == pid
+def ended(pid: int) -> str:
+    """How a child of ours has ended, ``exited`` or ``killed``; empty while it has not."""
+    found, status = os.waitpid(pid, os.WNOHANG)
+    return "" if found != pid else "killed" if os.WIFSIGNALED(status) else "exited"
 
 
 def carry_out(job: Job) -> dict[str, Any]:
@@ -169,7 +171,9 @@ def carry_out(job: Job) -> dict[str, Any]:
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.kill(house, signal.SIGTERM)
-        until(lambda: ended(house), 15)
+        last = until(lambda: ended(house), 15)
+    # What an attendant does last it does when it is told to stop: to die there is to be met there.
+    found["hit"] = found["hit"] or (job.victim == "attendant" and last == "killed")
     found["recovered"] = recovered
     if job.victim == "replies":
         found["fates"] = [line.split(" ", 1) for line in Path(job.notes + ".fates").read_text().splitlines()]
