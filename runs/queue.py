@@ -34,6 +34,9 @@ PREPARED_AHEAD = 4
 HOLD_AFTER = timedelta(minutes=5)
 """So long a run lets smaller ones take the GPUs that it waits for."""
 
+ORDER = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+"""GPUs are numbered as nvidia-smi numbers them. By itself CUDA puts the fastest first, and would give a run another one's GPU."""
+
 State = tuple[int, str, bool]
 
 
@@ -175,7 +178,7 @@ def start_of(run: Run) -> Start:
     environment = Definition.from_json(run.environment.definition) if run.environment is not None else Definition()
     return Start(
         attempt=run.attempt,
-        env={"CUDA_VISIBLE_DEVICES": ",".join(gpus)} if "gpus" in run.granted else {},
+        env={"CUDA_VISIBLE_DEVICES": ",".join(gpus), **ORDER} if "gpus" in run.granted else {},
         gpus=gpus,
         image=run.build.image if run.build is not None else "",
         python=run.build.python if run.build is not None else "",

@@ -26,7 +26,7 @@ from environments.definition import Definition  # noqa: E402
 from environments.models import Build, ComputeTarget, Environment, Lease, Lock  # noqa: E402
 from environments.registry import named, refresh, register  # noqa: E402
 from environments.target import open_target  # noqa: E402
-from runs import logs, preparing  # noqa: E402
+from runs import logs, preparing, queue  # noqa: E402
 from runs.config import ScriptRunConfig  # noqa: E402
 from runs.models import Artifact, LogStream, MetricSeries, Run  # noqa: E402
 from runs.snapshots import submit_folder  # noqa: E402
@@ -116,6 +116,22 @@ def op_uid(id):
     return Run.objects.get(pk=id).uid
 
 
+def op_room(ids):
+    """Of each target of these runs: its name and slots, the ids of all its runs, and what is given out twice."""
+    return [
+        {
+            "target": target.name, "slots": target.slots, "uids": list(target.runs.values_list("uid", flat=True)),
+            "twice": queue.oversubscribed(target),
+        }
+        for target in ComputeTarget.objects.filter(runs__in=ids).distinct()
+    ]  # fmt: skip
+
+
+def op_facts(name):
+    """What the target said of itself when it was last probed."""
+    return ComputeTarget.objects.get(name=name).facts
+
+
 def op_attended():
     return Lease.live(timezone.now()).exists()
 
@@ -190,9 +206,12 @@ def op_change_target(name, **fields):
 
 
 def op_health(name):
-    """When the target was last seen, since when it does not answer, and what was said then."""
+    """When the target was last seen, since when it does not answer, what was said then; whether and why it is quarantined."""
     target = ComputeTarget.objects.get(name=name)
-    return {"seen": target.last_seen_at, "unreachable_since": target.unreachable_since, "error": target.last_error}
+    return {
+        "seen": target.last_seen_at, "unreachable_since": target.unreachable_since, "error": target.last_error,
+        "quarantined_at": target.quarantined_at, "quarantine_reason": target.quarantine_reason,
+    }  # fmt: skip
 
 
 def op_capacity():

@@ -14,7 +14,7 @@ class Start:
     attempt: str
     """32 hex digits: its directory is ``runs/<attempt>`` below the target's root."""
     env: Mapping[str, str] = field(default_factory=dict)
-    """Variables of what it was given: ``CUDA_VISIBLE_DEVICES``."""
+    """Variables of what it was given: ``CUDA_VISIBLE_DEVICES`` and the order in which it counts."""
     gpus: Sequence[str] = ()
     """The GPUs that it was given, by index or id."""
     image: str = ""

@@ -287,12 +287,13 @@ print(os.statvfs("/dev/shm").f_blocks * 4096 >> 20, resource.getrlimit(resource.
 
 
 def test_gpus_are_asked_for_by_id_and_counted_anew_inside(containers):
-    start = containers.wish(uuid.uuid4().hex, gpus=["2", "5"], env={"CUDA_VISIBLE_DEVICES": "2,5"})
+    given = {"CUDA_VISIBLE_DEVICES": "2,5", "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+    start = containers.wish(uuid.uuid4().hex, gpus=["2", "5"], env=given)
     asked = containers.launcher.config(start)["HostConfig"]["DeviceRequests"]
     assert asked == [{"DeviceIDs": ["2", "5"], "Capabilities": [["gpu"]]}]
     from environments.launchers.docker import inside
 
-    assert inside(start) == {"CUDA_VISIBLE_DEVICES": "0,1"}
+    assert inside(start) == {"CUDA_VISIBLE_DEVICES": "0,1", "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
     named = containers.wish("0" * 32, gpus=["GPU-1a"], env={"CUDA_VISIBLE_DEVICES": "GPU-1a"})
     assert inside(named) == {"CUDA_VISIBLE_DEVICES": "GPU-1a"}
 

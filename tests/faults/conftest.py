@@ -21,9 +21,9 @@ def studio(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def hosts(tmp_path_factory):
-    """Two machines reached over SSH, for all files that one process of the tests runs."""
+    """Three machines reached over SSH, for all files that one process of the tests runs."""
     number = "".join(filter(str.isdigit, os.environ.get("PYTEST_XDIST_WORKER", ""))) or "9"
-    made = Hosts(tmp_path_factory.mktemp("hosts"), f"rsf{number}", f"10.78.{number}", 2).start()
+    made = Hosts(tmp_path_factory.mktemp("hosts"), f"rsf{number}", f"10.78.{number}", 3).start()
     yield made
     made.heal()
     made.stop()
@@ -59,6 +59,14 @@ def measured(request):
             file.write(json.dumps({request.module.__name__: found}) + "\n")
 
 
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder that containers see under its own name: there scripts note their starts."""
+    folder = tmp_path_factory.mktemp("seen")
+    folder.chmod(0o777)
+    return folder
+
+
 @pytest.fixture
 def oracle(tmp_path):
     return Oracle(tmp_path)
@@ -80,12 +88,12 @@ def survivors(data_dir: Path) -> list[str]:
 
 
 class Invariants:
-    """What holds after any fault: one start, the right end, byte-exact log, the artifact, nothing left behind."""
+    """What holds after any fault: one start, never more at once than slots, the right end, byte-exact log, the artifact."""
 
     def __init__(self, studio: Studio, oracle: Oracle) -> None:
         self.studio, self.oracle = studio, oracle
 
-    def check(self, ids, *, lines=20, status="Completed", reason="exited", starts=1, whole=True) -> None:
+    def check(self, ids, *, lines=20, status="Completed", reason="exited", starts=1, whole=True, large=0) -> None:
         for row in self.studio.control("runs", ids=ids):
             pk, uid = row["id"], self.studio.control("uid", id=row["id"])
             assert (row["status"], row["reason"]) == (status, reason), row
@@ -101,7 +109,11 @@ class Invariants:
                 assert row["log_complete"] is True
                 assert self.studio.control("metrics", id=pk)["number"] == [lines, lines - 1]
                 found = {path: (size, digest) for path, size, digest, _ in self.studio.control("artifacts", id=pk)}
-                assert found == Oracle.artifacts(uid), f"run {pk}: {found}"
+                assert found == Oracle.artifacts(uid, large), f"run {pk}: {found}"
+        for room in self.studio.control("room", ids=ids):
+            most = self.oracle.most_at_once(room["uids"])
+            assert most <= room["slots"], f"{most} scripts at once on {room['target']}, which has {room['slots']} slots"
+            assert room["twice"] == []
 
 
 @pytest.fixture

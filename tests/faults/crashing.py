@@ -21,10 +21,10 @@ from typing import Any
 from tests.control import op_events, op_log, op_metrics, op_size, op_submit  # the first import: it sets Django up
 
 from django.conf import settings  # isort: skip
+import psutil
 from django.core.management import call_command
 from django.db import connections
 
-from environments.host import Host, HostLost
 from environments.models import ComputeTarget, Lease
 from runs.house import House
 from runs.models import Artifact, Run
@@ -32,10 +32,10 @@ from runs.status import FINAL, RunStatus
 from runs.submission import cancel
 from studio import doorbell
 from studio.workspaces.models import Workspace
+from tests.faults.lossy import lose_replies
+from tests.faults.remote import inner
 from tests.faults.tripwire import Tripwire, agents, kill_self
 from tests.waiting import until
-
-LIMIT = 150.0
 
 
 @dataclass
@@ -51,11 +51,16 @@ class Job:
     """Where the side effects are written down."""
     trap: tuple[str, int] | None = None
     victim: str = "attendant"
-    """Who dies: attendant or agent; or ``replies``, every second reply to a launch."""
+    """Who dies: attendant or agent; or ``replies`` to launches, at random."""
     scenario: str = "complete"
     count: int = 1
     slots: int = 2
+    seconds: float = 150
+    """How long it may take."""
+    config: dict[str, Any] = field(default_factory=dict)
+    """What else the runs ask for."""
     transport: str = "local"
+    launcher: str = "process"
     options: dict[str, Any] = field(default_factory=dict)
     credentials: dict[str, str] = field(default_factory=dict)
 
@@ -103,44 +108,37 @@ def attend(target_id: int, job: Job, trap: tuple[str, int] | None) -> None:
         Path(job.notes + ".sprung").touch()
 
     if job.victim == "replies":
-        lose_replies(job)
+
+        def tell(fate: str, runs: int) -> None:
+            with Path(job.notes + ".fates").open("a") as file:
+                file.write(f"{runs} {fate}\n")
+
+        lose_replies(tell, random.Random(50))
     Tripwire(Path(job.notes), trap, spring).lay()
     OneHouse(target_id).run()
 
 
-def lose_replies(job: Job) -> None:
-    """Have the connection end in place of every second reply to a launch."""
-    launch, chance = Host.launch, random.Random(50)
-
-    def launched(self: Host, *args: Any, **kwargs: Any) -> list[str]:
-        answer = launch(self, *args, **kwargs)
-        if chance.random() < 0.5:
-            with Path(job.notes + ".lost").open("a") as file:
-                file.write("lost\n")
-            self.close()
-            raise HostLost("the connection ended in place of the reply")
-        return answer
-
-    Host.launch = launched
-
-
-def ended(pid: int) -> bool:
-    return os.waitpid(pid, os.WNOHANG)[0] == pid
+def ended(pid: int) -> str:
+    """How a child of ours has ended, ``exited`` or ``killed``; empty while it has not."""
+    found, status = os.waitpid(pid, os.WNOHANG)
+    return "" if found != pid else "killed" if os.WIFSIGNALED(status) else "exited"
 
 
 def carry_out(job: Job) -> dict[str, Any]:
     workspace = Workspace.objects.get(slug="default")
     target = ComputeTarget(
-        workspace=workspace, name=Path(job.notes).name, slots=job.slots, transport=job.transport, options={**job.options, "root": job.root}
+        workspace=workspace, name=Path(job.notes).name, slots=job.slots, transport=job.transport, launcher=job.launcher,
+        options={**job.options, "root": job.root},
     )  # fmt: skip
     target.set_credentials(job.credentials)
     target.save()
-    every = op_submit(job.folder, arguments=job.arguments, target=target.name, count=job.count, grace_seconds=1)
+    wish = {"arguments": job.arguments, "target": target.name, "grace_seconds": 1, **job.config}
+    every = op_submit(job.folder, count=job.count, **wish)
     pk = every[-1]
     found: dict[str, Any] = {"trap": job.trap, "victim": job.victim, "hit": False}
     house = fork(lambda: attend(target.pk, job, job.trap))
     run = Run.objects.get(pk=pk)
-    end, asked, over_at, recovered = time.monotonic() + LIMIT, False, 0.0, None
+    end, asked, over_at, recovered = time.monotonic() + job.seconds, False, 0.0, None
     died_at, visited = 0.0, []
     try:
         while time.monotonic() < end:
@@ -169,14 +167,16 @@ def carry_out(job: Job) -> dict[str, Any]:
                     break
         until(lambda: not Run.objects.filter(pk__in=visited, cleaned_at=None).exists(), 15)
         if job.count > 1:
-            until(lambda: not Run.objects.filter(pk__in=every, cleaned_at=None).exists(), LIMIT)
+            until(lambda: not Run.objects.filter(pk__in=every, cleaned_at=None).exists(), job.seconds)
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.kill(house, signal.SIGTERM)
-        until(lambda: ended(house), 15)
+        last = until(lambda: ended(house), 15)
+    # What an attendant does last it does when it is told to stop: to die there is to be met there.
+    found["hit"] = found["hit"] or (job.victim == "attendant" and last == "killed")
     found["recovered"] = recovered
     if job.victim == "replies":
-        found["lost"] = len(Path(job.notes + ".lost").read_text().splitlines())
+        found["fates"] = [line.split(" ", 1) for line in Path(job.notes + ".fates").read_text().splitlines()]
         found["runs"] = list(Run.objects.filter(pk__in=every).values("uid", "status"))
     row = Run.objects.filter(pk=pk).values("uid", "status", "reason", "log_complete", "error", "attempt").get()
     left = Path(job.seen_as) / "runs"
@@ -195,12 +195,22 @@ def interfere(job: Job, run: Run) -> bool:
     if job.scenario == "cancel":
         return cancel(run, None)
     if job.scenario == "lost":
-        owner = Path(job.seen_as) / "runs" / run.attempt / "claim" / "owner.json"
-        with contextlib.suppress(OSError, ValueError):
-            os.kill(json.loads(owner.read_text())["pid"], signal.SIGKILL)
-            return True
-        return False
+        return end_supervisor(Path(job.seen_as) / "runs" / run.attempt)
     return True
+
+
+def end_supervisor(place: Path) -> bool:
+    """Kill who has claimed a run, in whatever namespace it is; False when there is nobody yet."""
+    with contextlib.suppress(OSError, ValueError):
+        number = json.loads((place / "claim/owner.json").read_text())["pid"]
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                # An agent that looks whether the lock is free holds it for a moment, too.
+                held = any(file.path == str(place / "sup.lock") for file in process.open_files())
+                if held and inner(process.pid) == number:
+                    process.kill()
+                    return True
+    return False
 
 
 def work(jobs: list[Job], parallel: int) -> None:

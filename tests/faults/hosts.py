@@ -78,7 +78,7 @@ class Hosts:
             self.fault("heal", number)
 
     def fault(self, what: str, number: int, *words: object) -> None:
-        """One of ``faults.sh``: cut, refuse, reset, slow, heal."""
+        """One of ``faults.sh``: cut, mute, refuse, reset, slow, heal."""
         argv = [str(INFRA / "faults.sh"), what, self.address(number), "22", *map(str, words)]
         subprocess.run(argv, env=self.env, check=True, capture_output=True)
 

@@ -1,6 +1,7 @@
 """The script under test writes down itself that it was started and what it printed; this module reads that."""
 
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 
 SCRIPT = '''\
@@ -56,6 +57,20 @@ class Oracle:
 
     def count(self, word: str, uid: str) -> int:
         return sum(1 for line in self.path.read_text().splitlines() if line.split()[:2] == [word, uid])
+
+    def most_at_once(self, uids: Iterable[str]) -> int:
+        """How many scripts of these runs were ever under way at the same time, of those that wrote down both start and end.
+
+        The order of the lines is the order of the events: each is one write, made before the script goes on or ends.
+        """
+        lines = [line.split()[:2] for line in self.path.read_text().splitlines()]
+        over = {uid for word, uid in lines if word == "end"} & set(uids)
+        most = now = 0
+        for word, uid in lines:
+            if uid in over:
+                now += 1 if word == "start" else -1
+                most = max(most, now)
+        return most
 
     @staticmethod
     def log(uid: str, lines: int) -> tuple[int, str]:

@@ -43,8 +43,8 @@ class Remote:
     def health(self) -> dict:
         return self.studio.control("health", name=self.name)
 
-    def unreachable(self, seconds: float = 25) -> float:
-        """Seconds until it is shown that the target does not answer."""
+    def unreachable(self, seconds: float = 15) -> float:
+        """Seconds until it is shown that the target does not answer: people are promised 15."""
         began = time.monotonic()
         until(lambda: self.health()["unreachable_since"], seconds)
         return round(time.monotonic() - began, 1)

@@ -66,6 +66,7 @@ def test_a_target_whose_disk_is_full_says_so_and_is_of_use_again_when_it_is_not(
     stored = studio.control("log", id=ids[0])
     assert stored["size"] == record["log"]["bytes"] and stored["sha256"] == record["log"]["sha256"]
     assert remote.oracle.count("start", studio.control("uid", id=ids[0])) == 1
+    until(lambda: studio.run(ids[0])["cleaned_at"], 20)  # or its log makes room for the next
     hosts.run(1, "bash", "-c", "head -c 20M /dev/zero >/tmp/small/ballast || true")
     script.write_text(kept)
     later = remote.submit(lines=5)

@@ -15,6 +15,7 @@ from environments.host import Host, HostError
 from environments.transports.ssh import SshTransport
 from tests.environments.docker_engine import IMAGE, SCRIPT, engine_or_skip
 from tests.environments.sshd import server
+from tests.faults.containers import container_of, containers, docker
 from tests.faults.oracle import Oracle
 from tests.waiting import until
 
@@ -28,14 +29,6 @@ if os.fork() == 0:
 print("ready", flush=True)
 time.sleep(600)
 """
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    """A folder that containers see under its own name: there scripts note their starts."""
-    folder = tmp_path_factory.mktemp("seen")
-    folder.chmod(0o777)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -63,21 +56,6 @@ def begin(studio, target, oracle, invariants):
     yield submit
     attempts = [row["attempt"] for row in studio.control("runs", ids=every)]
     until(lambda: not [name for name in containers() if name.removeprefix("runstead-") in attempts], 20)
-
-
-def docker(*words: str, host: str = "") -> str:
-    argv = ["docker", *(["-H", host] if host else []), *words]
-    found = subprocess.run(argv, capture_output=True, text=True, check=False)
-    assert found.returncode == 0, found.stderr
-    return found.stdout.strip()
-
-
-def containers(host: str = "") -> list[str]:
-    return docker("ps", "-a", "--format", "{{.Names}}", host=host).split()
-
-
-def container_of(studio, pk: int) -> str:
-    return f"runstead-{studio.run(pk)['attempt']}"
 
 
 def running(studio, ids: list[int]) -> None:

@@ -29,6 +29,11 @@ def second(studio, hosts):
     return Remote(studio, hosts, 2, "second", "~/.second")
 
 
+@pytest.fixture(scope="module")
+def third(studio, hosts):
+    return Remote(studio, hosts, 3, "third", "~/.third")
+
+
 def test_a_run_completes_and_leaves_nothing(remote, measured):
     ids = remote.submit(count=2)
     remote.studio.wait_for(ids)
@@ -83,6 +88,62 @@ def test_a_link_that_is_cut_for_thirty_seconds(remote, measured):
 @pytest.mark.long
 def test_a_link_that_is_cut_for_ten_minutes(remote, measured):
     cut_for(remote, 600, measured)
+
+
+@pytest.mark.parametrize("lasting", [35, pytest.param(12, marks=pytest.mark.long)])
+def test_only_replies_are_lost_while_runs_are_launched(remote, second, hosts, measured, lasting):
+    """What is asked for is done, and nobody hears of it: here for a moment, there for longer than a connection is waited for."""
+    muted, ids = ((remote, 3), (second, lasting)), []
+    for place, _ in muted:
+        place.studio.wait_for(place.submit(lines=1))
+    for place, seconds in muted:
+        mine = place.submit(count=4, lines=30, every=0.1)
+        until(
+            lambda: {r["status"] for r in place.studio.control("runs", ids=mine)} & {"Queued", "Running"},
+            20,
+            every=0.005,
+        )  # noqa: B023
+        hosts.fault("mute", place.number, seconds)
+        ids.append(mine)
+    began = time.monotonic()
+    later = [place.submit(count=3, lines=10) for place, _ in muted]
+    measured[f"replies lost for {lasting} s: shown as unreachable after"] = f"{second.unreachable()} s"
+    time.sleep(max(0, lasting - (time.monotonic() - began)))  # the silence is what is tested
+    measured[f"replies lost for {lasting} s: found again after"] = f"{second.reachable()} s"
+    for (place, _), mine, more in zip(muted, ids, later, strict=True):
+        place.studio.wait_for(mine + more)
+        place.invariants.check(mine, lines=30)
+        place.invariants.check(more, lines=10)
+        place.empty()
+
+
+def test_three_machines_at_once_of_which_one_is_cut_off_and_one_loses_its_power(remote, second, third, hosts):
+    """Neither is taken for the other, and what runs on the third is not even late."""
+    studio = remote.studio
+    cut, lost = remote.submit(count=2, lines=200, every=0.08), second.submit(count=2, lines=4000, every=0.05)
+    fine = third.submit(count=2, lines=100, every=0.08)
+    remote.running(cut), second.running(lost), third.running(fine)
+    hosts.fault("cut", 1)
+    hosts.crash(2)
+    try:
+        more = third.submit(count=4, lines=20)
+        studio.wait_for(fine + more, {"Completed"}, seconds=40)
+        third.invariants.check(fine, lines=100)
+        third.invariants.check(more)
+        remote.unreachable(), second.unreachable()
+        assert third.health()["unreachable_since"] is None
+        assert {studio.status(pk) for pk in cut + lost} == {"Running"}, "nobody can know yet"
+    finally:
+        hosts.fault("heal", 1)
+        hosts.start()
+    studio.wait_for(cut + lost)
+    remote.invariants.check(cut, lines=200)
+    second.invariants.check(lost, status="Failed", reason="target_rebooted", whole=False)
+    later = remote.submit() + second.submit() + third.submit()
+    studio.wait_for(later)
+    for place, pk in zip((remote, second, third), later, strict=True):
+        place.invariants.check([pk])
+        place.empty()
 
 
 def test_a_third_of_all_packets_lost(remote, hosts, measured):

@@ -6,6 +6,7 @@ import time
 import psutil
 import pytest
 
+from tests.faults.conftest import survivors
 from tests.waiting import until
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
@@ -241,7 +242,7 @@ def test_cancel_of_a_script_that_ignores_term_and_double_forks_leaves_nobody(stu
 def test_cancel_in_every_phase(studio, oracle, phase):
     blockers = []
     if phase == "Queued":
-        blockers = studio.submit(oracle.folder, *oracle.arguments(lines=400, every=0.05), count=4)
+        blockers = studio.submit(oracle.folder, *oracle.arguments(lines=400, every=0.05), count=4, grace_seconds=1)
         studio.wait_for(blockers, {"Running"})
     ids = studio.submit(oracle.folder, *oracle.arguments(lines=400, every=0.05), grace_seconds=1)
     if phase in {"Queued", "Running"}:
@@ -249,6 +250,26 @@ def test_cancel_in_every_phase(studio, oracle, phase):
     elif phase == "Preparing":
         studio.wait_for(ids, {"Preparing", "Queued", "Running"})
     for pk in ids + blockers:
-        studio.control("cancel", id=pk)
+        assert studio.control("cancel", id=pk)
     for row in studio.wait_for(ids + blockers, seconds=30):
         assert (row["status"], row["reason"]) == ("Canceled", "canceled"), row
+        starts = oracle.count("start", studio.control("uid", id=row["id"]))
+        assert starts <= 1 and not (starts and phase == "Queued" and row["id"] in ids), f"{starts} starts"
+    left_nothing(studio, ids + blockers)
+
+
+def test_a_script_that_has_ended_cannot_be_cancelled_any_more_and_comes_home_whole(studio, oracle, invariants):
+    [pk] = studio.submit(oracle.folder, *oracle.arguments(lines=20, every=0, large=150_000_000))
+    until(lambda: studio.status(pk) == "Finalizing", 60, every=0.002)
+    assert studio.control("cancel", id=pk) is False
+    studio.wait_for([pk])
+    invariants.check([pk], large=150_000_000)
+    left_nothing(studio, [pk])
+
+
+def left_nothing(studio, ids: list[int]) -> None:
+    """No directory of these runs, and no process that is in one."""
+    attempts = {row["attempt"] for row in studio.control("runs", ids=ids)} - {""}
+    until(lambda: not attempts & {path.name for path in studio.runs_dir().iterdir()}, 20, what="directories stay")
+    for attempt in attempts:
+        until(lambda: not survivors(studio.runs_dir() / attempt), 10, what=f"processes of {attempt} stay")  # noqa: B023

@@ -1,11 +1,12 @@
 """Notes every external side effect of an attendant, and kills at the one it is told to.
 
-A side effect is what another program could see: a request sent to an agent, an answer received (the agent has done it by
-then), a commit, an object written or deleted in the storage, a bell. It is named by what it is and where in the studio's
+A side effect is what another program could see: a request sent to an agent, an answer received (the agent, or the engine that it
+asked, has done it by then), a commit, an object written or deleted in the storage, a bell. It is named by what it is and where in the studio's
 own code it was caused, so that the list is complete without anybody keeping it, and the same in every process.
 """
 
 import os
+import re
 import signal
 import sys
 import threading
@@ -52,12 +53,13 @@ class Tripwire:
 
         def submitted(self: Host, op: str, body: bytes = b"", **fields: object) -> object:
             future = submit(self, op, body, **fields)
-            note(f"sent {op}")
+            future.named = f"engine {fields['method']} {shape(str(fields['path']))}" if op == "engine" else op
+            note(f"sent {future.named}")
             return future
 
         def answered(future: object, timeout: float | None, op: str = "request") -> object:
             answer = result(future, timeout, op)
-            note(f"answered {op}")
+            note(f"answered {future.named}")
             return answer
 
         def committed(self: BaseDatabaseWrapper) -> None:
@@ -99,6 +101,11 @@ class Tripwire:
         compiler.execute_sql = executed
 
 
+def shape(path: str) -> str:
+    """What an engine is asked for, whatever the object and the version: ``/containers/*/start``."""
+    return re.sub(r"/[^/]*\d[^/]*", "/*", re.sub(r"^/v[\d.]+(?=/)", "", path.partition("?")[0]))
+
+
 def site() -> str:
     """The function of the studio's own that is being executed: ``runs/session.py:take``."""
     frame = sys._getframe(2)
@@ -120,10 +127,12 @@ def agents(root: str) -> list[psutil.Process]:
     for process in psutil.process_iter():
         try:
             words = process.cmdline()
-            # A supervisor is a fork of an agent, with the same words; it holds its run's lock, and is nobody's agent.
+            # A supervisor is a fork of an agent, with the same words; it holds its run's lock, and is nobody's agent. That of a
+            # container has words of its own.
             if (
                 "-I" in words[:3]
                 and root in words
+                and not any("contained.main" in word for word in words)
                 and not any("sup.lock" in file.path for file in process.open_files())
             ):
                 found.append(process)

@@ -135,12 +135,13 @@ def test_gpus_of_a_run_stay_its_own_when_the_target_is_said_to_have_fewer() -> N
 def test_where_there_are_gpus_a_run_that_asks_for_none_sees_none() -> None:
     run = waiting(1)
     run.granted = queue.choose(target_of(1, 2), [run], NOW)[0][1]
-    assert queue.start_of(run).env == {"CUDA_VISIBLE_DEVICES": ""}
+    assert queue.start_of(run).env["CUDA_VISIBLE_DEVICES"] == ""
     run.granted = queue.choose(target_of(1, 0), [run], NOW)[0][1]
     assert queue.start_of(run).env == {}
     run = waiting(2, gpus=2)
     run.granted = queue.choose(target_of(1, 2), [run], NOW)[0][1]
-    assert queue.start_of(run).env == {"CUDA_VISIBLE_DEVICES": "0,1"}
+    # Numbered as nvidia-smi and the target's page number them, also where the GPUs differ.
+    assert queue.start_of(run).env == {"CUDA_VISIBLE_DEVICES": "0,1", "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
 
 
 # -- the order
