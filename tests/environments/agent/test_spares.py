@@ -22,12 +22,12 @@ from environments.agent import laying, processes, space, spares
 from environments.agent.blobs import Blobs
 from environments.agent.laying import Tree
 from environments.agent.layout import Layout, Refused
-from environments.host import Host, HostError
+from environments.host import Host
 from environments.transports.local import LocalTransport
 from tests.environments.agent.conftest import Runs
 from tests.environments.agent.test_cleaning import KEEP_ALL, age
 from tests.environments.agent.test_foreign import Crafted, interpreters
-from tests.environments.agent.test_operations import blob, manifest, ship
+from tests.environments.agent.test_operations import manifest, ship
 from tests.waiting import until
 
 COUNT = 300
@@ -371,7 +371,7 @@ def test_when_the_agent_goes_the_making_ends_and_leaves_nothing(tmp_path):
         digest = ship(host, project(8_000))
         spec = runs.spec(["/bin/true"])
         host.prepare("runs", spec["attempt"], spec, digest)
-        until(lambda: [path for path in (root / "spares").glob(".new-*/code/p8/*")][:1])
+        until(lambda: list((root / "spares").glob(".new-*/code/p8/*"))[:1])
         (pid,) = makers(root)
         assert os.getpriority(os.PRIO_PROCESS, pid) == 19
         os.kill(pid, signal.SIGSTOP)
