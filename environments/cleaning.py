@@ -31,6 +31,7 @@ KINDS = {
     "envs": "Environments",
     "blobs": "Project contents",
     "cache": "Package cache",
+    "spares": "Projects laid out ahead",
     "lib": "In-run packages",
     "agent": "Agent",
 }
@@ -173,6 +174,7 @@ _COUNTED = {
     "envs": ("environment", "environments"),
     "blobs": ("content", "contents"),
     "cache": ("package cache", "package caches"),
+    "spares": ("project laid out ahead", "projects laid out ahead"),
     "lib": ("in-run package", "in-run packages"),
     "agent": ("agent", "agents"),
 }

@@ -1,5 +1,6 @@
 """Every way to a target keeps the same promises; SSH signs in only where it should, and says what is wrong where it cannot."""
 
+import contextlib
 import hashlib
 import io
 import json
@@ -21,6 +22,9 @@ from environments.transports.base import TransportError
 from environments.transports.connection import Connection
 from environments.transports.local import LocalTransport
 from environments.transports.ssh import SshTransport
+from tests.environments.agent.test_cleaning import age
+from tests.environments.agent.test_operations import ship
+from tests.environments.agent.test_spares import is_new, project, seen
 from tests.environments.sshd import server
 from tests.waiting import until
 
@@ -586,6 +590,48 @@ def test_ten_thousand_contents_are_few_requests(box, transport, monkeypatch):
         assert host.missing_blobs(names) == []
         assert len(asked) <= 4, asked
         shutil.rmtree(host.root)
+
+
+def test_a_project_laid_out_ahead_is_taken_over_another_connection_and_its_making_ends_with_the_first(box):
+    files = project(6000)
+
+    def prepare(host, digest):
+        spec = {
+            "attempt": uuid.uuid4().hex, "kind": "run", "argv": ["/bin/sh", "-c", "find . -type f | wc -l"], "cwd": "code", "env": {},
+            "secrets": {}, "limits": {}, "grace": 1, "token": "t", "sample_seconds": 2, "tracking": None, "isolate": [],
+        }  # fmt: skip
+        host.prepare("runs", spec["attempt"], spec, digest)
+        return Path(host.root) / "runs" / spec["attempt"]
+
+    def connected():
+        transport = SshTransport(box.options(python=PYTHON), {"private_key": box.private_key})
+        return contextlib.closing(transport), Host(transport, root)
+
+    root = f"~/.runstead-ahead-{uuid.uuid4().hex}"
+    closing, host = connected()
+    with closing, host:
+        digest = ship(host, files, compress=True)
+        place = Path(host.root) / "spares"
+        first = prepare(host, digest)
+        until(lambda: list(place.glob(".new-*/code")))
+    until(lambda: [path.name for path in place.iterdir()] == [".lock"])  # cut short, and swept by itself
+    closing, host = connected()
+    with closing, host:
+        prepare(host, digest)
+        until((place / digest).is_dir, 60)
+    age(place / digest / "code", 1)
+    closing, host = connected()
+    with closing, host:
+        changed = ship(host, [*files, ("one more.py", 0o644, b"x")], compress=True)
+        third = prepare(host, changed)
+        host.launch([("runs", third.name)])
+        until((third / "exit.json").exists)
+        assert int(host.read(third.name, "log")) == len(files) + 1
+        (third / "code" / "one more.py").unlink()
+        assert not is_new(third / "code")
+        assert seen(third / "code") == seen(first / "code")
+        assert (third / "code" / "p0" / "f0.py").owner() == box.user
+    shutil.rmtree(host.root)
 
 
 def test_a_wrong_content_over_a_busy_line_is_refused_and_the_line_stays_usable(transport):
