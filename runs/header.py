@@ -45,6 +45,7 @@ TRY = {
     EndReason.LAUNCH_REJECTED: "Check the script, the command and the environment's interpreter.",
     EndReason.TARGET_REBOOTED: "What it had written up to then is kept. Run again.",
     EndReason.SUPERVISOR_LOST: "What it had written up to then is kept. Somebody or something killed the run's processes; run again.",
+    EndReason.REPORTED_FAILED: "It did not run on a target of the studio. Look at the output of the program that logged it.",
     EndReason.STUDIO_ERROR: "This is the studio's mistake, not the script's. Run again, and tell an administrator the run's id.",
 }
 
