@@ -11,7 +11,9 @@ from ninja import NinjaAPI
 from ninja.errors import HttpError, ValidationError
 
 from environments.api import environments
+from environments.build_api import builds, locks
 from runs.api import router as runs
+from runs.build_log_api import router as build_logs
 from runs.config import ConfigError
 from runs.experiment_api import router as experiments
 from runs.model_api import router as models
@@ -31,6 +33,9 @@ ROUTERS = {
     "/{slug}/runs": runs,
     "/{slug}/models": models,
     "/{slug}/environments": environments,
+    "/{slug}/environments/{reference}/builds": builds,
+    "/{slug}/environments/{reference}/builds/{target}/log": build_logs,
+    "/{slug}/environments/{reference}/locks": locks,
     "/{slug}/targets": targets,
     "/{slug}/secrets": secret_names,
     "/{slug}/tokens": tokens,
