@@ -17,7 +17,9 @@ MAX_VALUES = 100_000
 MAX_TAGS = 1_000
 MAX_PARAMETERS = 10_000
 MAX_PROPERTIES = 1_000
-SUMMARY = ("count", "last", "low", "high", "low_step", "high_step", "last_step", "not_numbers", "ordered", "updated_at")
+SUMMARY = (
+    "count", "last", "last_time", "low", "high", "low_step", "high_step", "last_step", "not_numbers", "ordered", "updated_at",
+)  # fmt: skip
 
 
 def apply_records(run: Run, data: bytes) -> None:
