@@ -26,7 +26,9 @@ class RunInput(models.Model):
     tags = models.JSONField(default=dict)
 
     class Meta:
-        constraints: ClassVar = [models.UniqueConstraint(fields=["run", "name", "digest"], name="one_input_of_a_digest")]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["run", "name", "digest"], name="one_input_of_a_digest")
+        ]
 
     def __str__(self) -> str:
         return f"{self.run_id}: {self.name}"
