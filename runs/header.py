@@ -206,6 +206,10 @@ def phases_of(run: Run, now: datetime, progress: Progress | None) -> list[Phase]
             uploaded,
         )
     )
+    if run.is_interactive:
+        # Nothing is waited for, prepared or collected.
+        ending = {S.FAILED: "broke", S.CANCELED: "cut"}.get(status, phases[2].state)
+        return [replace(phases[2], state=ending)]
     if status in {S.FAILED, S.CANCELED}:
         at = 2 if run.started_at else 1 if began and run.prepared_at is None else 0
         phases[at] = replace(phases[at], state="broke" if status == S.FAILED else "cut")

@@ -140,6 +140,11 @@ class Run(models.Model):
     def is_interactive(self) -> bool:
         return self.kind == RunKind.INTERACTIVE
 
+    @property
+    def place(self) -> str:
+        """Where it is executed, in a word; empty when that is not known."""
+        return str(RunKind.INTERACTIVE.label) if self.is_interactive else str(self.target or "")
+
     def move_to(self, new: RunStatus, *, reason: EndReason | Literal[""] | None = None, **fields: Any) -> bool:
         """Change the status, if nobody else did meanwhile, together with ``fields``, and note it.
 

@@ -6,10 +6,12 @@ import math
 from datetime import timedelta
 
 import pytest
+from django.test import Client
 from django.utils import timezone
 
 from runs import artifacts, outside, registering
 from runs.config import ConfigError
+from runs.header import header
 from runs.metrics import points
 from runs.models import Artifact, Experiment, MetricSeries, MetricValue, Run
 from runs.status import EndReason, RunStatus
@@ -253,3 +255,65 @@ def test_an_alias_is_held_by_one_version(workspace: Workspace, run: Run) -> None
     assert registering.find_version(one.model, "1") == one and registering.find_version(one.model, "7") is None
     registering.drop_alias(one.model, "best")
     assert registering.find_version(one.model, "best") is None
+
+
+# The pages of a run without target, environment and snapshot.
+
+
+@pytest.mark.parametrize(
+    "tab", ["", "/logs", "/metrics", "/outputs", "/snapshot", "/configuration", "/header?tab=overview"]
+)
+@pytest.mark.parametrize("ended", [False, True])
+def test_every_tab_shows_it(contributor_client: Client, workspace: Workspace, run: Run, tab: str, ended: bool) -> None:
+    outside.begin(workspace, None, "digits", parent=run)
+    outside.take_records(run, lines({"k": "loss", "v": 1}, {"k": "loss", "v": 2}))
+    if ended:
+        outside.finish(run, RunStatus.FAILED, {"type": "ValueError", "message": "bad"})
+    number = run.number + (tab == "/configuration")
+    answer = contributor_client.get(f"/{workspace.slug}/runs/{number}{tab}")
+    page = answer.content.decode()
+    assert answer.status_code == 200
+    assert "Interactive" in page and "Run again" not in page
+    if number != run.number:
+        assert f'href="/{workspace.slug}/runs/{run.number}">#{run.number}<' in page and "Same run from code" not in page
+
+
+def test_its_head_has_one_phase(run: Run) -> None:
+    assert [(phase.name, phase.state) for phase in header(run).phases] == [("Running", "now")]
+    outside.finish(run, RunStatus.FAILED, {"type": "ValueError", "message": "bad"})
+    head = header(run)
+    assert [(phase.name, phase.state) for phase in head.phases] == [("Running", "broke")]
+    (banner,) = head.banners
+    assert "ValueError: bad" in banner.text and banner.advice
+
+
+def test_lists_say_interactive_and_filter_by_kind_and_parent(
+    contributor_client: Client, workspace: Workspace, run: Run
+) -> None:
+    child = outside.begin(workspace, None, "digits", parent=run, name="the-child")
+    script = make_run(workspace, name="the-script", status=RunStatus.COMPLETED)
+
+    def shown(query: str) -> set[int]:
+        page = contributor_client.get(f"/{workspace.slug}/runs", {"q": query}).content.decode()
+        return {number for number in (run.number, child.number, script.number) if f'id="row-{number}"' in page}
+
+    assert shown("") == {run.number, child.number, script.number}
+    assert shown("kind:interactive") == {run.number, child.number}
+    assert shown("kind:script") == {script.number} == shown("kind:script parent:none")
+    assert shown("parent:any") == {child.number} == shown(f"parent:{run.number}") == shown(f"parent:#{run.number}")
+    assert shown("parent:4711") == set()
+    page = contributor_client.get(f"/{workspace.slug}/runs?q=kind:nothing").content.decode()
+    assert "is no kind of run" in page
+    for path in ("runs", "experiments/digits", "experiments", ""):
+        page = contributor_client.get(f"/{workspace.slug}/{path}").content.decode()
+        assert path == "experiments" or "Interactive" in page
+
+
+def test_the_page_cancels_it_at_once(contributor_client: Client, workspace: Workspace, run: Run) -> None:
+    assert contributor_client.post(f"/{workspace.slug}/runs/{run.number}/cancel").status_code == 302
+    run.refresh_from_db()
+    assert run.status == RunStatus.CANCELED
+    other = outside.begin(workspace, None, "digits")
+    contributor_client.post(f"/{workspace.slug}/runs/act", {"run": other.number, "action": "cancel"})
+    other.refresh_from_db()
+    assert other.status == RunStatus.CANCELED
