@@ -77,6 +77,13 @@ def op_page_text(path):
     return answer.content.decode()
 
 
+def op_signed_in_get(path):
+    """The status of an answer to a person with a session and no token."""
+    client = Client(HTTP_HOST="localhost")
+    client.force_login(User.objects.order_by("pk").first(), backend="django.contrib.auth.backends.ModelBackend")
+    return client.get(path).status_code
+
+
 FIELDS = ("id", "number", "status", "reason", "exit_code", "signal", "error", "attempt", "launched", "log_complete", "final", "cleaned_at",
           "unreachable_since", "bad_records", "waiting_for")  # fmt: skip
 

@@ -8,7 +8,7 @@ from runs.artifacts import ArtifactRefused, below, keep
 from runs.mlflow.fields import Call
 from runs.mlflow.lookup import find_run
 from runs.mlflow.models import find_model, run_for_files
-from runs.mlflow.places import Place, check, listed, model_folders, no_artifact, place_of
+from runs.mlflow.places import Place, check, listed, no_artifact, place_of
 from runs.mlflow.problems import Problem
 from runs.mlflow.shapes import Json, artifact_root
 from runs.models import Artifact
@@ -25,9 +25,7 @@ def list_of_run(call: Call) -> Json:
     path = call.text("path", "").rstrip("/")
     if path:
         check(path)
-    place = Place(path, run)
-    hidden = model_folders(run) if not path else frozenset()
-    return {"root_uri": artifact_root(call.run_id), "files": listed(place.below(path), path, hidden)}
+    return {"root_uri": artifact_root(call.run_id), "files": listed(Place(path, run))}
 
 
 def list_of_model(call: Call) -> Json:
@@ -36,7 +34,7 @@ def list_of_model(call: Call) -> Json:
     if path:
         check(path)
     place = Place(path, model.run, model.folder, model)
-    return {"root_uri": f"mlflow-artifacts:/models/{model.uid}/artifacts", "files": listed(place.below(path), path)}
+    return {"root_uri": f"mlflow-artifacts:/models/{model.uid}/artifacts", "files": listed(place)}
 
 
 def list_artifacts(call: Call) -> Json:
@@ -44,11 +42,7 @@ def list_artifacts(call: Call) -> Json:
     address = call.text("path", "")
     if not address.strip("/"):
         return {"files": []}
-    place = place_of(call.caller, address)
-    hidden = (
-        model_folders(place.run) if place.run is not None and place.model is None and not place.path else frozenset()
-    )
-    files = listed(place.below(place.path), place.path, hidden)
+    files = listed(place_of(call.caller, address))
     return {"files": [{**item, "path": item["path"].rpartition("/")[2]} for item in files]}
 
 

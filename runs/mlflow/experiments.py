@@ -27,7 +27,7 @@ from runs.models import Experiment, Run
 from studio.workspaces.models import Workspace
 
 MAX_TAG_VALUE = 20_000
-LOCATION = re.compile(r"mlflow-artifacts:/[\w.\-]*(/[\w\-]+)*\Z")
+LOCATION = re.compile(r"mlflow-artifacts:/(?:[\w\-]+(?:/[\w\-]+)*/?)?\Z")
 
 
 def create_experiment(call: Call) -> Json:
@@ -49,7 +49,7 @@ def experiment_name(name: str, field: str) -> str:
 
 def refuse_location(location: str) -> None:
     """The studio keeps artifacts itself: a location may only be one of its own, which are no places."""
-    if location and (not LOCATION.match(location) or ".." in location):
+    if location and not LOCATION.match(location):
         raise invalid(
             "artifact_location",
             location,

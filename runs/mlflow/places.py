@@ -3,7 +3,6 @@
 These are addresses of rows. None is ever resolved against a disk or a network.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from runs.artifacts import ArtifactRefused, below, check_path
@@ -91,13 +90,20 @@ def no_artifact(path: str) -> Problem:
     return Problem("RESOURCE_DOES_NOT_EXIST", f"There is no artifact {path[:300]!r}.")
 
 
-def listed(entries: Iterable[Entry], folder: str, hidden: frozenset[str] = frozenset()) -> list[Json]:
-    """What is directly in a folder: ``{"path", "is_dir", "file_size"}``, paths with the folder's own."""
+def listed(place: Place) -> list[Json]:
+    """What is directly in a folder: ``{"path", "is_dir", "file_size"}``, paths as the place has them.
+
+    Of a run without the folders of its logged models: clients ask for these by themselves, and would have them twice.
+    """
+    folder = place.path
+    hidden = model_folders(place.run) if place.run is not None and place.model is None else frozenset()
+    if folder.partition("/")[0] in hidden:
+        return []
     skip = len(folder) + 1 if folder else 0
     found: dict[str, Json] = {}
-    for path, size, _ in entries:
+    for path, size, _ in place.below(folder):
         name, slash, _ = path[skip:].partition("/")
-        if slash and name not in hidden:
+        if slash and (folder or name not in hidden):
             found.setdefault(name, {"path": path[: skip + len(name)], "is_dir": True})
         elif not slash:
             found[name] = {"path": path, "is_dir": False, "file_size": size}
@@ -105,7 +111,6 @@ def listed(entries: Iterable[Entry], folder: str, hidden: frozenset[str] = froze
 
 
 def model_folders(run: Run) -> frozenset[str]:
-    """Folders of logged models: clients list these by themselves, beside the artifacts of the run."""
     return frozenset(
         LoggedModel.objects.filter(run=run, own_run=False, deleted_at=None).values_list("folder", flat=True)
     )

@@ -2,25 +2,28 @@
 
 import json
 import os
+import subprocess
+import sys
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from email.message import Message
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.live import Studio
+from tests.live import ROOT, Studio
 
 os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
 os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
 os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
 os.environ["GIT_PYTHON_REFRESH"] = "quiet"
 
-import mlflow  # noqa: E402
-from mlflow import MlflowClient  # noqa: E402
-from mlflow.exceptions import MlflowException  # noqa: E402
+import mlflow
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
 
 class Server:
@@ -48,7 +51,7 @@ class Server:
 
     def request(
         self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None, who: str = "contributor"
-    ) -> tuple[int, Any, dict[str, str]]:
+    ) -> tuple[int, Any, Message]:
         """(status, JSON or bytes, headers) of a request whose path goes out as it is."""
         connection = HTTPConnection("127.0.0.1", self.port, timeout=30)
         try:
@@ -58,7 +61,7 @@ class Server:
             answer = connection.getresponse()
             content = answer.read()
             kind = answer.headers.get("Content-Type", "")
-            return answer.status, json.loads(content) if "json" in kind else content, dict(answer.headers)
+            return answer.status, json.loads(content) if "json" in kind and content else content, answer.headers
         finally:
             connection.close()
 
@@ -106,3 +109,16 @@ def refused() -> Callable[..., str]:
         return str(caught.value)
 
     return check
+
+
+@pytest.fixture(scope="session")
+def whole_mlflow() -> str:
+    """A Python with all of MLflow, of the client's version: its server, its stores, its flavors."""
+    env = {**os.environ, "INFRA_PYTHON": sys.executable}
+    done = subprocess.run(
+        [ROOT / "tests/infra/mlflow.sh", "start"], env=env, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        said = done.stderr.strip().splitlines()[-1:] or ["mlflow.sh failed"]
+        pytest.skip(f"no MLflow server can be had here: {said[0]}")
+    return dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)["MLFLOW_PYTHON"].strip("'\"")

@@ -41,7 +41,9 @@ def test_fluent_calls_make_an_ordinary_run(client: MlflowClient, server: Server)
     assert seen.data.tags["stage"] == "final" and "gone" not in seen.data.tags
     assert seen.data.tags["mlflow.note.content"] == "a note"
     assert seen.info.start_time <= seen.info.end_time <= time.time() * 1000 + 1000
-    assert [(e.name, e.lifecycle_stage) for e in [client.get_experiment(seen.info.experiment_id)]] == [("digits", "active")]
+    assert [(e.name, e.lifecycle_stage) for e in [client.get_experiment(seen.info.experiment_id)]] == [
+        ("digits", "active")
+    ]
     number = server.studio.control("number", uid=run.info.run_id)
     page = server.studio.control("page_text", path=f"/default/runs/{number}/metrics")
     assert "loss" in page and "b/c" in page
@@ -134,7 +136,9 @@ def test_children_know_their_parent(client: MlflowClient, experiment: str) -> No
     assert client.get_parent_run(child.info.run_id).info.run_id == parent.info.run_id
 
 
-def test_metric_history_comes_back_whole_and_the_last_point_is_of_the_highest_step(client: MlflowClient, experiment: str) -> None:
+def test_metric_history_comes_back_whole_and_the_last_point_is_of_the_highest_step(
+    client: MlflowClient, experiment: str
+) -> None:
     run = client.create_run(experiment).info.run_id
     points = [Metric("m", i / 7, 1_700_000_000_000 + i, i - 5) for i in range(2000)]
     for first in range(0, 2000, 1000):
@@ -143,7 +147,14 @@ def test_metric_history_comes_back_whole_and_the_last_point_is_of_the_highest_st
     assert [(h.value, h.step, h.timestamp) for h in history] == [(p.value, p.step, p.timestamp) for p in points]
     assert client.get_metric_history(run, "other") == []
     # MLflow's rule: the highest step, of it the newest, of these the highest value.
-    for step, at, value in [(0, 100, 1000.0), (3, 40, 100.0), (3, 50, 10.0), (3, 50, 20.0), (-3, 900, 900.0), (-1, 800, 800.0)]:
+    for step, at, value in [
+        (0, 100, 1000.0),
+        (3, 40, 100.0),
+        (3, 50, 10.0),
+        (3, 50, 20.0),
+        (-3, 900, 900.0),
+        (-1, 800, 800.0),
+    ]:
         client.log_metric(run, "order", value, at, step)
     assert client.get_run(run).data.metrics["order"] == 20.0
     for value in (float("nan"), float("inf"), float("-inf")):
@@ -153,7 +164,9 @@ def test_metric_history_comes_back_whole_and_the_last_point_is_of_the_highest_st
     assert repr(client.get_run(run).data.metrics["nan"]) == "nan"
 
 
-def test_history_of_many_runs_is_read_at_once_and_by_pages(client: MlflowClient, server: Server, experiment: str) -> None:
+def test_history_of_many_runs_is_read_at_once_and_by_pages(
+    client: MlflowClient, server: Server, experiment: str
+) -> None:
     runs = [client.create_run(experiment).info.run_id for _ in range(3)]
     for n, run in enumerate(runs):
         client.log_batch(run, [Metric("m", float(n * 100 + i), 1000 + i, i) for i in range(100)])
@@ -161,11 +174,15 @@ def test_history_of_many_runs_is_read_at_once_and_by_pages(client: MlflowClient,
     status, body = server.get(f"metrics/get-history-bulk?metric_key=m&{named}")
     assert status == 200 and len(body["metrics"]) == 300 and {m["run_id"] for m in body["metrics"]} == set(runs)
     named = "&".join(f"run_ids={run}" for run in runs)
-    status, body = server.get(f"metrics/get-history-bulk-interval?metric_key=m&start_step=10&end_step=59&max_results=5&{named}")
+    status, body = server.get(
+        f"metrics/get-history-bulk-interval?metric_key=m&start_step=10&end_step=59&max_results=5&{named}"
+    )
     steps = [m["step"] for m in body["metrics"] if m["run_id"] == runs[0]]
     assert len(steps) == 5 and (steps[0], steps[-1]) == (10, 59)
     page = server.get(f"metrics/get-history?run_id={runs[0]}&metric_key=m&max_results=60")[1]
-    rest = server.get(f"metrics/get-history?run_id={runs[0]}&metric_key=m&max_results=60&page_token={page['next_page_token']}")[1]
+    rest = server.get(
+        f"metrics/get-history?run_id={runs[0]}&metric_key=m&max_results=60&page_token={page['next_page_token']}"
+    )[1]
     assert [m["step"] for m in page["metrics"] + rest["metrics"]] == list(range(100)) and "next_page_token" not in rest
     assert server.get(f"metrics/get-history?run_id={runs[0]}&metric_key=m&page_token=junk")[0] == 400
 
@@ -243,12 +260,14 @@ def test_artifacts_go_up_are_listed_come_down_and_go(client: MlflowClient, exper
     assert sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()) == ["a", "inner/ü"]
     whole = Path(mlflow.artifacts.download_artifacts(run_id=run_id))
     assert (whole / "sub/dir/empty").read_bytes() == b""
-    repository = mlflow.store.artifact.artifact_repository_registry.get_artifact_repository(client.get_run(run_id).info.artifact_uri)
+    repository = mlflow.store.artifact.artifact_repository_registry.get_artifact_repository(
+        client.get_run(run_id).info.artifact_uri
+    )
     repository.delete_artifacts("t/inner")
     repository.delete_artifacts("page.html")
     assert [f.path for f in client.list_artifacts(run_id, "t")] == ["t/a"]
     assert "page.html" not in [f.path for f in client.list_artifacts(run_id)]
-    with pytest.raises(MlflowException, match="does not exist|Failed to download|RESOURCE_DOES_NOT_EXIST|404"):
+    with pytest.raises(MlflowException, match="Failed to download"):
         mlflow.artifacts.load_text(f"runs:/{run_id}/page.html")
 
 
@@ -275,6 +294,11 @@ def test_data_sets_and_models_of_a_run_are_kept(client: MlflowClient, experiment
     assert (found.dataset.name, found.dataset.digest, found.dataset.schema) == ("digits", "abc123", "{}")
     assert [(t.key, t.value) for t in found.tags] == [("mlflow.data.context", "training")]
     assert [(o.model_id, o.step) for o in seen.outputs.model_outputs] == [(model.model_id, 3)]
-    for where in ("dataset.name = 'digits'", "datasets.digest LIKE 'abc%'", "dataset.context = 'training'", "dataset.name IN ('digits', 'x')"):
+    for where in (
+        "dataset.name = 'digits'",
+        "datasets.digest LIKE 'abc%'",
+        "dataset.context = 'training'",
+        "dataset.name IN ('digits', 'x')",
+    ):
         assert [r.info.run_id for r in client.search_runs([experiment], where)] == [run], where
     assert client.search_runs([experiment], "dataset.name = 'other'") == []

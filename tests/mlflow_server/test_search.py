@@ -17,8 +17,16 @@ Found = Callable[..., str]
 def found(client: MlflowClient, experiment: str) -> Found:
     """``found(filter, …)``: the names of the runs that a search finds, one letter each, in its order."""
     rows: dict[str, dict[str, Any]] = {
-        "a": {"metrics": {"acc": 0.9, "val loss": 1.5, "x": 1.0}, "params": {"lr": "0.1", "my p": "One"}, "tags": {"stage": "final", "t.u": "1"}},
-        "b": {"metrics": {"acc": 0.5, "val loss": 2.5, "x": float("nan")}, "params": {"lr": "0.01", "my p": "two"}, "tags": {"stage": "Final"}},
+        "a": {
+            "metrics": {"acc": 0.9, "val loss": 1.5, "x": 1.0},
+            "params": {"lr": "0.1", "my p": "One"},
+            "tags": {"stage": "final", "t.u": "1"},
+        },
+        "b": {
+            "metrics": {"acc": 0.5, "val loss": 2.5, "x": float("nan")},
+            "params": {"lr": "0.01", "my p": "two"},
+            "tags": {"stage": "Final"},
+        },
         "c": {"metrics": {"acc": -1e-3}, "params": {"lr": "10", "long": "y" * 200}, "tags": {"stage": "it's"}},
         "d": {"metrics": {}, "params": {"quote": 'say "so"', "pct": "50%_*"}, "tags": {}},
     }
@@ -125,7 +133,9 @@ def test_orders(found: Found, order: list[str], names: str) -> None:
     assert found(order_by=order) == names
 
 
-@pytest.mark.parametrize("order", [[], ["metrics.acc DESC"], ["params.lr"], ["tags.stage"], ["end_time", "metrics.acc"], ["run_name DESC"]])
+@pytest.mark.parametrize(
+    "order", [[], ["metrics.acc DESC"], ["params.lr"], ["tags.stage"], ["end_time", "metrics.acc"], ["run_name DESC"]]
+)
 @pytest.mark.parametrize("size", [1, 2, 3, 4])
 def test_pages_hold_each_run_once_in_the_order_of_one_page(
     client: MlflowClient, experiment: str, found: Found, order: list[str], size: int
@@ -190,7 +200,12 @@ def test_what_is_no_search_is_refused_by_its_field(server: Server, field: str, v
 def test_text_in_a_filter_is_never_sql(client: MlflowClient, experiment: str, found: Found) -> None:
     for text in ("' OR 1=1 --", "'; DROP TABLE runs_run; --", "%s", "{run}", "\\' OR 1=1", "?", "%(x)s"):
         quoted = text.replace("'", "''")
-        for where in (f"params.lr = '{quoted}'", f"tags.stage = '{quoted}'", f"run_name = '{quoted}'", f"dataset.name = '{quoted}'"):
+        for where in (
+            f"params.lr = '{quoted}'",
+            f"tags.stage = '{quoted}'",
+            f"run_name = '{quoted}'",
+            f"dataset.name = '{quoted}'",
+        ):
             assert found(where) == "", where
-    assert found('params.`lr" OR 1=1` = \'x\'') == ""
+    assert found("params.`lr\" OR 1=1` = 'x'") == ""
     assert found() == "dcba"
