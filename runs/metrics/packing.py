@@ -11,7 +11,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from operator import le
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from django.db import connections, router
 from django.db.models import Field, Model
@@ -160,7 +160,22 @@ def update_many(model: type[Model], fields: Sequence[str], rows: Sequence[tuple[
         )
 
 
-def summarize(series: MetricSeries, columns: Columns) -> None:
+class Summarized(Protocol):
+    """The summary of a series, as its row or apart from it."""
+
+    count: int
+    last: float | None
+    last_time: float | None
+    low: float | None
+    high: float | None
+    low_step: int | None
+    high_step: int | None
+    last_step: int | None
+    not_numbers: int
+    ordered: bool
+
+
+def summarize(series: Summarized, columns: Columns) -> None:
     """Move the summary on by points that were just appended. NaN and infinities count, and touch neither low nor high."""
     values, steps = columns.values, columns.steps
     if not values:
@@ -184,7 +199,7 @@ def summarize(series: MetricSeries, columns: Columns) -> None:
         series.high, series.high_step = high, steps[values.index(high)]
 
 
-def _move_last(series: MetricSeries, columns: Columns, before: int | None, in_order: bool) -> None:
+def _move_last(series: Summarized, columns: Columns, before: int | None, in_order: bool) -> None:
     """The last point is that of the highest step, of several the newest, then the highest: so MLflow has it as well."""
     steps, times, values = columns.steps, columns.times, columns.values
     top = steps[-1] if in_order else max(steps)
