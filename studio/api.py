@@ -6,31 +6,36 @@ import secrets
 from django.conf import settings
 from django.core.exceptions import PermissionDenied, RequestDataTooBig
 from django.db import DataError
-from django.http import Http404, HttpRequest, HttpResponse
-from ninja import NinjaAPI
+from django.http import Http404, HttpRequest, HttpResponse, UnreadablePostError
 from ninja.errors import HttpError, ValidationError
 
 from environments.api import environments
+from environments.build_api import builds, locks
 from runs.api import router as runs
+from runs.build_log_api import router as build_logs
 from runs.config import ConfigError
 from runs.experiment_api import router as experiments
 from runs.model_api import router as models
 from runs.snapshot_api import router as snapshots
 from runs.target_api import router as targets
 from studio.blobs import BlobMissing
+from studio.openapi import Api
 from studio.rest import Member, Person, Problem, not_found, refused
 from studio.workspaces.api import router as secret_names
 from studio.workspaces.own_api import router as own
 from studio.workspaces.token_api import router as tokens
 
 log = logging.getLogger("runstead.api")
-api = NinjaAPI(title="Runstead", version="1", urls_namespace="api", docs_url=None)
+api = Api(title="Runstead", version="1", urls_namespace="api", docs_url=None)
 ROUTERS = {
     "/{slug}/snapshots": snapshots,
     "/{slug}/experiments": experiments,
     "/{slug}/runs": runs,
     "/{slug}/models": models,
     "/{slug}/environments": environments,
+    "/{slug}/environments/{reference}/builds": builds,
+    "/{slug}/environments/{reference}/builds/{target}/log": build_logs,
+    "/{slug}/environments/{reference}/locks": locks,
     "/{slug}/targets": targets,
     "/{slug}/secrets": secret_names,
     "/{slug}/tokens": tokens,
@@ -57,10 +62,18 @@ def on_invalid(request: HttpRequest, error: ValidationError) -> HttpResponse:
 
 @api.exception_handler(HttpError)
 def on_http(request: HttpRequest, error: HttpError) -> HttpResponse:
-    if isinstance(error.__context__, RequestDataTooBig):
-        limit = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
-        return Problem.of(413, "body", f"It has more than {limit:,} bytes.", "Send less at once.").response()
     return Problem.of(error.status_code, "body", f"{error}.", "Send JSON as documented.").response()
+
+
+@api.exception_handler(RequestDataTooBig)
+def on_large(request: HttpRequest, error: RequestDataTooBig) -> HttpResponse:
+    limit = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
+    return Problem.of(413, "body", f"It has more than {limit:,} bytes.", "Send less at once.").response()
+
+
+@api.exception_handler(UnreadablePostError)
+def on_cut(request: HttpRequest, error: UnreadablePostError) -> HttpResponse:
+    return Problem.of(400, "body", "The connection was cut.", "Send it again.").response()
 
 
 @api.exception_handler(ConfigError)

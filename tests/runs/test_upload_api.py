@@ -216,7 +216,12 @@ def test_a_piece_of_a_name_that_is_no_digest_is_refused(contributor_client):
 def test_every_operation_says_who_may_call_it():
     found = policies()
     assert len(found) >= 8
-    assert {role for methods in found.values() for role in methods.values()} <= {"reader", "contributor", "owner", "signed_in"}
+    assert {role for methods in found.values() for role in methods.values()} <= {
+        "reader",
+        "contributor",
+        "owner",
+        "signed_in",
+    }
 
 
 def everything(client: Client, slug: str) -> list[int]:
@@ -349,7 +354,7 @@ def test_a_repeated_request_answers_the_first_run(contributor_client, wanted):
         ({"script": "trian.py"}, "script", "train.py"),
         ({"script": "../train.py"}, "script", "inside the folder"),
         ({"target": "gpu"}, "target", "no compute target"),
-        ({"environment": "plain:9"}, "environment", "no environment"),
+        ({"environment": "plain:9"}, "environment", "plain has no version 9"),
         ({"environment": "fancy"}, "environment", "no environment"),
         ({"snapshot": "0" * 64}, "snapshot", "no snapshot"),
         ({"experiment": "-x"}, "experiment", "not a name"),

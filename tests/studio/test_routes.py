@@ -33,8 +33,8 @@ QUERIES = {
     "versions/<version>/content": "?path={output}",
     "metrics/series": "?name={metric}",
 }
-# Contents come in under their digest: the address names what is sent, not what is there.
-UPLOADS = {("PUT", "api/v1/<slug>/snapshots/blobs/<digest>")}
+# Contents come in under their digest, secrets under their name: the address names what is sent, not what is there.
+UPLOADS = {("PUT", "api/v1/<slug>/snapshots/blobs/<digest>"), ("PUT", "api/v1/<slug>/secrets/<name>")}
 
 
 @dataclass(frozen=True)
