@@ -10,7 +10,7 @@ import time
 from urllib.parse import urlencode, urlsplit
 
 from . import __version__
-from .errors import RunsteadError, UserError
+from .errors import RunsteadError, ServiceException, UserError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ VERSION = "runstead-version"
 LOCAL = ("127.0.0.1", "localhost", "::1")
 
 
-class ApiError(RunsteadError):
+class ApiError(ServiceException):
     """The studio refused. `status` is HTTP's; `errors` lists field, rule and fix of each mistake."""
 
     def __init__(self, status: int, problem: Mapping[str, Any]) -> None:
@@ -77,6 +77,10 @@ class Transport:
         self.version = ""
         """The studio's version, once it has answered."""
 
+    def another(self) -> Transport:
+        """The same with a connection of its own, for another thread."""
+        return Transport(self.url, self.workspace, self._token)
+
     @property
     def is_local(self) -> bool:
         """Whether the studio is on this machine."""
@@ -107,22 +111,27 @@ class Transport:
     ) -> Answer:
         """Ask, and ask again after a cut: every request of ours may be repeated. Raises ApiError and RunsteadError.
 
-        `body`: bytes are sent as they are, anything else as JSON.
+        `body`: bytes and what an open file holds are sent as they are, anything else as JSON.
         """
         sent = {
             "Authorization": "Bearer " + self._token,
             "User-Agent": "runstead/" + __version__,
             "Accept": "application/json",
         }
+        data: Any = None
         if body is None:
-            data = None
+            pass
         elif isinstance(body, bytes):
             data = body
             sent["Content-Type"] = "application/octet-stream"
+        elif hasattr(body, "read"):
+            data = body
+            sent["Content-Type"] = "application/octet-stream"
+            sent["Content-Length"] = str(body.seek(0, 2))
         else:
             data = json.dumps(body).encode()
             sent["Content-Type"] = "application/json"
-        if data is not None and len(data) > 100_000 and not self.is_local and not isinstance(body, bytes):
+        if isinstance(data, bytes) and data is not body and len(data) > 100_000 and not self.is_local:
             data = gzip.compress(data, 1)
             sent["Content-Encoding"] = "gzip"
         sent.update(headers or {})
@@ -130,6 +139,8 @@ class Transport:
         last = ""
         for pause in (*PAUSES, None):
             try:
+                if data is body and hasattr(body, "read"):
+                    body.seek(0)
                 response, found = self._asked(method, address, data, sent)
                 answer = Answer(response.status, found, response.read())
             except ssl.SSLCertVerificationError as error:
@@ -176,7 +187,7 @@ class Transport:
         return base + ("?" + urlencode(query, doseq=True) if query else "")
 
     def _asked(
-        self, method: str, address: str, data: Optional[bytes], headers: Dict[str, str]
+        self, method: str, address: str, data: Any, headers: Dict[str, str]
     ) -> Tuple[http.client.HTTPResponse, Dict[str, str]]:
         connection = self._connect()
         connection.request(method, address, data, headers)
