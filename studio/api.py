@@ -10,7 +10,9 @@ from ninja import NinjaAPI
 from ninja.errors import HttpError, ValidationError
 
 from environments.api import environments
+from environments.build_api import builds, locks
 from runs.api import router as runs
+from runs.build_log_api import router as build_logs
 from runs.snapshot_api import router as snapshots
 from runs.target_api import router as targets
 from studio.rest import Member, Problem, not_found
@@ -22,6 +24,9 @@ ROUTERS = {
     "/{slug}/snapshots": snapshots,
     "/{slug}/runs": runs,
     "/{slug}/environments": environments,
+    "/{slug}/environments/{reference}/builds": builds,
+    "/{slug}/environments/{reference}/builds/{target}/log": build_logs,
+    "/{slug}/environments/{reference}/locks": locks,
     "/{slug}/targets": targets,
     "/{slug}/secrets": secret_names,
 }

@@ -31,9 +31,9 @@ GZIP = 31  # zlib's code for the gzip container
 
 
 class Problem(Exception):
-    """A refusal. ``errors`` are dicts with ``field``, ``rule`` and ``fix``."""
+    """A refusal. ``errors`` are dicts with ``field``, ``rule`` and ``fix``, and where it is in a text, ``line`` and ``text``."""
 
-    def __init__(self, status: int, detail: str, errors: "list[dict[str, str]] | None" = None, **extra: Any) -> None:
+    def __init__(self, status: int, detail: str, errors: "list[dict[str, Any]] | None" = None, **extra: Any) -> None:
         self.status = status
         self.detail = detail
         self.errors = errors or []
@@ -184,11 +184,14 @@ def not_found(what: str) -> Problem:
 
 def refused(errors: Mapping[str, str]) -> Problem:
     """422 from messages per field, as forms and configurations give them: the rule, then how to mend it."""
-    listed = []
-    for name, message in errors.items():
-        rule, stop, fix = message.partition(". ")
-        listed.append({"field": name, "rule": rule + stop.strip(), "fix": fix})
+    listed = [mistake(name, message) for name, message in errors.items()]
     return Problem(422, "; ".join(f"{name}: {message}" for name, message in errors.items()), listed)
+
+
+def mistake(field: str, message: str) -> dict[str, Any]:
+    """One of a refusal's ``errors``, from a message that says the rule and then the fix."""
+    rule, stop, fix = message.partition(". ")
+    return {"field": field, "rule": rule + stop.strip(), "fix": fix}
 
 
 def blocks(request: HttpRequest) -> Iterator[bytes]:

@@ -349,7 +349,7 @@ def test_a_repeated_request_answers_the_first_run(contributor_client, wanted):
         ({"script": "trian.py"}, "script", "train.py"),
         ({"script": "../train.py"}, "script", "inside the folder"),
         ({"target": "gpu"}, "target", "no compute target"),
-        ({"environment": "plain:9"}, "environment", "no environment"),
+        ({"environment": "plain:9"}, "environment", "plain has no version 9"),
         ({"environment": "fancy"}, "environment", "no environment"),
         ({"snapshot": "0" * 64}, "snapshot", "no snapshot"),
         ({"experiment": "-x"}, "experiment", "not a name"),

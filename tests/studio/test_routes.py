@@ -23,8 +23,8 @@ KINDS = {"members": "member", "tokens": "token", "secrets": "secret", "builds": 
 ADMIN = "admin/"
 # A view that answers 404 without its parameter is called with one.
 QUERIES = {"log/line": "?n=1", "logs/line": "?n=1", "/lock": "?platform=linux-x86_64-py3.11"}
-# Contents come in under their digest: the address names what is sent, not what is there.
-UPLOADS = {("PUT", "api/v1/<slug>/snapshots/blobs/<digest>")}
+# Contents come in under their digest, secrets under their name: the address names what is sent, not what is there.
+UPLOADS = {("PUT", "api/v1/<slug>/snapshots/blobs/<digest>"), ("PUT", "api/v1/<slug>/secrets/<name>")}
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from environments.models import ComputeTarget, Lock
+from environments.models import ComputeTarget, Label, Lock
 from runs.logs import append
 from runs.models import Artifact, LogStream, MetricSeries, Run, RunTag
 from studio.accounts.models import Token, User
@@ -33,6 +33,7 @@ def fill(workspace: Workspace, member: User, other: User, *, name: str, number: 
     draft = ComputeTarget.objects.create(workspace=workspace, name=f"{name}-draft", attached_at=None)
     version = factory.make_version(workspace, f"{name}-env")
     build = factory.make_build(target, version)
+    label = Label.objects.create(environment=version.environment, name=f"{name}-label", version=version)
     Lock.objects.create(
         workspace=workspace, key=version.key, platform="linux-x86_64-py3.11", text=f"{name}-lock==1.0\n"
     )
@@ -64,6 +65,9 @@ def fill(workspace: Workspace, member: User, other: User, *, name: str, number: 
         "draft": draft.pk,
         "environment": version.environment.name,
         "version": version.number,
+        "reference": str(version),
+        "label": label.name,
+        "platform": "linux-x86_64-py3.11",
         "digest": run.snapshot.digest if run.snapshot else digest,
         "build": build.pk,
         "series": series.pk,
