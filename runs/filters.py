@@ -18,7 +18,7 @@ from django.utils import timezone
 
 from environments.registry import find, named
 from runs.models import Experiment, MetricSeries, RunParameter
-from runs.status import ACTIVE, FINAL, RunStatus
+from runs.status import ACTIVE, FINAL, RunKind, RunStatus
 from studio.accounts.models import User
 from studio.workspaces.models import Workspace
 
@@ -155,6 +155,11 @@ def _environment(value: str, workspace: Workspace, user: User) -> Condition:
 
 
 def _tag(value: str, workspace: Workspace, user: User) -> Condition:
+    return has_tag(value, workspace)
+
+
+def has_tag(value: str, workspace: Workspace) -> Condition:
+    """``name``, or ``name=value``."""
     name, equals, wanted = value.partition("=")
     test, given = ("name = %s AND value = %s", (name, wanted)) if equals else ("name = %s", (name,))
     return Condition(
@@ -163,6 +168,20 @@ def _tag(value: str, workspace: Workspace, user: User) -> Condition:
         exists=_either([f"SELECT 1 FROM runs_runtag x WHERE x.run_id = {{run}} AND {test}"]),
         exists_params=given,
     )
+
+
+def has_property(value: str) -> Condition:
+    """``name``, or ``name=value`` as text."""
+    name, equals, wanted = value.partition("=")
+    if connection.vendor == "postgresql":
+        return (
+            Condition("r.properties ->> %s = %s", params=(name, wanted))
+            if equals
+            else Condition("jsonb_exists(r.properties, %s)", params=(name,))
+        )
+    test = "j.key = %s AND CAST(j.value AS TEXT) = %s" if equals else "j.key = %s"
+    given = (name, wanted) if equals else (name,)
+    return Condition(f"EXISTS (SELECT 1 FROM json_each(r.properties) j WHERE {test})", params=given)
 
 
 def _started(value: str, workspace: Workspace, user: User) -> Condition:
@@ -180,6 +199,23 @@ def _name(value: str, workspace: Workspace, user: User) -> Condition:
     )
 
 
+def _kind(value: str, workspace: Workspace, user: User) -> Condition:
+    if value.lower() not in set(RunKind):
+        raise ValueError(f"{value!r} is no kind of run. Use {' or '.join(RunKind)}")
+    return Condition("r.kind = %s", params=(value.lower(),))
+
+
+def _parent(value: str, workspace: Workspace, user: User) -> Condition:
+    """``any``: child runs; ``none``: runs that are no children; a number: the children of that run."""
+    if value.lower() in {"any", "none"}:
+        return Condition(f"r.parent_id IS {'NOT ' if value.lower() == 'any' else ''}NULL")
+    text = value.removeprefix("#")
+    if not (text.isascii() and text.isdigit() and len(text) < 19):
+        raise ValueError("use any, none, or the number of a run")
+    pk = workspace.runs.filter(number=int(text)).values_list("pk", flat=True).first()
+    return Condition("r.parent_id = %s", params=(pk or 0,), alone=True)
+
+
 def _archived(value: str, workspace: Workspace, user: User) -> Condition:
     if value.lower() not in {"yes", "no", "any"}:
         raise ValueError("use yes, no or any")
@@ -189,7 +225,7 @@ def _archived(value: str, workspace: Workspace, user: User) -> Condition:
 KEYS: dict[str, Callable[[str, Workspace, User], Condition]] = {
     "status": _status, "experiment": _experiment, "user": _user, "tag": _tag, "started": _started, "ended": _ended, "target": _target,
     "environment": _environment,
-    "name": _name, "archived": _archived,
+    "name": _name, "kind": _kind, "parent": _parent, "archived": _archived,
 }  # fmt: skip
 
 
