@@ -106,7 +106,11 @@ def test_the_code_as_printed_runs_through_the_alias(order: str, home: Home) -> N
 def test_a_target_may_be_an_object_and_the_framework_is_read_without_regard_to_case(home: Home, ws: Workspace) -> None:
     names = execute([CURATED, EXPERIMENT, LOCAL, CONFIGURATION], given(home, ws.compute_targets["local"]))
     source = names["script_run_config"]
-    for block, framework in ((PYSPARK, "pyspark"), (PYTHON, "python"), ('src.run_config.framework = "PySpark"', "pyspark")):
+    for block, framework in (
+        (PYSPARK, "pyspark"),
+        (PYTHON, "python"),
+        ('src.run_config.framework = "PySpark"', "pyspark"),
+    ):
         execute([block], names)
         assert source.request()["framework"] == framework
     assert source.request()["target"] == "local"

@@ -45,7 +45,9 @@ def test_what_is_logged_comes_back_in_the_shapes_of_the_reference(experiment: Ex
     run.log_table("table", {"x": [1, 2], "y": ["a", "b"]})
     run.log_image("figure", plot=Figure())
     run.log_image("figure", plot=Figure())
-    run.log_confusion_matrix("matrix", {"schema_type": "confusion_matrix", "schema_version": "1", "data": {"matrix": [[1]]}})
+    run.log_confusion_matrix(
+        "matrix", {"schema_type": "confusion_matrix", "schema_version": "1", "data": {"matrix": [[1]]}}
+    )
     found = run.get_metrics()
     assert math.isnan(found.pop("bad"))
     assert found == {
@@ -106,7 +108,10 @@ def test_files_go_up_and_come_down_byte_for_byte(experiment: Experiment, tmp_pat
     run.download_files(prefix="data/", output_directory=str(tmp_path / "all"))
     assert (tmp_path / "all/data/deep/b.bin").read_bytes() == large
     run.download_files(prefix="data", output_directory=str(tmp_path / "bare"), append_prefix=False)
-    assert sorted(str(p.relative_to(tmp_path / "bare")) for p in (tmp_path / "bare").rglob("*.*")) == ["a.txt", "deep/b.bin"]
+    assert sorted(str(p.relative_to(tmp_path / "bare")) for p in (tmp_path / "bare").rglob("*.*")) == [
+        "a.txt",
+        "deep/b.bin",
+    ]
     assert not list(tmp_path.rglob(".runstead-*"))
     with pytest.raises(UserError, match=r"no artifact 'one\.txd'\. Did you mean one\.txt\?"):
         run.download_file("one.txd")
@@ -132,14 +137,18 @@ def test_the_folder_of_outputs_is_kept_and_facts_of_git_become_properties(
 ) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out/model.bin").write_bytes(b"m")
-    for words in (["init", "-q", "-b", "main"], ["-c", "user.name=a", "-c", "user.email=a@example.test", "commit", "-qm", "c", "--allow-empty"]):
+    for words in (
+        ["init", "-q", "-b", "main"],
+        ["-c", "user.name=a", "-c", "user.email=a@example.test", "commit", "-qm", "c", "--allow-empty"],
+    ):
         subprocess.run(["git", *words], cwd=tmp_path, check=True)
     run = experiment.start_logging(outputs=str(tmp_path / "out"), snapshot_directory=str(tmp_path))
     run.complete()
     assert run.get_file_names() == ["outputs/model.bin"]
     assert run.properties["azureml.git.branch"] == run.properties["mlflow.source.git.branch"] == "main"
     assert run.properties["azureml.git.dirty"] == "True"
-    assert "azureml.git.commit" not in experiment.start_logging(snapshot_directory=None).get_properties()
+    with experiment.start_logging(snapshot_directory=None) as bare:
+        assert "azureml.git.commit" not in bare.get_properties()
 
 
 BEGIN = "from runstead import *; run = Experiment(Workspace.from_config(), {0!r}).start_logging(); run.log('a', 1)\n"
@@ -147,7 +156,11 @@ BEGIN = "from runstead import *; run = Experiment(Workspace.from_config(), {0!r}
 
 @pytest.mark.parametrize(
     ("ending", "status", "error"),
-    [("", "Completed", None), ("raise ValueError('no')", "Failed", "ValueError"), ("import sys; sys.exit(0)", "Completed", None)],
+    [
+        ("", "Completed", None),
+        ("raise ValueError('no')", "Failed", "ValueError"),
+        ("import sys; sys.exit(0)", "Completed", None),
+    ],
 )
 def test_a_process_that_says_nothing_ends_its_run_as_it_ends(
     home: Home, ws: Workspace, ending: str, status: str, error: str | None

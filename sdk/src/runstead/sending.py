@@ -22,6 +22,8 @@ FULL = 64_000_000
 """Bytes that may wait; then `log` waits."""
 PAUSE = 0.2
 """Seconds in which lines gather."""
+TRIES = 4
+"""How often a batch that the studio fails on is sent again."""
 LONGEST = 15.0
 """Seconds between two tries to reach a studio that does not answer."""
 
@@ -110,12 +112,13 @@ class Sender:
     def _send(self, batch: List[str]) -> None:
         headers = {"Idempotency-Key": str(uuid.uuid4()), "Content-Type": "application/x-ndjson"}
         data = "".join(batch).encode("ascii")
-        pause = 0.5
+        pause, failures = 0.5, 0
         while True:
             try:
                 self._transport.request("POST", self._path, data, headers=headers)
             except ApiError as error:
-                if error.status != 429 and error.status < 500:
+                failures += error.status != 429
+                if failures > (TRIES if error.status >= 500 else 0):
                     self._refused = error
                     return
                 self._away = str(error)
