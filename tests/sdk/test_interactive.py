@@ -219,7 +219,7 @@ def test_a_lost_answer_doubles_no_value(experiment: Experiment, monkeypatch: pyt
 def test_what_is_refused_is_told_at_the_next_call(experiment: Experiment) -> None:
     with experiment.start_logging() as run:
         run._line('{"op":"unheard-of"}\n')
-        with pytest.raises(RunsteadError, match="refused.*unheard-of"):
+        with pytest.raises(RunsteadError, match=r"refused.*unheard-of"):
             run.flush()
         run.log("after", 1)
         run.flush()

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 MLFLOW = {"repository_uri": "repoURL", "branch": "branch", "commit": "commit"}
 SECONDS_AT_EXIT = 30
-_open: Dict[int, SubmittedRun] = {}
-"""Runs begun here that have not ended, by their Python id: what is left of them is ended when the process ends."""
+_open: Dict[str, SubmittedRun] = {}
+"""Runs begun here that have not ended, by id: what is left of them is ended when the process ends."""
 
 
 def begin(
@@ -63,7 +63,7 @@ def finish(run: SubmittedRun, status: str, error: Optional[Dict[str, str]]) -> N
     if run._outputs is not None and os.path.isdir(run._outputs):
         run.upload_folder("outputs", run._outputs)
     run.flush()
-    _open.pop(id(run), None)
+    _open.pop(run.id, None)
     body: Dict[str, Any] = {"status": status}
     if error is not None:
         body["error"] = error
@@ -80,7 +80,7 @@ def _watch(run: SubmittedRun) -> None:
         if sys.excepthook is not _noting:
             _noting.before = sys.excepthook  # type: ignore[attr-defined]
             sys.excepthook = _noting
-    _open[id(run)] = run
+    _open[run.id] = run
 
 
 def _noting(kind: Any, value: Any, trace: Any) -> None:
