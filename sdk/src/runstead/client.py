@@ -5,19 +5,16 @@ from __future__ import annotations
 import copy
 import os
 import re
-import uuid
 import warnings
 
 from . import config as settings
-from . import definitions, distributed, git
+from . import definitions, distributed, sending
 from .distributed import MpiConfiguration, PyTorchConfiguration, SparkConfiguration, TensorflowConfiguration
 from .environment import Environment
 from .errors import UserError
-from .folder import Folder
 from .sections import DockerConfiguration
 from .submitted import SubmittedRun
 from .transport import Transport
-from .upload import upload
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -237,24 +234,16 @@ class Experiment:
         """
         config = copy.deepcopy(config)
         body = config.request()
-        folder = Folder(config.source_directory)
-        script = body.get("script")
-        if script is not None and script not in {entry[0] for entry in folder.files}:
-            raise UserError("script: %s" % _absent(script, folder))
-        transport = self.workspace.transport
         environment = _settled(self, config.run_config)
         if environment is not None:
             body["environment"] = environment
         body["experiment"] = self.name
-        body["snapshot"] = upload(transport, folder, progress)
         body["name"] = display_name
         body["tags"] = {str(key): None if value is None else str(value) for key, value in (tags or {}).items()}
         body["notes"] = notes
-        body["git"] = git.facts(config.source_directory)
-        # The key makes a repeated request answer with the run of the first: a lost reply never makes two
-        # runs.
-        answer = transport.request("POST", "runs", body, headers={"Idempotency-Key": str(uuid.uuid4())})
-        return SubmittedRun(self.workspace, answer.json())
+        return SubmittedRun(
+            self.workspace, sending.submit(self.workspace.transport, config.source_directory, body, progress)
+        )
 
     def get_runs(self) -> Iterable[SubmittedRun]:
         """The experiment's runs, the newest first."""
@@ -333,14 +322,3 @@ def _command(value: Union[str, Sequence[Any]]) -> List[str]:
 
         return shlex.split(value)
     return [_argument(place, part) for place, part in enumerate(value, 1)]
-
-
-def _absent(script: str, folder: Folder) -> str:
-    import difflib
-
-    for path, why in folder.skipped:
-        if script == path or (path.endswith("/") and script.startswith(path)):
-            return "%s is left out of the snapshot: %s is %s." % (script, path, why)
-    close = difflib.get_close_matches(script, [entry[0] for entry in folder.files], n=1, cutoff=0.5)
-    hint = " Did you mean %s?" % close[0] if close else ""
-    return "%s is not in %s.%s" % (script, os.path.abspath(folder.path), hint)

@@ -7,6 +7,7 @@ import http.client
 import json
 import ssl
 import time
+import warnings
 from urllib.parse import urlencode, urlsplit
 
 from . import __version__
@@ -76,6 +77,11 @@ class Transport:
         self._connection: Optional[http.client.HTTPConnection] = None
         self.version = ""
         """The studio's version, once it has answered."""
+
+    @property
+    def place(self) -> str:
+        """Studio and workspace, as one text."""
+        return "%s %s" % (self.url, self.workspace)
 
     @property
     def is_local(self) -> bool:
@@ -182,7 +188,10 @@ class Transport:
         connection.request(method, address, data, headers)
         response = connection.getresponse()
         found = {name.lower(): value for name, value in response.getheaders()}
-        self.version = found.get(VERSION, self.version)
+        if VERSION in found and found[VERSION] != self.version:
+            self.version = found[VERSION]
+            if note := self.version_note():
+                warnings.warn(note[0].upper() + note[1:] + ".", stacklevel=4)
         return response, found
 
     def _checked(self, answer: Answer) -> Answer:
