@@ -18,7 +18,7 @@ from django.utils import timezone
 
 from environments.registry import find, named
 from runs.models import Experiment, MetricSeries, RunParameter
-from runs.status import ACTIVE, FINAL, RunStatus
+from runs.status import ACTIVE, FINAL, RunKind, RunStatus
 from studio.accounts.models import User
 from studio.workspaces.models import Workspace
 
@@ -180,6 +180,23 @@ def _name(value: str, workspace: Workspace, user: User) -> Condition:
     )
 
 
+def _kind(value: str, workspace: Workspace, user: User) -> Condition:
+    if value.lower() not in set(RunKind):
+        raise ValueError(f"{value!r} is no kind of run. Use {' or '.join(RunKind)}")
+    return Condition("r.kind = %s", params=(value.lower(),))
+
+
+def _parent(value: str, workspace: Workspace, user: User) -> Condition:
+    """``any``: child runs; ``none``: runs that are no children; a number: the children of that run."""
+    if value.lower() in {"any", "none"}:
+        return Condition(f"r.parent_id IS {'NOT ' if value.lower() == 'any' else ''}NULL")
+    text = value.removeprefix("#")
+    if not (text.isascii() and text.isdigit() and len(text) < 19):
+        raise ValueError("use any, none, or the number of a run")
+    pk = workspace.runs.filter(number=int(text)).values_list("pk", flat=True).first()
+    return Condition("r.parent_id = %s", params=(pk or 0,), alone=True)
+
+
 def _archived(value: str, workspace: Workspace, user: User) -> Condition:
     if value.lower() not in {"yes", "no", "any"}:
         raise ValueError("use yes, no or any")
@@ -189,7 +206,7 @@ def _archived(value: str, workspace: Workspace, user: User) -> Condition:
 KEYS: dict[str, Callable[[str, Workspace, User], Condition]] = {
     "status": _status, "experiment": _experiment, "user": _user, "tag": _tag, "started": _started, "ended": _ended, "target": _target,
     "environment": _environment,
-    "name": _name, "archived": _archived,
+    "name": _name, "kind": _kind, "parent": _parent, "archived": _archived,
 }  # fmt: skip
 
 

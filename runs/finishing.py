@@ -40,7 +40,10 @@ def finish(run: Run, host: Host, launcher: Launcher, *, target_id: int, token: i
     with transaction.atomic():
         guard(target_id, token)
         if artifacts:
-            Artifact.objects.filter(run=run).delete()  # of an earlier try that did not come to its end
+            # Of an earlier try that did not come to its end. What a client sent stays, but where the run itself wrote that file.
+            Artifact.objects.filter(run=run, sent=False).delete()
+            sent = list(Artifact.objects.filter(run=run).only("path"))
+            Artifact.objects.filter(pk__in=[item.pk for item in sent if item.path in rows]).delete()
             Artifact.objects.bulk_create(artifacts, batch_size=500)
         LogStream.objects.filter(run=run, name="log").update(total=(record.get("log") or {}).get("total"))
         if record.get("killed"):

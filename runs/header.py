@@ -45,6 +45,7 @@ TRY = {
     EndReason.LAUNCH_REJECTED: "Check the script, the command and the environment's interpreter.",
     EndReason.TARGET_REBOOTED: "What it had written up to then is kept. Run again.",
     EndReason.SUPERVISOR_LOST: "What it had written up to then is kept. Somebody or something killed the run's processes; run again.",
+    EndReason.REPORTED_FAILED: "It did not run on a target of the studio. Look at the output of the program that logged it.",
     EndReason.STUDIO_ERROR: "This is the studio's mistake, not the script's. Run again, and tell an administrator the run's id.",
 }
 
@@ -205,6 +206,10 @@ def phases_of(run: Run, now: datetime, progress: Progress | None) -> list[Phase]
             uploaded,
         )
     )
+    if run.is_interactive:
+        # Nothing is waited for, prepared or collected.
+        ending = {S.FAILED: "broke", S.CANCELED: "cut"}.get(status, phases[2].state)
+        return [replace(phases[2], state=ending)]
     if status in {S.FAILED, S.CANCELED}:
         at = 2 if run.started_at else 1 if began and run.prepared_at is None else 0
         phases[at] = replace(phases[at], state="broke" if status == S.FAILED else "cut")

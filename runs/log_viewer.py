@@ -126,6 +126,8 @@ def opening(log: Log, reader: Reader) -> int | None:
 
 def waiting(log: Log) -> str:
     """What stands in place of an empty log."""
+    if log.run is not None and log.run.is_interactive:
+        return "An interactive run has no log: its program writes to a screen or a file of its own."
     if not log.live:
         return "Nothing was written."
     if log.run is None:

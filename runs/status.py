@@ -1,6 +1,13 @@
-"""What states a run may be in, which moves are allowed, and what an ending means."""
+"""What kinds of runs there are, what states a run may be in, which moves are allowed, and what an ending means."""
 
 from django.db import models
+
+
+class RunKind(models.TextChoices):
+    SCRIPT = "script", "Script"
+    """Submitted: its script is executed on a target."""
+    INTERACTIVE = "interactive", "Interactive"
+    """Begun, told of and ended by a client that runs somewhere else; see ``runs.outside``."""
 
 
 class RunStatus(models.TextChoices):
@@ -32,6 +39,18 @@ MOVES: dict[RunStatus, frozenset[RunStatus]] = {
     S.FAILED: frozenset(),
     S.CANCELED: frozenset(),
 }
+# Of a run that a client begins and ends. It may be taken up again after its end, as a client of MLflow does with a run's id.
+OUTSIDE_MOVES: dict[RunStatus, frozenset[RunStatus]] = {
+    S.RUNNING: FINAL | {S.CANCEL_REQUESTED},
+    S.CANCEL_REQUESTED: FINAL,
+    **dict.fromkeys(FINAL, frozenset({S.RUNNING})),
+}
+
+
+def moves(kind: str, status: str) -> frozenset[RunStatus]:
+    """Where a run of a kind may go from a status."""
+    table = OUTSIDE_MOVES if kind == RunKind.INTERACTIVE else MOVES
+    return table.get(RunStatus(status), frozenset())
 
 
 class EndReason(models.TextChoices):
@@ -47,11 +66,13 @@ class EndReason(models.TextChoices):
     TARGET_REBOOTED = "target_rebooted", "The target was restarted"
     SUPERVISOR_LOST = "supervisor_lost", "The run's supervisor was killed"
     STUDIO_ERROR = "studio_error", "The studio made an error"
+    REPORTED_COMPLETED = "reported_completed", "Its client said that it is complete"
+    REPORTED_FAILED = "reported_failed", "Its client said that it failed"
 
     @property
     def status(self) -> RunStatus:
         """The final status that follows from this reason."""
-        if self is EndReason.EXITED:
+        if self in {EndReason.EXITED, EndReason.REPORTED_COMPLETED}:
             return S.COMPLETED
         # Over its time limit a run is cancelled, as users of the article's system expect.
         return S.CANCELED if self in {EndReason.CANCELED, EndReason.TIMED_OUT} else S.FAILED

@@ -14,7 +14,7 @@ from runs.config import ConfigError, ScriptRunConfig
 from runs.distribution import check_place, process_count
 from runs.models import Experiment, Run, RunEvent, RunParameter, RunTag, Snapshot
 from runs.models.run import new_uid
-from runs.status import ACTIVE, RunStatus
+from runs.status import ACTIVE, EndReason, RunStatus
 from studio import audit
 from studio.accounts.models import User
 from studio.database import storable
@@ -202,7 +202,10 @@ def cancel(run: Run, user: User | None) -> bool:
                 if user is not None and run.created_by_id != user.pk:
                     of = f"of {run.created_by}" if run.created_by else ""
                     audit.note(user, "run.cancel", workspace=run.workspace, subject=str(run), detail=of)
-                if run.target_id is not None:
+                if run.is_interactive:
+                    # Nothing of the studio executes it, so there is nothing to wait for.
+                    run.move_to(RunStatus.CANCELED, reason=EndReason.CANCELED)
+                elif run.target_id is not None:
                     ring(run.target_id)
                 return True
         run.refresh_from_db()  # somebody moved it meanwhile: look again

@@ -1,4 +1,4 @@
-"""Rows of the content-addressed store, see ``studio.blobs``; and the audit of who did what."""
+"""Rows of the content-addressed store, see ``studio.blobs``; the audit of who did what; and what programs were answered."""
 
 from typing import ClassVar
 
@@ -60,3 +60,22 @@ class AuditEvent(models.Model):
 
     def __str__(self) -> str:
         return f"{self.action} {self.subject}"
+
+
+class Answer(models.Model):
+    """What a request with an idempotency key was answered; see ``studio.once``. Forgotten after some days."""
+
+    workspace = models.ForeignKey("workspaces.Workspace", models.CASCADE, related_name="+")
+    key = models.CharField(max_length=64)
+    operation = models.CharField(max_length=300)
+    """Method and address."""
+    digest = models.CharField(max_length=64)
+    """SHA-256 of what was asked."""
+    body = models.JSONField(null=True)
+    at = models.DateTimeField(default=timezone.now, db_index=True)
+
+    class Meta:
+        constraints: ClassVar = [models.UniqueConstraint(fields=["workspace", "key"], name="one_answer_of_a_key")]
+
+    def __str__(self) -> str:
+        return f"{self.operation} {self.key}"

@@ -21,9 +21,10 @@ from django.db.models import Sum  # noqa: E402
 from django.test import Client  # noqa: E402
 from django.utils import timezone  # noqa: E402
 
+from environments import builds  # noqa: E402
 from environments.definition import Definition  # noqa: E402
 from environments.models import Build, ComputeTarget, Environment, Lease  # noqa: E402
-from environments.registry import register  # noqa: E402
+from environments.registry import named, refresh, register  # noqa: E402
 from environments.target import open_target  # noqa: E402
 from runs import logs, preparing  # noqa: E402
 from runs.config import ScriptRunConfig  # noqa: E402
@@ -129,6 +130,17 @@ def op_build(environment, target):
     """What is kept of an environment's newest build on a target."""
     rows = Build.objects.filter(target__name=target, version__environment__name=environment).order_by("-pk")
     return rows.values("status", "error", "python", "lock", "packages", "extras", "size").first()
+
+
+def op_prewarm(environment, target):
+    """Have an environment's newest version built."""
+    place = ComputeTarget.objects.get(name=target)
+    builds.ensure(place, named(place.workspace, environment))
+    ring(place.pk)
+
+
+def op_refresh(environment):
+    return str(refresh(named(Workspace.objects.get(slug="default"), environment)))
 
 
 def op_target(root, slots=1, **options):

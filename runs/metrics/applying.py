@@ -25,11 +25,19 @@ def apply_records(run: Run, data: bytes) -> None:
 
     Never raises because of what the lines say: what is no record, or is over a limit, is counted in ``bad_records``.
     """
-    batch = read_records(data)
-    batch.bad += _apply_points(run, batch.points, system=False)
-    batch.bad += _apply_values(run, batch.values)
-    batch.bad += _apply_parameters(run, batch.parameters)
-    batch.bad += _apply_tags(run, batch)
+    apply_batch(run, read_records(data))
+
+
+def apply_batch(run: Run, batch: Batch) -> None:
+    """Apply what was read, as far as it is within the limits; what is not is refused in the batch."""
+    over = "The run has as many {} as it may: {:,}."
+    count = _apply_points(run, batch.points, system=False)
+    batch.refuse(
+        "A metric of this name holds the machine's samples, or " + over.format("metrics", MAX_SERIES), count=count
+    )
+    batch.refuse(over.format("logged values", MAX_VALUES), count=_apply_values(run, batch.values))
+    batch.refuse(over.format("parameters", MAX_PARAMETERS), count=_apply_parameters(run, batch.parameters))
+    batch.refuse(over.format("tags", MAX_TAGS), count=_apply_tags(run, batch))
     _apply_facts(run, batch)
 
 
@@ -166,7 +174,11 @@ def _apply_facts(run: Run, batch: Batch) -> None:
             if name not in properties and len(properties) < MAX_PROPERTIES:
                 properties[name] = value
             elif properties.get(name) != value:
-                batch.bad += 1  # properties do not change once they are set
+                batch.refuse(
+                    f"The property {name} has another value, and properties do not change once they are set."
+                    if name in properties
+                    else f"The run has as many properties as it may: {MAX_PROPERTIES:,}."
+                )
         if properties != run.properties:
             changed["properties"] = run.properties = properties
     if batch.bad:

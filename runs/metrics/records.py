@@ -57,10 +57,18 @@ class Batch:
     name: str | None = None
     note: str | None = None
     bad: int = 0
+    first: tuple[int, str] | None = None
+    """The first of what was refused: its line, from 1, and the rule; line 0 when it was refused later than by reading."""
+
+    def refuse(self, rule: str, *, line: int = 0, count: int = 1) -> None:
+        """Count what is not taken."""
+        if count:
+            self.bad += count
+            self.first = self.first or (line, rule)
 
 
-class Bad(Exception):
-    """This line is no record."""
+class Bad(ValueError):
+    """This line is no record; its text is the rule."""
 
 
 def read_records(data: bytes) -> Batch:
@@ -68,15 +76,15 @@ def read_records(data: bytes) -> Batch:
     columns = batch.points
     now = time.time()
     loads = json.loads
-    for line in data.split(b"\n"):
+    for place, line in enumerate(data.split(b"\n"), 1):
         if not line or line.isspace():
             continue
         try:
             if len(line) > MAX_LINE:
-                raise Bad
+                raise Bad(f"It has over {MAX_LINE:,} bytes.")
             record = loads(line)
             if type(record) is not dict:
-                raise Bad
+                raise Bad("It is no JSON object.")
             at = record.get("t")
             # A comparison with NaN is false, so it takes the studio's clock as well.
             if not ((type(at) is float or type(at) is int) and 0 <= at < TIME_LIMIT):
@@ -98,11 +106,13 @@ def read_records(data: bytes) -> Batch:
             elif kind == "batch":
                 read_batch(batch, record, at)
             elif type(kind) is not str:
-                raise Bad
+                raise Bad("op: It is no text.")
             else:
                 read_other(batch, kind, record, at)
-        except (Bad, ValueError, RecursionError):
-            batch.bad += 1
+        except Bad as error:
+            batch.refuse(str(error), line=place)
+        except (ValueError, RecursionError):
+            batch.refuse("It is no JSON object in UTF-8.", line=place)
     return batch
 
 
@@ -110,22 +120,22 @@ def read_batch(batch: Batch, record: dict[str, Any], at: float) -> None:
     """The good points of the line are kept; a bad one among them makes the line count as bad."""
     items, step = record.get("m"), record.get("s")
     if type(items) is not dict:
-        raise Bad
+        raise Bad("m: It is no object of names and numbers.")
     if step is not None:
         step = whole(step)
-    spoiled = False
+    spoiled: Bad | None = None
     for name, value in items.items():
         try:
             found = number(value)
             column = batch.points.get(name) or batch.points.setdefault(named(name), Column())
-        except Bad:
-            spoiled = True
+        except Bad as error:
+            spoiled = error
             continue
         column.steps.append(step)
         column.times.append(at)
         column.values.append(found)
-    if spoiled:
-        raise Bad
+    if spoiled is not None:
+        raise spoiled
 
 
 def read_other(batch: Batch, kind: str, record: dict[str, Any], at: float) -> None:
@@ -139,12 +149,12 @@ def read_other(batch: Batch, kind: str, record: dict[str, Any], at: float) -> No
     elif kind == "property":
         value = clean(value)
         if len(json.dumps(value)) > MAX_PROPERTY:
-            raise Bad
+            raise Bad(f"v: A property has up to {MAX_PROPERTY:,} characters.")
         batch.properties.append((named(name), value))
     elif kind == "name":
         shown = " ".join(text(value, MAX_RUN_NAME).split())
         if not shown:
-            raise Bad
+            raise Bad("v: A name is not empty.")
         batch.name = shown
     elif kind == "note":
         batch.note = text(value, MAX_NOTE)
@@ -154,10 +164,10 @@ def read_other(batch: Batch, kind: str, record: dict[str, Any], at: float) -> No
         batch.values.append(Value(named(name), "image", {"path": path_of(record.get("path"))}, at))
     elif kind in SHAPES:
         if not SHAPES[kind](value):
-            raise Bad
+            raise Bad(f"v: It has not the shape of a {kind}.")
         batch.values.append(Value(named(name), kind, clean(value), at))
     else:
-        raise Bad
+        raise Bad(f"op: {kind[:40]!r} is not known.")
 
 
 def is_scalar(value: Any) -> bool:
@@ -195,10 +205,10 @@ def number(value: Any) -> float:
         try:
             return float(value)
         except OverflowError:
-            raise Bad from None
+            raise Bad("v: The number is too large.") from None
     found = SPECIAL.get(value) if type(value) is str else None
     if found is None:
-        raise Bad
+        raise Bad("v: It is no number.")
     return found
 
 
@@ -206,15 +216,15 @@ def whole(step: Any) -> int:
     if type(step) is float and step.is_integer():
         step = int(step)
     if type(step) is not int or not STEP_LOW <= step <= STEP_HIGH:
-        raise Bad
+        raise Bad("s: It is no whole number of 64 bits.")
     return step
 
 
 def named(name: Any) -> str:
     if type(name) is not str or not 0 < len(name) <= MAX_NAME or name.isspace():
-        raise Bad
+        raise Bad(f"k: A name has 1 to {MAX_NAME} characters, not only spaces.")
     if name.translate(UNSTORABLE) != name:
-        raise Bad
+        raise Bad("k: The name holds a character that no text can have.")
     return name
 
 
@@ -222,23 +232,23 @@ def text(value: Any, limit: int) -> str:
     """Text that a database takes. Numbers and truth values become the text that JSON has for them; longer text is cut."""
     if type(value) is not str:
         if not is_scalar(value) or value is None:
-            raise Bad
+            raise Bad("v: It is no text.")
         value = json.dumps(value)
     return str(value)[:limit].translate(UNSTORABLE)
 
 
 def path_of(value: Any) -> str:
     if type(value) is not str or not 0 < len(value) <= MAX_PATH or value.translate(UNSTORABLE) != value:
-        raise Bad
+        raise Bad(f"path: It is no path of up to {MAX_PATH:,} characters.")
     if value.startswith("/") or "\\" in value or any(part in {"", ".", ".."} for part in value.split("/")):
-        raise Bad
+        raise Bad("path: It is absolute, or holds '..', '.', an empty part or a backslash.")
     return value
 
 
 def clean(value: Any, depth: int = MAX_DEPTH) -> Any:
     """A JSON value without what a database's JSON refuses: NaN and infinities become their names."""
     if not depth:
-        raise Bad
+        raise Bad(f"v: It is nested more than {MAX_DEPTH} deep.")
     if isinstance(value, str):
         return value.translate(UNSTORABLE)
     if isinstance(value, float) and not math.isfinite(value):
@@ -259,10 +269,10 @@ def read_samples(data: bytes) -> Batch:
         try:
             sample = json.loads(line)
             if type(sample) is not dict:
-                raise Bad
+                raise Bad("It is no JSON object.")
             at = number(sample.get("t"))
             if not 0 <= at < TIME_LIMIT:
-                raise Bad
+                raise Bad("t: It is no time.")
             _sample(batch, "system/cpu", sample.get("cpu"), at)
             _sample(batch, "system/memory", sample.get("rss"), at)
             _sample(batch, "system/read", sample.get("read"), at)
@@ -270,10 +280,10 @@ def read_samples(data: bytes) -> Batch:
             gpus = sample.get("gpus")
             for gpu in gpus if type(gpus) is list else []:
                 if type(gpu) is not dict or type(gpu.get("i")) is not int or not 0 <= gpu["i"] < 1024:
-                    raise Bad
+                    raise Bad("gpus: An entry has no index.")
                 _sample(batch, f"system/gpu/{gpu['i']}", gpu.get("util"), at)
                 _sample(batch, f"system/gpu-memory/{gpu['i']}", gpu.get("mem"), at)
-        except (Bad, ValueError, RecursionError):
+        except (ValueError, RecursionError):
             batch.bad += 1
     return batch
 

@@ -16,6 +16,8 @@ class Artifact(models.Model):
     """Empty: listed but not collected; ``skipped`` says why."""
     skipped = models.CharField(max_length=200, blank=True)
     modified_at = models.DateTimeField(null=True)
+    sent = models.BooleanField(default=False)
+    """Sent by a client; what is collected from a target at the end takes the place of what was collected before, not of this."""
 
     class Meta:
         constraints: ClassVar = [models.UniqueConstraint(fields=["run", "path"], name="one_artifact_of_a_path")]

@@ -13,6 +13,8 @@ class Experiment(models.Model):
     workspace = models.ForeignKey(Workspace, models.CASCADE, related_name="experiments")
     name = models.CharField(max_length=255, validators=[name_rule])
     description = models.TextField(blank=True)
+    tags = models.JSONField(default=dict, blank=True)
+    """Name → text, or null for a bare tag."""
     primary_metric = models.CharField(max_length=250, blank=True)
     """The metric by which its runs are compared; empty: none chosen."""
     maximize = models.BooleanField(default=True)

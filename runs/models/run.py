@@ -2,7 +2,7 @@
 
 import secrets
 import time
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from django.conf import settings
 from django.db import models, transaction
@@ -12,7 +12,7 @@ from django.utils import timezone
 from environments.models import Build, ComputeTarget, EnvironmentVersion
 from runs.models.experiment import Experiment
 from runs.models.snapshot import Snapshot
-from runs.status import FINAL, MOVES, EndReason, RunStatus
+from runs.status import FINAL, EndReason, RunKind, RunStatus, moves
 from studio.database import storable
 from studio.workspaces.models import Workspace
 
@@ -28,12 +28,13 @@ def new_uid(experiment: str) -> str:
 
 
 class Run(models.Model):
-    """One execution of a script."""
+    """One execution: of a script on a target, or of something that a client tells of while it happens elsewhere."""
 
     workspace = models.ForeignKey(Workspace, models.CASCADE, related_name="runs")
     number = models.PositiveBigIntegerField()
     """Counts from 1 in the workspace and never changes."""
     uid = models.CharField(max_length=300, unique=True)
+    kind = models.CharField(max_length=12, choices=RunKind, default=RunKind.SCRIPT)
     experiment = models.ForeignKey(Experiment, models.CASCADE, related_name="runs")
     parent = models.ForeignKey("self", models.CASCADE, null=True, related_name="children")
     copied_from = models.ForeignKey("self", models.SET_NULL, null=True, related_name="+")
@@ -43,7 +44,7 @@ class Run(models.Model):
     created_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="runs")
     archived_at = models.DateTimeField(null=True, blank=True)
 
-    # What was asked for.
+    # What was asked for. Of an interactive run: nothing.
     target = models.ForeignKey(ComputeTarget, models.PROTECT, null=True, related_name="runs")
     environment = models.ForeignKey(EnvironmentVersion, models.PROTECT, null=True, related_name="runs")
     snapshot = models.ForeignKey(Snapshot, models.PROTECT, null=True, related_name="runs")
@@ -134,17 +135,26 @@ class Run(models.Model):
     def is_final(self) -> bool:
         return self.status in FINAL
 
-    def move_to(self, new: RunStatus, *, reason: EndReason | None = None, **fields: Any) -> bool:
+    @property
+    def is_interactive(self) -> bool:
+        return self.kind == RunKind.INTERACTIVE
+
+    @property
+    def place(self) -> str:
+        """Where it is executed, in a word; empty when that is not known."""
+        return str(RunKind.INTERACTIVE.label) if self.is_interactive else str(self.target or "")
+
+    def move_to(self, new: RunStatus, *, reason: EndReason | Literal[""] | None = None, **fields: Any) -> bool:
         """Change the status, if nobody else did meanwhile, together with ``fields``, and note it.
 
         Returns whether this call moved it; False means that the row has another status than this object: stop. Raises
         ValueError for a move that the table does not allow.
         """
         old = RunStatus(self.status)
-        if new not in MOVES[old]:
+        if new not in moves(self.kind, old):
             raise ValueError(f"run {self.pk}: {old} → {new} is not an allowed move")
         if reason is not None:
-            fields["reason"] = reason.value
+            fields["reason"] = str(reason)
         fields |= {
             name: storable(fields[name]) for name in ("error", "final") if name in fields
         }  # words of a script or target

@@ -60,7 +60,7 @@ def _row(row: Row, shown: Listing, base: str, may_act: bool, best: str, swap: st
         f'<tr id="row-{run.number}"{" data-active" if row.active else ""}{swap}><td>{box}</td><td>{status(run)}</td>'
         f'<td><span class="name"><a href="{base}/{run.number}" title="{name}">{name}</a>'
         f'<span class="id">#{run.number}</span>{tags}</span></td>{metrics}{trend}{parameters}'
-        f'<td class="muted">{escape(run.target) if run.target else "–"}</td><td class="tnum">{took}</td>'
+        f'<td class="muted">{escape(run.place) or "–"}</td><td class="tnum">{took}</td>'
         f'<td class="muted">{started}</td><td>{avatar(run.created_by)}</td></tr>'
     )
 
@@ -93,9 +93,7 @@ def _card(row: Row, shown: Listing, base: str, swap: str) -> str:
     first = row.metrics[0] if row.metrics and row.metrics[0].text is not None else None
     value, label = (escape(metric(first.text)), escape(_short(shown.metrics[0].name, 20))) if first else ("", "")
     when = escape(duration(row.took)) if row.active else str(ago(run.started_at or run.created_at))
-    facts = " · ".join(
-        part for part in (escape(status_word(run)), escape(run.target) if run.target else "", when) if part
-    )
+    facts = " · ".join(part for part in (escape(status_word(run)), escape(run.place), when) if part)
     return (
         f'<a class="rc" id="card-{run.number}" href="{base}/{run.number}"{swap}>{status(run, "only")}'
         f'<span class="n trunc">{escape(run.name)}</span><span class="v">{value}</span><span class="s2 trunc">{facts}</span>'

@@ -44,6 +44,7 @@ def runs_of(workspace: Workspace) -> "QuerySet[Run]":
         "created_by",
         "canceled_by",
         "copied_from",
+        "parent",
         "build__target__workspace",
         "build__version__environment",
     )
@@ -212,7 +213,7 @@ def back(request: HttpRequest, run: Run) -> str:
 @member(Role.READER)
 def configuration(request: MemberRequest, number: int) -> HttpResponseBase:
     run = get_run(request, number)
-    config = ScriptRunConfig.from_json(run.config)
+    config = ScriptRunConfig.from_json(run.config or {})
     again = request_of(run, config)
     framework = FRAMEWORKS.get(config.framework)
     properties: dict[str, Any] = run.properties or {}
@@ -223,7 +224,7 @@ def configuration(request: MemberRequest, number: int) -> HttpResponseBase:
         "framework": framework.title if framework else config.framework,
         "processes": summary(config.framework, config.distribution, config.gpus),
         "spark": spark_told(run, config),
-        "command": submission.command_text(config),
+        "command": "" if run.is_interactive else submission.command_text(config),
         "git": [(name, properties[f"azureml.git.{name}"]) for name in GIT if f"azureml.git.{name}" in properties],
         "parameters": changed_parameters(run)[0],
         "snippets": [("CLI", cli(again)), ("Python", python(again)), ("YAML", yaml_text(again))],

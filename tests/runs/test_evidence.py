@@ -3,7 +3,7 @@
 import pytest
 
 from runs.evidence import Evidence, Kind, Verdict, derive
-from runs.status import ACTIVE, FINAL, MOVES, EndReason, RunStatus
+from runs.status import ACTIVE, FINAL, MOVES, OUTSIDE_MOVES, EndReason, RunStatus
 
 NOW = 1_800_000_000.0
 EXITED = {"reason": "exited", "exit_code": 0}
@@ -51,7 +51,13 @@ def test_every_active_state_can_end():
     assert all(reachable(status) & FINAL for status in ACTIVE)
 
 
+def test_a_run_of_a_client_can_end_and_be_taken_up_again():
+    active = OUTSIDE_MOVES.keys() - FINAL
+    assert all(OUTSIDE_MOVES[status] >= FINAL for status in active)
+    assert all(OUTSIDE_MOVES[status] == {RunStatus.RUNNING} for status in FINAL)
+
+
 @pytest.mark.parametrize("reason", list(EndReason))
 def test_every_reason_has_a_final_status(reason):
     assert reason.status in FINAL
-    assert (reason.status == RunStatus.COMPLETED) == (reason is EndReason.EXITED)
+    assert (reason.status == RunStatus.COMPLETED) == (reason in {EndReason.EXITED, EndReason.REPORTED_COMPLETED})
