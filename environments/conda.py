@@ -55,7 +55,7 @@ def parse(lines: Sequence[str]) -> tuple[str, ...]:
     found: list[str] = []
     first_line: dict[str, int] = {}
     for number, raw in enumerate(lines, 1):
-        line = re.sub(r"(^|\s+)#.*$", "", raw.removeprefix("\ufeff")).strip()
+        line = re.sub(r"(?:^|(?<=\s))#.*$", "", raw.removeprefix("\ufeff")).strip()
         if not line:
             continue
         try:

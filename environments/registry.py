@@ -2,6 +2,7 @@
 
 import difflib
 import fnmatch
+import hashlib
 import re
 import secrets
 from collections.abc import Callable
@@ -128,19 +129,26 @@ def register(environment: Environment, definition: Definition, user: User | None
     return unchanged() or _add(environment, data, definition.key(), "", user, "environment.register", unchanged)
 
 
-def refresh(version: EnvironmentVersion, user: User | None = None) -> EnvironmentVersion:
+def refresh(version: EnvironmentVersion, user: User | None = None, request: str = "") -> EnvironmentVersion:
     """A new version with the same definition, which is resolved anew where it is built next; the old one keeps its packages.
 
-    Raises Refused for a curated environment: it is the same in every workspace, a clone is one's own.
+    ``request``: a name of this wish; asked again under the same one, also of a newer version of the environment, it is what was made
+    the first time. Raises Refused for a curated environment: it is the same in every workspace, a clone is one's own.
     """
     environment = version.environment
     if environment.curated:
         raise Refused(
             environment=f"{environment.name} is curated, the same in every workspace. Clone it, then refresh yours."
         )
-    salt = secrets.token_hex(16)
+    salt = hashlib.sha256(f"{environment.pk} {request}".encode()).hexdigest()[:32] if request else secrets.token_hex(16)
+
+    def made() -> EnvironmentVersion | None:
+        return environment.versions.filter(salt=salt).select_related("environment").first()
+
+    if (found := made()) is not None:
+        return found
     key = Definition.from_json(version.definition).key(salt)
-    return _add(environment, version.definition, key, salt, user, "environment.refresh", lambda: None)
+    return _add(environment, version.definition, key, salt, user, "environment.refresh", made)
 
 
 def clone(version: EnvironmentVersion, workspace: Workspace, name: str, user: User | None = None) -> EnvironmentVersion:
@@ -256,6 +264,28 @@ def _archive(version: EnvironmentVersion, user: User | None, *, archive: bool) -
             return False
         version.archived_at = now
         _note(version, user, "environment.archive" if archive else "environment.restore")
+        return True
+
+
+def archive(environment: Environment, user: User | None = None) -> bool:
+    """It is offered no more; who names it still gets it. False: it is archived already."""
+    return _archive_whole(environment, user, archive=True)
+
+
+def restore(environment: Environment, user: User | None = None) -> bool:
+    """Undo ``archive``; False: it is not archived."""
+    return _archive_whole(environment, user, archive=False)
+
+
+def _archive_whole(environment: Environment, user: User | None, *, archive: bool) -> bool:
+    now = timezone.now() if archive else None
+    with transaction.atomic():
+        rows = Environment.objects.filter(pk=environment.pk, archived_at__isnull=archive)
+        if not rows.update(archived_at=now):
+            return False
+        environment.archived_at = now
+        action = "environment.archive" if archive else "environment.restore"
+        audit.note(user, action, workspace=environment.workspace, subject=environment.name)
         return True
 
 

@@ -12,7 +12,7 @@ MAX_LINES = 2_000
 MAX_LINE = 1_000
 
 # A comment begins at a '#' that starts the line or follows white space: '#' is legal inside a URL.
-_COMMENT = re.compile(r"(^|\s+)#.*$")
+_COMMENT = re.compile(r"(?:^|(?<=\s))#.*$")
 
 _OPTIONS = (
     (
@@ -53,7 +53,7 @@ def parse(lines: Sequence[str]) -> tuple[str, ...]:
     if len(lines) > MAX_LINES:
         raise RequirementsError([(MAX_LINES + 1, "", f"more than {MAX_LINES:,} lines. Remove what is not needed.")])
     for number, raw in enumerate(lines, 1):
-        line = _COMMENT.sub("", raw.removeprefix("\ufeff")).strip()
+        line = without_comment(raw)
         if not line:
             continue
         try:
@@ -68,6 +68,10 @@ def parse(lines: Sequence[str]) -> tuple[str, ...]:
     if bad:
         raise RequirementsError(bad)
     return tuple(found)
+
+
+def without_comment(line: str) -> str:
+    return _COMMENT.sub("", line.removeprefix("\ufeff")).strip()
 
 
 def check(line: str) -> Requirement:

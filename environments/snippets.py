@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from environments.definition import Definition
+from environments.formats import to_yaml
 from environments.target_forms import as_size
 
 WIDTH = 88
@@ -11,13 +12,6 @@ WIDTH = 88
 
 def of_version(name: str, description: str, definition: Definition) -> list[tuple[str, str]]:
     """Language → text. Names of secrets are in it, never a value of one."""
-    try:
-        from environments.formats import to_yaml  # noqa: PLC0415 lands beside this
-    except ImportError:
-
-        def to_yaml(*a, **k):
-            return "later"
-
     data = {"name": name, "description": description, "definition": definition.to_json()}
     if not description:
         del data["description"]

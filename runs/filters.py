@@ -155,6 +155,11 @@ def _environment(value: str, workspace: Workspace, user: User) -> Condition:
 
 
 def _tag(value: str, workspace: Workspace, user: User) -> Condition:
+    return has_tag(value, workspace)
+
+
+def has_tag(value: str, workspace: Workspace) -> Condition:
+    """``name``, or ``name=value``."""
     name, equals, wanted = value.partition("=")
     test, given = ("name = %s AND value = %s", (name, wanted)) if equals else ("name = %s", (name,))
     return Condition(
@@ -163,6 +168,20 @@ def _tag(value: str, workspace: Workspace, user: User) -> Condition:
         exists=_either([f"SELECT 1 FROM runs_runtag x WHERE x.run_id = {{run}} AND {test}"]),
         exists_params=given,
     )
+
+
+def has_property(value: str) -> Condition:
+    """``name``, or ``name=value`` as text."""
+    name, equals, wanted = value.partition("=")
+    if connection.vendor == "postgresql":
+        return (
+            Condition("r.properties ->> %s = %s", params=(name, wanted))
+            if equals
+            else Condition("jsonb_exists(r.properties, %s)", params=(name,))
+        )
+    test = "j.key = %s AND CAST(j.value AS TEXT) = %s" if equals else "j.key = %s"
+    given = (name, wanted) if equals else (name,)
+    return Condition(f"EXISTS (SELECT 1 FROM json_each(r.properties) j WHERE {test})", params=given)
 
 
 def _started(value: str, workspace: Workspace, user: User) -> Condition:

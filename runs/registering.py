@@ -4,10 +4,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import Count, Max, Q, QuerySet
 from django.utils import timezone
 
 from runs.artifacts import below
+from runs.changing import with_properties
 from runs.config import ConfigError
 from runs.models import Artifact, ModelVersion, RegisteredModel, Run
 from studio import audit
@@ -20,6 +21,7 @@ MAX_FILES = 10_000
 MAX_TAGS = 1_000
 MAX_TAG_NAME = 250
 MAX_TEXT = 100_000
+MAX_STAGE = 40
 
 
 def register(
@@ -45,6 +47,7 @@ def register(
         raise ConfigError({"run": "A version needs the files of a run. Name the run by its number."})
     check_tags("tags", tags or {})
     check_tags("properties", properties or {})
+    checked_description(description)
     with transaction.atomic():
         model, _ = RegisteredModel.objects.get_or_create(workspace=workspace, name=name, defaults={"created_by": user})
         model = RegisteredModel.objects.select_for_update().get(pk=model.pk)
@@ -90,6 +93,71 @@ def create_model(
     )
 
 
+def models_of(workspace: Workspace, search: str = "") -> QuerySet[RegisteredModel]:
+    """Models with ``version_count`` and ``latest``, the number of the newest version."""
+    rows = RegisteredModel.objects.filter(workspace=workspace).select_related("created_by")
+    if search:
+        rows = rows.filter(name__icontains=search)
+    return rows.annotate(version_count=Count("versions"), latest=Max("versions__number"))
+
+
+def change_model(
+    model: RegisteredModel,
+    *,
+    description: str | None = None,
+    tags: Mapping[str, str | None] | None = None,
+    archived: bool | None = None,
+) -> None:
+    """Change what is given. Raises ConfigError."""
+    if description is not None:
+        model.description = checked_description(description)
+    if tags is not None:
+        check_tags("tags", tags)
+        model.tags = dict(tags)
+    if archived is not None:
+        model.archived_at = (model.archived_at or timezone.now()) if archived else None
+    model.updated_at = timezone.now()
+    model.save(update_fields=["description", "tags", "archived_at", "updated_at"])
+
+
+def change_version(
+    version: ModelVersion,
+    *,
+    description: str | None = None,
+    tags: Mapping[str, str | None] | None = None,
+    stage: str | None = None,
+    aliases: Iterable[str] | None = None,
+    properties: Mapping[str, Any] | None = None,
+) -> None:
+    """Change what is said of a version, all or nothing. Raises ConfigError, and PropertyTaken."""
+    if description is not None:
+        version.description = checked_description(description)
+    if tags is not None:
+        check_tags("tags", tags)
+        version.tags = dict(tags)
+    if stage is not None:
+        if len(stage) > MAX_STAGE or not stage.isprintable():
+            raise ConfigError({"stage": f"It is no single line of up to {MAX_STAGE} characters. Shorten it."})
+        version.stage = stage
+    if properties:
+        version.properties = with_properties(version.properties, properties)
+    version.updated_at = timezone.now()
+    wanted = None if aliases is None else set(aliases)
+    with transaction.atomic():
+        version.save(update_fields=["description", "tags", "stage", "properties", "updated_at"])
+        if wanted is not None:
+            for alias in {*version.aliases} - wanted:
+                drop_alias(version.model, alias)
+            for alias in wanted:
+                set_alias(version, alias)
+
+
+def checked_description(text: str) -> str:
+    if len(text) > MAX_TEXT:
+        raise ConfigError({"description": f"It has {len(text):,} characters. Use {MAX_TEXT:,} at most."})
+    return text
+
+
 def files_of(workspace: Workspace, run: Run, path: str) -> list[tuple[str, int, str]]:
     """(path below the model, bytes, digest) of what is registered. A single file keeps its own name."""
     if run.workspace_id != workspace.pk:
@@ -133,7 +201,10 @@ def check_tags(field: str, tags: Mapping[str, Any]) -> None:
 
 def set_alias(version: ModelVersion, alias: str) -> None:
     """Let a version have an alias; another version of the model that had it loses it. Raises ConfigError."""
-    check_model_name(alias)
+    plain = 0 < len(alias) <= MAX_TAG_NAME and alias.isprintable() and not alias.isdigit() and alias != "latest"
+    if not plain or set(alias) & {"/", ":", "@"}:
+        rule = f"{alias[:60]!r} is not an alias. Use printable characters without '/', ':' and '@'; not a number, not 'latest'."
+        raise ConfigError({"aliases": rule})
     with transaction.atomic():
         held = RegisteredModel.objects.select_for_update().get(pk=version.model_id)
         for other in held.versions.all():
@@ -155,15 +226,24 @@ def drop_alias(model: RegisteredModel, alias: str) -> None:
 
 def find_version(model: RegisteredModel, text: str) -> ModelVersion | None:
     """The version that a number, an alias, or ``latest`` means."""
+    rows = model.versions.select_related("model", "run__experiment", "created_by")
     if text == "latest":
-        return model.versions.first()
+        return rows.first()
     if text.isascii() and text.isdigit() and len(text) < 10:
-        return model.versions.filter(number=int(text)).first()
-    return next((version for version in model.versions.all() if text in version.aliases), None)
+        return rows.filter(number=int(text)).first()
+    return next((version for version in rows if text in version.aliases), None)
+
+
+def remove_model(model: RegisteredModel, user: User | None) -> None:
+    """Take a model away with all its versions. Their files stay with their runs."""
+    with transaction.atomic():
+        audit.note(user, "model.remove", workspace=model.workspace, subject=model.name)
+        model.delete()
 
 
 def remove(rows: Iterable[ModelVersion], user: User | None) -> None:
     """Take versions away. Their files stay with their run."""
-    for row in rows:
-        audit.note(user, "model.remove", workspace=row.model.workspace, subject=str(row))
-        row.delete()
+    with transaction.atomic():
+        for row in rows:
+            audit.note(user, "model.remove", workspace=row.model.workspace, subject=str(row))
+            row.delete()

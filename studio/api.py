@@ -3,27 +3,43 @@
 import logging
 import secrets
 
-from django.core.exceptions import PermissionDenied
+from django.conf import settings
+from django.core.exceptions import PermissionDenied, RequestDataTooBig
 from django.db import DataError
 from django.http import Http404, HttpRequest, HttpResponse
 from ninja import NinjaAPI
 from ninja.errors import HttpError, ValidationError
 
 from environments.api import environments
+from environments.build_api import builds, locks
 from runs.api import router as runs
+from runs.build_log_api import router as build_logs
+from runs.config import ConfigError
+from runs.experiment_api import router as experiments
+from runs.model_api import router as models
 from runs.snapshot_api import router as snapshots
 from runs.target_api import router as targets
-from studio.rest import Member, Problem, not_found
+from studio.blobs import BlobMissing
+from studio.rest import Member, Person, Problem, not_found, refused
 from studio.workspaces.api import router as secret_names
+from studio.workspaces.own_api import router as own
+from studio.workspaces.token_api import router as tokens
 
 log = logging.getLogger("runstead.api")
 api = NinjaAPI(title="Runstead", version="1", urls_namespace="api", docs_url=None)
 ROUTERS = {
     "/{slug}/snapshots": snapshots,
+    "/{slug}/experiments": experiments,
     "/{slug}/runs": runs,
+    "/{slug}/models": models,
     "/{slug}/environments": environments,
+    "/{slug}/environments/{reference}/builds": builds,
+    "/{slug}/environments/{reference}/builds/{target}/log": build_logs,
+    "/{slug}/environments/{reference}/locks": locks,
     "/{slug}/targets": targets,
     "/{slug}/secrets": secret_names,
+    "/{slug}/tokens": tokens,
+    "": own,
 }
 for _prefix, _router in ROUTERS.items():
     api.add_router(_prefix, _router)
@@ -46,7 +62,20 @@ def on_invalid(request: HttpRequest, error: ValidationError) -> HttpResponse:
 
 @api.exception_handler(HttpError)
 def on_http(request: HttpRequest, error: HttpError) -> HttpResponse:
+    if isinstance(error.__context__, RequestDataTooBig):
+        limit = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
+        return Problem.of(413, "body", f"It has more than {limit:,} bytes.", "Send less at once.").response()
     return Problem.of(error.status_code, "body", f"{error}.", "Send JSON as documented.").response()
+
+
+@api.exception_handler(ConfigError)
+def on_config(request: HttpRequest, error: ConfigError) -> HttpResponse:
+    return refused(error.errors).response()
+
+
+@api.exception_handler(BlobMissing)
+def on_gone(request: HttpRequest, error: BlobMissing) -> HttpResponse:
+    return Problem.of(410, "", "Its content is no longer kept.", "There is nothing to read.").response()
 
 
 @api.exception_handler(Http404)
@@ -74,13 +103,18 @@ def on_failure(request: HttpRequest, error: Exception) -> HttpResponse:
     return Problem(500, detail, id=incident).response()
 
 
+def policy_of(call: object) -> str:
+    """The lowest role that a check lets in; ``signed_in`` for anybody who is known; empty when it is none of ours."""
+    return str(call.role) if isinstance(call, Member) else "signed_in" if isinstance(call, Person) else ""
+
+
 def policies() -> dict[str, dict[str, str]]:
     """Address pattern → method → the lowest role that may call it. Raises when an operation has no policy."""
     found: dict[str, dict[str, str]] = {}
     for prefix, router in ROUTERS.items():
         for path, view in router.path_operations.items():
             for operation in view.operations:
-                roles = [call.role for call in operation.auth_callbacks if isinstance(call, Member)]
+                roles = [role for call in operation.auth_callbacks if (role := policy_of(call))]
                 if len(roles) != 1 or len(operation.auth_callbacks) != 1:
                     raise AssertionError(f"{operation.methods} {prefix}{path} does not say who may call it")
                 found.setdefault(f"{prefix}{path}", {}).update(dict.fromkeys(operation.methods, roles[0]))

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from django.db import DataError
 from django.http import Http404, HttpRequest, HttpResponse
 
-from studio import errors
+from studio import VERSION, errors
 
 # No inline script anywhere. Inline style attributes are allowed for server-made widths of bars only.
 POLICY = (
@@ -31,6 +31,8 @@ class SecurityHeaders:
             response.headers["Content-Security-Policy"] = ADMIN_POLICY if inside else POLICY
             response.headers.setdefault("X-Frame-Options", "DENY")
         response.headers.setdefault("Cache-Control", "private, no-cache")
+        if request.path.startswith("/api/"):
+            response.headers["Runstead-Version"] = VERSION
         response.headers.setdefault("Permissions-Policy", "camera=(), microphone=(), geolocation=()")
         return response
 

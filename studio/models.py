@@ -3,6 +3,7 @@
 from typing import ClassVar
 
 from django.conf import settings
+from django.core.serializers.json import DjangoJSONEncoder
 from django.db import models
 from django.utils import timezone
 
@@ -71,7 +72,7 @@ class Answer(models.Model):
     """Method and address."""
     digest = models.CharField(max_length=64)
     """SHA-256 of what was asked."""
-    body = models.JSONField(null=True)
+    body = models.JSONField(null=True, encoder=DjangoJSONEncoder)
     at = models.DateTimeField(default=timezone.now, db_index=True)
 
     class Meta:

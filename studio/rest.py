@@ -21,7 +21,7 @@ from pydantic import ConfigDict, model_validator
 from studio.accounts.models import Token, User
 from studio.database import storable
 from studio.workspaces.access import MemberRequest, adopt, membership_of, membership_of_token
-from studio.workspaces.models import Role
+from studio.workspaces.models import Role, Workspace
 
 BLOCK = 256 * 1024
 BAD_TOKENS = 60
@@ -31,13 +31,14 @@ GZIP = 31  # zlib's code for the gzip container
 
 
 class Problem(Exception):
-    """A refusal. ``errors`` are dicts with ``field``, ``rule`` and ``fix``."""
+    """A refusal. ``errors`` are dicts with ``field``, ``rule`` and ``fix``, and where it is in a text, ``line`` and ``text``."""
 
-    def __init__(self, status: int, detail: str, errors: "list[dict[str, str]] | None" = None, **extra: Any) -> None:
+    def __init__(self, status: int, detail: str, errors: "list[dict[str, Any]] | None" = None, **extra: Any) -> None:
         self.status = status
         self.detail = detail
         self.errors = errors or []
         self.extra = extra
+        self.headers: dict[str, str] = {}
         super().__init__(detail)
 
     @classmethod
@@ -56,7 +57,29 @@ class Problem(Exception):
             **self.extra,
         }
         headers = {"WWW-Authenticate": "Bearer"} if self.status == HTTPStatus.UNAUTHORIZED else {}
+        headers |= self.headers
         return JsonResponse(body, status=self.status, content_type="application/problem+json", headers=headers)
+
+
+REFUSED = frozenset({400, 401, 403, 404, 409, 413, 415, 422, 429})
+
+
+class Mistake(Schema):
+    """One thing that was wrong: the field (or the path of a file), the rule, and the fix."""
+
+    field: str
+    rule: str
+    fix: str
+
+
+class Refusal(Schema):
+    """``application/problem+json``. Beside these fields a refusal may hold what helps to mend it."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    errors: list[Mistake]
 
 
 class Body(Schema):
@@ -129,7 +152,24 @@ class Member(AuthBase):
         if token is None:
             check_csrf(request)
         request.user = user
+        request.token = token  # type: ignore[attr-defined]
         adopt(request, membership)
+        return user
+
+
+class Person(AuthBase):
+    """Lets anybody in who is signed in or comes with a token, for what is about themselves and not about a workspace."""
+
+    openapi_type = "http"
+    openapi_scheme = "bearer"
+
+    def __call__(self, request: HttpRequest) -> User:
+        token = bearer(request)
+        user = token.user if token else session_user(request)
+        if token is None:
+            check_csrf(request)
+        request.user = user
+        request.token = token  # type: ignore[attr-defined]
         return user
 
 
@@ -184,11 +224,14 @@ def not_found(what: str) -> Problem:
 
 def refused(errors: Mapping[str, str]) -> Problem:
     """422 from messages per field, as forms and configurations give them: the rule, then how to mend it."""
-    listed = []
-    for name, message in errors.items():
-        rule, stop, fix = message.partition(". ")
-        listed.append({"field": name, "rule": rule + stop.strip(), "fix": fix})
+    listed = [mistake(name, message) for name, message in errors.items()]
     return Problem(422, "; ".join(f"{name}: {message}" for name, message in errors.items()), listed)
+
+
+def mistake(field: str, message: str) -> dict[str, Any]:
+    """One of a refusal's ``errors``, from a message that says the rule and then the fix."""
+    rule, stop, fix = message.partition(". ")
+    return {"field": field, "rule": rule + stop.strip(), "fix": fix}
 
 
 def blocks(request: HttpRequest) -> Iterator[bytes]:
@@ -218,6 +261,24 @@ def read_body(request: HttpRequest, limit: int) -> bytes:
     if unpack and not unpack.eof:
         raise Problem.of(400, "body", "The gzip ends early.", "Send it again.")
     return bytes(body)
+
+
+def person(request: HttpRequest) -> User:
+    """Who calls: the signed-in person, or the owner of the token."""
+    return request.user  # type: ignore[return-value]  # signed in: Member saw to it
+
+
+def workspace_of(request: HttpRequest) -> Workspace:
+    found: Workspace = request.workspace  # type: ignore[attr-defined]
+    return found
+
+
+def idempotency_key(request: HttpRequest) -> str | None:
+    """What the header ``Idempotency-Key`` says. Raises Problem."""
+    key = request.headers.get("Idempotency-Key")
+    if key is not None and (not 1 <= len(key) <= 64 or not key.isascii() or not key.isprintable()):
+        raise Problem.of(422, "Idempotency-Key", "It is no printable text of 1 to 64 characters.", "Use a UUID.")
+    return key
 
 
 def page_url(request: MemberRequest, path: str) -> str:

@@ -213,6 +213,9 @@ SNAPSHOT_MAX_BYTES = integer("SNAPSHOT_MAX_BYTES", 10 * 1024**3, 1, 2**60)
 SNAPSHOT_MAX_FILES = integer("SNAPSHOT_MAX_FILES", 200_000, 1, 10_000_000)
 LOG_MAX_BYTES = integer("LOG_MAX_BYTES", 1024**3, 1024, 2**50)
 OUTPUT_MAX_BYTES = integer("OUTPUT_MAX_BYTES", 50 * 1024**3, 1, 2**60)
+# Answers that follow a log, a thread each, in one web process. The rest of its threads is for everybody else.
+WEB_THREADS = 8
+MAX_FOLLOWERS = integer("MAX_FOLLOWERS", 4, 0, WEB_THREADS - 1)
 # Failures in a row after which a machine is left alone; 0: never.
 QUARANTINE_AFTER = integer("QUARANTINE_AFTER", 5, 0, 1000)
 DATA_UPLOAD_MAX_MEMORY_SIZE = 20 * 1024**2

@@ -144,3 +144,27 @@ def test_numbers_of_the_documents_are_those_of_the_code():
     assert quarantine.AT_ONCE_SECONDS == 10 and "within ten seconds" in TARGETS
     assert queue.HOLD_AFTER.total_seconds() == 300 and "five minutes" in TARGETS
     assert f"{docker.PIDS:,} processes" in TARGETS and docker.SHM_BYTES == 2 * 1024**3
+
+
+# -- docs/environments.md
+
+ENVIRONMENTS = (ROOT / "docs" / "environments.md").read_text()
+
+
+def test_every_curated_environment_is_named():
+    import json
+
+    for path in (ROOT / "environments" / "curated").glob("*.json"):
+        assert f"`{json.loads(path.read_text())['name']}`" in ENVIRONMENTS, path.name
+
+
+def test_every_option_of_containers_that_an_environment_may_name_is_listed_and_no_other():
+    from environments.docker_arguments import KNOWN
+
+    (listed,) = re.findall(r"are taken: (.*?)\. All others", ENVIRONMENTS, re.S)
+    assert set(re.findall(r"`(--[a-z-]+)`", listed)) == set(KNOWN)
+
+
+def test_the_commands_about_environments_are_shown():
+    for name in re.findall(r'_part\(\s*parts, "([a-z]+)"', source("sdk/src/runstead/cli_envs.py")):
+        assert f"runstead envs {name}" in ENVIRONMENTS, name

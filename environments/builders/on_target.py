@@ -193,6 +193,8 @@ def install(wish: "Dict[str, Any]") -> None:
     else:
         argv = [*state["pip"], "install", "--no-input", "--disable-pip-version-check", "--no-compile", *options]
         installer_run(wish, [*argv, "--requirement", listed], state)
+        if not state["settled"]:
+            fits_together(state["pip"])
 
 
 def record(wish: "Dict[str, Any]") -> None:
@@ -306,6 +308,19 @@ def installer_run(
     if reason:
         raise Failed(reason)
     sys.exit(target_run.exit_code(code))
+
+
+def fits_together(pip: "List[str]") -> None:
+    """Raises Failed where an old pip has installed versions that exclude each other: it takes the first that one package asks for."""
+    version = version_of(*pip)
+    try:
+        subprocess.check_output([*pip, "check", "--disable-pip-version-check"], stderr=subprocess.STDOUT)
+    except subprocess.CalledProcessError as error:
+        told = error.output.decode("utf-8", "replace").strip().splitlines()
+        raise Failed(
+            "%s pip %d.%d does not choose versions that fit together: name one that does, or install uv or a newer pip on this machine."
+            % ((told[0] if told else "The packages do not fit together.",) + version[:2])
+        )
 
 
 def without_index(wish: "Dict[str, Any]") -> "List[str]":

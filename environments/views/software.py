@@ -7,10 +7,9 @@ from django.contrib import messages
 from django.db import IntegrityError, transaction
 from django.http import Http404, HttpResponse, HttpResponseBase, QueryDict
 from django.shortcuts import redirect, render
-from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from environments import snippets
+from environments import registry, snippets
 from environments.contents import frameworks_of
 from environments.definition import Definition
 from environments.filling import Filled, fill
@@ -18,7 +17,6 @@ from environments.forms import KINDS, EnvironmentForm, typed
 from environments.models import ComputeTarget, Environment, EnvironmentVersion, Label
 from environments.places import Place, places_of
 from environments.registry import find, latest, register, visible
-from studio import audit
 from studio.workspaces.access import MemberRequest, fetch, member
 from studio.workspaces.models import Role, Workspace
 
@@ -258,9 +256,6 @@ def archive(request: MemberRequest, name: str) -> HttpResponseBase:
     """Archived ones are not offered for new runs; what ran in them stays as it is."""
     row = own(request, name)
     restore = "restore" in request.POST
-    with transaction.atomic():
-        Environment.objects.filter(pk=row.pk).update(archived_at=None if restore else timezone.now())
-        action = "environment.restore" if restore else "environment.archive"
-        audit.note(request.user, action, workspace=request.workspace, subject=row.name)
+    (registry.restore if restore else registry.archive)(row, request.user)
     messages.success(request, f"{row.name} was {'restored' if restore else 'archived'}.")
     return redirect("environments:list", request.workspace.slug)

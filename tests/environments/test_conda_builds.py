@@ -87,7 +87,7 @@ class Target:
     ):  # fmt: skip
         """The result of a build, or the line that says why there is none. ``same``: another attempt of the build before."""
         self.count += 1
-        where = place(self.root, uv=self.uv, attempt=f"{self.count:032x}")
+        where = place(self.root, uv=self.uv, attempt=f"{self.count:012x}{0:020x}")
         where = replace(where, index=self.index, locks=locks or {}, key=where.key if same else f"{self.count:064x}")
         definition = Definition(conda_packages=conda, packages=pip, **fields)
         folder = self.root / "builds" / where.attempt

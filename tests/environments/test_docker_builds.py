@@ -108,7 +108,7 @@ def test_without_packages_the_base_image_is_used_as_it_is(target, workspace):
         (
             (),
             {"base_image": "nowhere/none:1"},
-            "image nowhere/none:1 is not on this engine. Pull it there (docker pull",
+            "nowhere/none:1 was not pulled. Name an image that is on the engine",
         ),
         ((), {"python_version": "3.8"}, f"the image {IMAGE} has Python 3.11.2, not 3.8. Name a base image with it."),
         (

@@ -53,8 +53,8 @@ def test_an_own_environment_of_that_name_comes_before_a_curated_ones_alias(works
     assert registry.named(workspace, "AzureML-PyTorch-1.6-GPU") == own
 
 
-def test_a_foreign_workspaces_environment_is_not_found(workspace, other_workspace):
-    version_of(other_workspace, "six", name="theirs")
+def test_a_foreign_workspaces_environment_is_not_found(workspace, foreign_workspace):
+    version_of(foreign_workspace, "six", name="theirs")
     with pytest.raises(NoSuchEnvironment, match="There is no environment theirs"):
         registry.named(workspace, "theirs")
 

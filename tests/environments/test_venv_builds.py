@@ -40,11 +40,11 @@ class Builder:
         """The result of a build, or the line that says why there is none."""
         self.count += 1
         root = self.folder / f"target-{self.count}"
-        where = place(root, uv=self.uv, attempt=f"{self.count:032x}")
+        where = place(root, uv=self.uv, attempt=f"{self.count:012x}{0:020x}")
         where = replace(where, index=self.index, locks=locks or {})
         definition = Definition(packages=packages, python_version=python)
         began = time.monotonic()
-        code, self.output, result = run_steps("venv", definition, where, root / "build", **QUIET, **(env or {}))
+        code, self.output, result = run_steps("venv", definition, where, root / "build", **{**QUIET, **(env or {})})
         self.seconds = time.monotonic() - began
         if code == 0:
             return result
@@ -56,7 +56,15 @@ class Builder:
 @pytest.fixture
 def wheels(tmp_path) -> Path:
     folder = tmp_path / "wheels"
-    wheel(folder, "tiny-a", "1.0", "tiny-b>=1", 'tiny-d; extra == "more"', 'no-such; sys_platform == "win32"')
+    wheel(
+        folder,
+        "tiny-a",
+        "1.0",
+        "tiny-b>=1",
+        'tiny-d; extra == "more"',
+        'no-such; sys_platform == "win32"',
+        headers="Provides-Extra: more\n",
+    )
     wheel(folder, "tiny-b", "1.0")
     wheel(folder, "tiny-b", "2.0")
     wheel(folder, "tiny-c", "1.0", "tiny-b<2")
@@ -127,19 +135,37 @@ def test_an_address_of_a_file_is_kept_in_the_lock_with_its_hash(tmp_path, wheels
     assert build(f"tiny-c @ {address}", locks={PLATFORM: first["lock_text"]})["lock"] == first["lock"]
 
 
-@pytest.mark.parametrize("version", ["3.6", "3.8"])
-def test_an_old_pip_settles_versions_by_installing_and_says_so(tmp_path, wheels, version):
-    if next(target_python.candidates([f"python{version}"], ""), None) is None:
-        pytest.skip(f"there is no Python {version} here")
+@pytest.fixture(params=["3.6", "3.8"])
+def old_python(request) -> str:
+    if next(target_python.candidates([f"python{request.param}"], ""), None) is None:
+        pytest.skip(f"there is no Python {request.param} here")
+    return request.param
+
+
+HOME = {"HOME": str(Path.home())}  # where version managers keep interpreters
+
+
+def test_an_old_pip_settles_versions_by_installing_and_says_so(tmp_path, wheels, old_python):
     build = Builder(tmp_path, "pip", find_links=[str(wheels)], offline=True)
-    result = build("tiny-a", "tiny-c", python=version)
+    wanted = ("tiny-b<2", "tiny-a", "tiny-c")
+    result = build(*wanted, python=old_python, env=HOME)
     assert result["lock"] == "tiny-a==1.0\ntiny-b==1.0\ntiny-c==1.0\n", build.output
     hashed = target_lock.hashed(result["lock_text"])
     assert hashed == ("cannot resolve before it installs" not in build.output)
     assert hashed or result["lock_text"] == result["lock"]
-    again = build("tiny-a", "tiny-c", python=version, locks={result["platform"]: result["lock_text"]})
+    again = build(*wanted, python=old_python, env=HOME, locks={result["platform"]: result["lock_text"]})
     assert again["lock"] == result["lock"]
     assert {one["name"]: one["modules"] for one in again["packages"]}["tiny-a"] == ["tiny_a"]
+
+
+def test_versions_that_exclude_each_other_are_never_called_ready(tmp_path, wheels, old_python):
+    build = Builder(tmp_path, "pip", find_links=[str(wheels)], offline=True)
+    result = build("tiny-a", "tiny-c", python=old_python, env=HOME)
+    if "cannot resolve before it installs" in build.output:
+        assert "tiny-c 1.0 has requirement tiny-b<2, but you have tiny-b 2.0" in result
+        assert "name one that does, or install uv or a newer pip" in result
+    else:
+        assert result["lock"] == "tiny-a==1.0\ntiny-b==1.0\ntiny-c==1.0\n", build.output
 
 
 @BOTH

@@ -125,8 +125,8 @@ def test_git_facts_of_the_browser_become_properties_without_credentials(
         ("target", "", "Compute: No target is chosen. Choose one of: local."),
         ("target", "elsewhere", "Compute: There is no target 'elsewhere'. Choose one of: local."),
         ("environment", "", "Environment: Choose the environment"),
-        ("environment", "base:99", "Environment: There is no environment 'base:99'. Choose one of the list"),
-        ("environment", "base:x' OR 1", "Environment: There is no environment"),
+        ("environment", "base:99", "Environment: base has no version 99. Its newest is 1."),
+        ("environment", "base:x' OR 1", "Environment: base has no version x' OR 1. Its newest is 1."),
         (
             "framework",
             "perl",

@@ -248,7 +248,7 @@ def test_a_run_is_cancelled_and_found_again(studio: str, capsys: pytest.CaptureF
         (["digits", "--"], "the script is missing"),
         (["none", "--", "train.py"], "there is no folder"),
         (["digits", "--env", "pyhton", "--", "train.py"], "no environment pyhton"),
-        (["digits", "--env", "python:9", "--", "train.py"], "no environment python:9"),
+        (["digits", "--env", "python:9", "--", "train.py"], "python has no version 9. Its newest"),
         (["digits", "--target", "moon", "--", "train.py"], "no compute target named moon"),
         (["digits", "--time-limit", "6", "--", "train.py"], "--time-limit: '6' is no duration"),
         (["digits", "--memory", "lots", "--", "train.py"], "--memory: 'lots' is no size"),

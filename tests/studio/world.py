@@ -3,9 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from environments.models import ComputeTarget, Lock
+from environments.models import ComputeTarget, Label, Lock
 from runs.logs import append
-from runs.models import Artifact, LogStream, MetricSeries, Run, RunTag
+from runs.models import Artifact, LogStream, MetricSeries, ModelVersion, RegisteredModel, Run, RunTag
 from studio.accounts.models import Token, User
 from studio.workspaces.models import Membership, Secret, Workspace
 from tests.runs import factory
@@ -33,6 +33,7 @@ def fill(workspace: Workspace, member: User, other: User, *, name: str, number: 
     draft = ComputeTarget.objects.create(workspace=workspace, name=f"{name}-draft", attached_at=None)
     version = factory.make_version(workspace, f"{name}-env")
     build = factory.make_build(target, version)
+    label = Label.objects.create(environment=version.environment, name=f"{name}-label", version=version)
     Lock.objects.create(
         workspace=workspace, key=version.key, platform="linux-x86_64-py3.11", text=f"{name}-lock==1.0\n"
     )
@@ -53,6 +54,9 @@ def fill(workspace: Workspace, member: User, other: User, *, name: str, number: 
         stream, _ = LogStream.objects.get_or_create(**held, name="log")
         append(stream, 0, f"{name}-log-line\n".encode())
     series = MetricSeries.objects.create(run=run, workspace=workspace, name=f"{name}-loss")
+    model = RegisteredModel.objects.create(workspace=workspace, name=f"{name}-model", last_number=number)
+    files = [[f"{name}.txt", len(text), digest]]
+    version_made = ModelVersion.objects.create(model=model, number=number, run=run, path=f"{name}.txt", files=files)
     token, _ = Token.issue(user=member, workspace=workspace, name=f"{name}-token")
     secret = Secret(workspace=workspace, name=f"{name}_SECRET", created_by=member)
     secret.seal(f"{name}-hidden-value")
@@ -64,9 +68,16 @@ def fill(workspace: Workspace, member: User, other: User, *, name: str, number: 
         "draft": draft.pk,
         "environment": version.environment.name,
         "version": version.number,
+        "reference": str(version),
+        "label": label.name,
+        "platform": "linux-x86_64-py3.11",
         "digest": run.snapshot.digest if run.snapshot else digest,
         "build": build.pk,
         "series": series.pk,
+        "metric": series.name,
+        "uid": run.uid,
+        "model": model.name,
+        "model_version": version_made.number,
         "token": token.pk,
         "secret": secret.pk,
         "member": Membership.objects.get(workspace=workspace, user=other).pk,
@@ -76,5 +87,5 @@ def fill(workspace: Workspace, member: User, other: User, *, name: str, number: 
         workspace,
         run,
         values,
-        marks=[f"{name}-run", f"{name}-log-line", f"{name}-tag", f"{name}-env", f"{name}-lock", f"print('{name}')"],
+        marks=[f"{name}-run", f"{name}-log-line", f"{name}-tag", f"{name}-env", f"{name}-lock", f"{name}-model", f"print('{name}')"],
     )

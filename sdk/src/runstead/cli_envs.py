@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import json
 import os
 import re
@@ -166,7 +167,41 @@ def _diff(options: argparse.Namespace, line: Optional[List[str]]) -> int:
     found = calls.compare(Workspace.from_config(), options.first, options.second)
     if options.json:
         _print(found)
-    return 0
+    elif found["same"]:
+        print("%s and %s are the same." % (found["old"], found["new"]))
+    else:
+        _differences(found)
+    return 0 if found["same"] else 1
+
+
+def _differences(found: Dict[str, Any]) -> None:
+    print("%s -> %s" % (found["old"], found["new"]))
+    packages = [one for part in ("added", "removed", "changed") for one in found[part]]
+    if found["built"]:
+        kinds = " and ".join(sorted({kind for kind in found["platforms"] if kind}))
+        print("installed%s:" % (" (%s)" % kinds if kinds else ""))
+        _changes(packages)
+        if found["asked"]:
+            print("asked for:")
+    else:
+        print("asked for (not both are built in this workspace, so what would be installed is not known):")
+    _changes(found["asked"])
+    for one in found["fields"]:
+        print(one["name"] + ":")
+        old, new = one["old"].splitlines(), one["new"].splitlines()
+        for line in difflib.ndiff(old, new):
+            if line[:2] in ("+ ", "- "):
+                print("  " + line)
+
+
+def _changes(rows: List[Dict[str, str]]) -> None:
+    for one in sorted(rows, key=lambda one: one["name"].lower()):
+        if not one["old"]:
+            print("  + %s %s" % (one["name"], one["new"]))
+        elif not one["new"]:
+            print("  - %s %s" % (one["name"], one["old"]))
+        else:
+            print("  ~ %s %s -> %s" % (one["name"], one["old"], one["new"]))
 
 
 def _label(options: argparse.Namespace, line: Optional[List[str]]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import copy
 import json
 import os
@@ -276,17 +277,17 @@ class ImageBuildDetails:
 
     def get_log(self) -> str:
         """What the build has written so far."""
-        return self._read(0).decode("utf-8", "replace")
+        return calls.build_log(self._workspace, self._reference, self.target)[0].decode("utf-8", "replace")
 
     def wait_for_completion(self, show_output: bool = True) -> None:
         """Wait until it has ended; `show_output`: print its log as it comes. Raises RunsteadError when it failed."""
-        shown, pause = 0, 0.2
+        shown, attempt, pause = 0, "", 0.2
+        text = codecs.getincrementaldecoder("utf-8")("replace")
         while True:
             ended = self.status in calls.ENDED
             if show_output:
-                data = self._read(shown)
-                shown += len(data)
-                sys.stdout.write(data.decode("utf-8", "replace"))
+                data, shown, attempt = calls.build_log(self._workspace, self._reference, self.target, shown, attempt)
+                sys.stdout.write(text.decode(data))
                 sys.stdout.flush()
                 pause = 0.2 if data else min(pause * 1.5, 2.0)
             if ended:
@@ -302,9 +303,6 @@ class ImageBuildDetails:
     def serialize(self) -> Dict[str, Any]:
         """Everything the studio says about it."""
         return dict(self._row)
-
-    def _read(self, offset: int) -> bytes:
-        return calls.build_log(self._workspace, self._reference, self.target, offset)
 
     def __repr__(self) -> str:
         return "ImageBuildDetails(%s on %s: %s)" % (self._reference, self.target, self._row["status"])

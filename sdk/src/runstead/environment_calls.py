@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from urllib.parse import quote
 
 from .errors import UserError
@@ -9,7 +10,7 @@ from .transport import ApiError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Dict, List, Mapping, Optional
+    from typing import Any, Dict, List, Mapping, Optional, Tuple
 
     from .client import Workspace
 
@@ -43,7 +44,9 @@ def register_text(workspace: Workspace, name: str, kind: str, text: str) -> Dict
 
 def refresh(workspace: Workspace, reference: str) -> Dict[str, Any]:
     """A new version of the same definition, resolved anew."""
-    return dict(_ask(workspace, "POST", _path(reference) + "/refresh"))
+    # The key makes a repeated request answer with the version of the first.
+    headers = {"Idempotency-Key": str(uuid.uuid4())}
+    return dict(_ask(workspace, "POST", _path(reference) + "/refresh", headers=headers))
 
 
 def set_label(workspace: Workspace, reference: str, label: str) -> Dict[str, Any]:
@@ -65,13 +68,27 @@ def builds(workspace: Workspace, reference: str) -> List[Dict[str, Any]]:
 
 
 def build_on(workspace: Workspace, reference: str, target: str) -> Dict[str, Any]:
-    return next(row for row in builds(workspace, reference) if row["target"] == target)
+    return dict(_ask(workspace, "GET", "%s/builds/%s" % (_path(reference), quote(target, safe=""))))
 
 
-def build_log(workspace: Workspace, reference: str, target: str, offset: int) -> bytes:
-    """Bytes of a build's log from an offset on, as far as it is written."""
-    path = "%s/builds/%s/log" % (_path(reference), quote(target, safe=""))
-    return bytes(workspace.transport.request("GET", "environments" + path, query={"offset": offset}).data)
+def build_log(
+    workspace: Workspace, reference: str, target: str, offset: int = 0, attempt: str = ""
+) -> Tuple[bytes, int, str]:
+    """(bytes of a build's log, where they end, of which attempt): those from an offset on, as far as they are written. Of another
+    attempt than the one that is given, all."""
+    path = "environments%s/builds/%s/log" % (_path(reference), quote(target, safe=""))
+    data = b""
+    while True:
+        answer = workspace.transport.request("GET", path, query={"offset": offset})
+        found = answer.headers.get("runstead-build-attempt", "")
+        if attempt not in ("", found) and offset:
+            offset, attempt, data = 0, found, b""
+            continue
+        attempt = found
+        data += answer.data
+        offset += len(answer.data)
+        if not answer.data or offset >= int(answer.headers.get("runstead-log-size", "0")):
+            return data, offset, attempt
 
 
 def keep_password(workspace: Workspace, name: str, password: str) -> None:
@@ -88,9 +105,14 @@ def keep_password(workspace: Workspace, name: str, password: str) -> None:
 
 
 def _ask(
-    workspace: Workspace, method: str, path: str, body: Any = None, query: Optional[Mapping[str, Any]] = None
+    workspace: Workspace,
+    method: str,
+    path: str,
+    body: Any = None,
+    query: Optional[Mapping[str, Any]] = None,
+    headers: Optional[Mapping[str, str]] = None,
 ) -> Any:
-    return workspace.transport.request(method, "environments" + path, body, query).json()
+    return workspace.transport.request(method, "environments" + path, body, query, headers).json()
 
 
 def _path(reference: str) -> str:

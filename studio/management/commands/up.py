@@ -87,7 +87,7 @@ class Command(BaseCommand):
                 "web",
                 [
                     sys.executable, "-m", "granian", "--interface", "wsgi", "--host", settings.HOST, "--port", str(settings.PORT),
-                    "--workers", str(settings.WEB_WORKERS), "--blocking-threads", "8", "--respawn-failed-workers",
+                    "--workers", str(settings.WEB_WORKERS), "--blocking-threads", str(settings.WEB_THREADS), "--respawn-failed-workers",
                     "--workers-kill-timeout", "5", "--no-ws", "--log-level", "error", "studio.wsgi:application",
                 ],
                 {"PYTHONPATH": str(settings.BASE_DIR)},

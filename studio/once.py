@@ -1,0 +1,55 @@
+"""A request that is sent again does nothing again: it is answered as the first one was.
+
+For what has no key of its own that would tell the second from the first. The answer is written in the transaction of what it tells
+of, so that one is there if and only if the other is.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+from django.db import transaction
+from django.http import HttpRequest
+from django.utils import timezone
+
+from studio.models import Answer
+from studio.rest import Problem, idempotency_key, workspace_of
+
+KEPT = timedelta(days=7)
+
+
+def once(
+    request: HttpRequest,
+    asked: Any,
+    make: Callable[[], dict[str, Any]],
+    *,
+    keep: Callable[[dict[str, Any]], dict[str, Any]] = lambda body: body,
+) -> dict[str, Any]:
+    """What ``make`` answers, or answered when a request with the same ``Idempotency-Key`` came first.
+
+    ``asked``: what was sent, as bytes or JSON. ``keep``: what of the answer may be kept; not a secret. Raises Problem when the key
+    was used for something else.
+    """
+    key = idempotency_key(request)
+    if key is None:
+        return make()
+    data = asked if isinstance(asked, bytes) else json.dumps(asked, sort_keys=True, default=str).encode()
+    first = {
+        "operation": f"{request.method} {request.path}"[:300],
+        "digest": hashlib.sha256(str(request.user.pk).encode() + b" " + data).hexdigest(),
+    }
+    workspace = workspace_of(request)
+    with transaction.atomic():
+        row, new = Answer.objects.get_or_create(workspace=workspace, key=key, defaults=first)
+        if not new:
+            if (row.operation, row.digest) != (first["operation"], first["digest"]):
+                rule = "The key was sent before, with another request."
+                raise Problem.of(422, "Idempotency-Key", rule, "Use a new key for a new request.")
+            return dict(row.body or {})
+        body = make()
+        row.body = keep(body)
+        row.save(update_fields=["body"])
+        Answer.objects.filter(at__lt=timezone.now() - KEPT).delete()
+    return body
