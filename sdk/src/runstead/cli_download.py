@@ -6,11 +6,12 @@ import argparse
 import hashlib
 import http.client
 import os
+import re
 import sys
 import time
 
 from .errors import RunsteadError, UserError
-from .shell import add_json, connect, print_json, run_of, tell
+from .shell import add_json, artifacts_of, close, connect, print_json, run_of, tell
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,26 +52,29 @@ def _download(options: argparse.Namespace, line: Optional[List[str]]) -> int:
     folder = options.output or "run-%d" % number
     done: List[Dict[str, Any]] = []
     if options.paths or not (options.snapshot or options.log):
-        listed = transport.request("GET", "runs/%d/artifacts" % number).json()["artifacts"]
         content = "runs/%d/artifacts/content" % number
-        for row in _chosen(listed, options.paths, number):
+        for row in _chosen(artifacts_of(transport, number), options.paths, number):
+            if not row["digest"]:
+                tell("%s is not kept: %s" % (row["path"], row["skipped"]))
+                continue
             query = {"path": row["path"]}
             done.append(
-                _fetch(transport, content, query, folder, row["path"], row["size"], row.get("digest"), options.force)
+                fetch_file(transport, content, query, folder, row["path"], row["size"], row["digest"], options.force)
             )
     if options.snapshot and run["snapshot"]:
         from urllib.parse import quote
 
-        files = transport.request("GET", "snapshots/%s" % run["snapshot"]).json()
-        for path, mode, size, digest in files["files"]:
-            place = "snapshots/%s/files/%s" % (run["snapshot"], quote(path, safe="/"))
-            row = _fetch(transport, place, None, folder, "snapshot/" + path, size, digest, options.force)
-            if mode & 0o100:
+        files = transport.request("GET", "runs/%d/snapshot" % number).json()
+        for file in files["files"]:
+            place = "snapshots/%s/files/%s" % (run["snapshot"], quote(file["path"], safe="/"))
+            path = "snapshot/" + _as_bytes(file["path"])
+            row = fetch_file(transport, place, None, folder, path, file["size"], file["digest"], options.force)
+            if file["mode"] & 0o100:
                 os.chmod(row["file"], 0o755)  # noqa: S103 as it was in the folder
             done.append(row)
         _structure(files, os.path.join(folder, "snapshot"))
     if options.log:
-        done.append(_fetch(transport, "runs/%d/log" % number, {}, folder, "log.txt", None, None, options.force))
+        done.append(fetch_file(transport, "runs/%d/log" % number, {}, folder, "log.txt", None, None, options.force))
     if options.json:
         return print_json(done)
     size = sum(row["size"] for row in done)
@@ -83,15 +87,13 @@ def _chosen(listed: List[Dict[str, Any]], wanted: List[str], number: int) -> Ite
     for text in wanted:
         rows = [row for row in listed if row["path"] == text or row["path"].startswith(text.rstrip("/") + "/")]
         if not rows:
-            from .shell import close
-
             near = close(text, [row["path"] for row in listed])
             raise UserError("PATH: run %d has no artifact %s.%s" % (number, text, near))
         found.update((row["path"], row) for row in rows)
     return found.values() if wanted else listed
 
 
-def _fetch(
+def fetch_file(
     transport: Transport,
     place: str,
     query: Optional[Dict[str, Any]],
@@ -173,8 +175,8 @@ def _whole_log(transport: Transport, place: str, file: IO[bytes]) -> None:
 def _structure(files: Dict[str, Any], folder: str) -> None:
     """Empty folders, and links that stay inside."""
     for path in files["dirs"]:
-        os.makedirs(os.path.join(folder, *_plain(path)), exist_ok=True)
-    for path, target in files["links"]:
+        os.makedirs(os.path.join(folder, *_plain(_as_bytes(path))), exist_ok=True)
+    for path, target in (map(_as_bytes, link) for link in files["links"]):
         place = os.path.join(folder, *_plain(path))
         os.makedirs(os.path.dirname(place), exist_ok=True)
         inside = os.path.normpath(os.path.join(os.path.dirname(path), target))
@@ -182,6 +184,13 @@ def _structure(files: Dict[str, Any], folder: str) -> None:
             tell("%s: a link that leads out of the folder is not made." % path)
         elif not os.path.lexists(place):
             os.symlink(target, place)
+
+
+def _as_bytes(path: str) -> str:
+    """A name of a snapshot as it was on its disk: the API shows a byte that is not UTF-8 as `\\xff`, and no name holds a backslash."""
+    if "\\" not in path or os.name != "posix":
+        return path
+    return re.sub(r"\\x([89a-f][0-9a-f])", lambda found: chr(0xDC00 + int(found.group(1), 16)), path)
 
 
 def _plain(path: str) -> List[str]:

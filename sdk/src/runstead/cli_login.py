@@ -111,7 +111,7 @@ def _who(transport: Transport, workspace: str) -> Dict[str, Any]:
                 "workspace: there is none named %s that this token opens." % transport.workspace
             ) from None
         raise
-    return {"workspace": transport.workspace, "user": me.get("email"), "role": token.get("role")}
+    return {"workspace": transport.workspace, "user": me.get("email"), "role": token.get("scope")}
 
 
 def _logout(options: argparse.Namespace, line: Optional[List[str]]) -> int:

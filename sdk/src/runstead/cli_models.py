@@ -22,7 +22,7 @@ EXAMPLES = """examples:
 def add(commands: Any) -> None:
     """Add the commands to those of `runstead`."""
     parser = commands.add_parser(
-        "models", help="registered models: list, show, register", epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+        "models", help="registered models: list, show, register, download", epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )  # fmt: skip
     add_json(parser, "everything the studio says about them")
     parser.set_defaults(call=_list)
@@ -39,15 +39,27 @@ def add(commands: Any) -> None:
     register.add_argument("--tag", action="append", default=[], metavar="NAME[=VALUE]")
     add_json(register)
     register.set_defaults(call=_register)
+    download = parts.add_parser("download", help="fetch the files of a version")
+    download.add_argument("model", metavar="NAME[:VERSION]", help="the newest version when none is named")
+    download.add_argument("-o", "--output", metavar="FOLDER", help="where to (default: the model's name)")
+    download.add_argument("--force", action="store_true", help="write over files that differ")
+    add_json(download, "what was fetched, as JSON")
+    download.set_defaults(call=_download)
 
 
 def _list(options: argparse.Namespace, line: Optional[List[str]]) -> int:
-    found = connect().request("GET", "models").json()["models"]
+    transport = connect()
+    found: List[Dict[str, Any]] = []
+    after: Optional[str] = ""
+    while after is not None:
+        page = transport.request("GET", "models", query={"after": after, "limit": 200}).json()
+        found += page["models"]
+        after = page["next"]
     if options.json:
         return print_json(found)
     rows = [("NAME", "VERSION", "UPDATED", "DESCRIPTION")]
     for row in found:
-        version = "" if row["latest_version"] is None else str(row["latest_version"])
+        version = "" if row["latest"] is None else str(row["latest"])
         rows.append((row["name"], version, local(row["updated_at"])[:16], line_of(row["description"])))
     table(rows)
     return 0
@@ -61,7 +73,7 @@ def _show(options: argparse.Namespace, line: Optional[List[str]]) -> int:
     if options.json:
         return print_json(found)
     rows = [("VERSION", "RUN", "PATH", "CREATED", "DESCRIPTION")]
-    for row in [found] if version else found["versions"]:
+    for row in [found] if version else found["all_versions"]:
         run = "" if row["run"] is None else str(row["run"])
         rows.append((str(row["version"]), run, row["path"], local(row["created_at"])[:16], line_of(row["description"])))
     table(rows)
@@ -80,6 +92,39 @@ def _register(options: argparse.Namespace, line: Optional[List[str]]) -> int:
     if options.json:
         return print_json(found)
     print("%s:%s" % (found["name"], found["version"]))
+    return 0
+
+
+def _download(options: argparse.Namespace, line: Optional[List[str]]) -> int:
+    from .cli_download import fetch_file
+
+    transport = connect()
+    name, _, version = options.model.partition(":")
+    path = "models/" + _quoted(name)
+    if not version:
+        newest = _ask(transport, path, options.model)["latest"]
+        if newest is None:
+            raise UserError("NAME: the model %s has no version any more." % name)
+        version = str(newest)
+    path += "/versions/" + _quoted(version)
+    found = _ask(transport, path, options.model)
+    folder = options.output or name
+    done = [
+        fetch_file(
+            transport,
+            path + "/content",
+            {"path": file["path"]},
+            folder,
+            file["path"],
+            file["size"],
+            file["digest"],
+            options.force,
+        )
+        for file in found["files"]
+    ]
+    if options.json:
+        return print_json(done)
+    print("%s: %d files in %s" % (found["id"], len(done), folder))
     return 0
 
 

@@ -9,6 +9,7 @@ import sys
 from .shell import (
     FINAL,
     add_json,
+    artifacts_of,
     connect,
     line_of,
     local,
@@ -39,12 +40,20 @@ def add(commands: Any) -> None:
         "runs", help="list the runs, newest first", epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )  # fmt: skip
     runs.add_argument("--experiment", metavar="NAME")
-    runs.add_argument("--status", choices=STATUSES, metavar="STATUS", help=", ".join(STATUSES))
+    runs.add_argument(
+        "--status",
+        choices=STATUSES,
+        action="append",
+        default=[],
+        metavar="STATUS",
+        help="one or more of: %s" % ", ".join(STATUSES),
+    )
     runs.add_argument("--kind", choices=("script", "interactive"), help="submitted, or begun by a client elsewhere")
     runs.add_argument("--tag", action="append", default=[], metavar="NAME[=VALUE]", help="only with this tag")
     runs.add_argument("--property", action="append", default=[], metavar="NAME[=VALUE]", help="only with this property")
     runs.add_argument("--filter", metavar="TEXT", help="as in the search field of the run list")
     runs.add_argument("--parent", type=int, metavar="NUMBER", help="the children of this run")
+    runs.add_argument("--archived", choices=("no", "yes", "any"), help="whether archived ones are listed (default: no)")
     runs.add_argument("--children", action="store_true", help="children too, which are left out otherwise")
     runs.add_argument(
         "--sort", metavar="[-]COLUMN", help="a column, a metric or param.NAME; - is descending (default: -number)"
@@ -72,7 +81,7 @@ def _runs(options: argparse.Namespace, line: Optional[List[str]]) -> int:
     transport = connect()
     asked = {
         "experiment": options.experiment, "status": options.status, "kind": options.kind, "tag": options.tag, "q": options.filter,
-        "property": options.property, "parent": options.parent, "order_by": options.sort,
+        "property": options.property, "parent": options.parent, "order_by": options.sort, "archived": options.archived,
         "include_children": "true" if options.children else None,
     }  # fmt: skip
     query = {name: value for name, value in asked.items() if value not in (None, [])}
@@ -106,9 +115,11 @@ def _show(options: argparse.Namespace, line: Optional[List[str]]) -> int:
     path = "runs/%d/" % run["number"]
     metrics = transport.request("GET", path + "metrics").json()
     params = transport.request("GET", path + "params").json()
-    artifacts = transport.request("GET", path + "artifacts").json()
+    artifacts = artifacts_of(transport, run["number"])
     if options.json:
-        return print_json({**run, **metrics, **params, **artifacts})
+        return print_json(
+            {**run, "metrics": metrics["series"], "values": metrics["values"], **params, "artifacts": artifacts}
+        )
     print("Run %d  %s  %s" % (run["number"], line_of(run["name"], 100), run["url"]))
     for name, text in _facts(run):
         if text:
@@ -116,7 +127,7 @@ def _show(options: argparse.Namespace, line: Optional[List[str]]) -> int:
     listed = [("  METRIC", "LAST", "LOW", "HIGH", "COUNT")]
     listed += [
         ("  " + line_of(row["name"]), *(_number(row.get(key)) for key in ("last", "low", "high", "count")))
-        for row in metrics["metrics"]
+        for row in metrics["series"]
     ]
     if len(listed) > 1:
         print()
@@ -128,8 +139,8 @@ def _show(options: argparse.Namespace, line: Optional[List[str]]) -> int:
     if len(rows) > 1:
         print()
         table(rows)
-    if artifacts["artifacts"]:
-        print("\n  %d artifacts: runstead download %d" % (len(artifacts["artifacts"]), run["number"]))
+    if artifacts:
+        print("\n  %d artifacts: runstead download %d" % (len(artifacts), run["number"]))
     return 0
 
 

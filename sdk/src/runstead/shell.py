@@ -13,7 +13,7 @@ from .errors import UserError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Dict, Iterable, NoReturn, Optional, Sequence
+    from typing import Any, Dict, Iterable, List, NoReturn, Optional, Sequence
 
     from .transport import Transport
 
@@ -91,6 +91,18 @@ def fetch(transport: Transport, path: str, text: str) -> Dict[str, Any]:
         where = "workspace %s of %s" % (transport.workspace, transport.url)
         raise UserError("RUN: there is no run %s in %s. 'runstead runs' lists them." % (text, where)) from None
     return found
+
+
+def artifacts_of(transport: Transport, number: int) -> List[Dict[str, Any]]:
+    """The files that a run produced, those too whose content is not kept."""
+    found: List[Dict[str, Any]] = []
+    after = ""
+    while True:
+        page = transport.request("GET", "runs/%d/artifacts" % number, query={"after": after, "limit": 10_000}).json()
+        found += page["artifacts"]
+        if page["next"] is None:
+            return found
+        after = page["next"]
 
 
 def table(rows: Sequence[Sequence[str]]) -> None:
