@@ -1,130 +1,124 @@
-"""Waiting for a run, and its log as it grows."""
+"""A run seen from a shell: its log byte for byte as it grows, its end. Whatever becomes of the studio meanwhile, the run goes on, and
+so does the looking."""
 
 from __future__ import annotations
 
-import codecs
-import http.client
-import sys
+import contextlib
 import time
-from functools import partial
 
-from .errors import RunFailed
-from .submitted import FINAL
+from .shell import FINAL, tell
 from .transport import ApiError, Unreachable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import IO, Any, Callable, Dict, Optional, Tuple, TypeVar
+    from typing import Any, Callable, Dict, Iterator, TypeVar
 
-    from .submitted import SubmittedRun
+    from .transport import Transport
 
     T = TypeVar("T")
 
-PAUSE, LONGEST_PAUSE = 0.1, 0.8
-PATIENCE = 600.0
-"""Seconds that a studio which does not answer is waited for: the run goes on meanwhile."""
-PIECE = 65536
-WAITING = ("NotStarted", "Preparing", "Queued", "CancelRequested")
+PAUSE, LONGEST_PAUSE = 0.1, 0.5
+AWAY = 1.0
+BUSY = (429, 500)
 
 
-def wait(run: SubmittedRun, show_output: bool, raise_on_error: bool) -> Dict[str, Any]:
-    """Until the run has ended: its details. Raises RunFailed for a failed run, if it is to."""
-    try:
-        if show_output:
-            print("RunId: %s\nWeb View: %s\n" % (run.id, run.get_portal_url()), flush=True)
-            if run.type == "script":
-                print("Streaming log\n=============\n", flush=True)
-                follow(run, None)
-        pause = PAUSE
-        while patiently(run.get_status) not in FINAL:
+def follow(transport: Transport, number: int, out: Any, *, name: str = "log", offset: int = 0) -> bool:
+    """Write a log to the binary stream `out` from `offset` on until the run has ended and all is written.
+
+    Returns whether it was all: False when a part of it is lost. A studio that is away is waited for.
+    """
+    path, pause, shown, silent = "runs/%d/log" % number, PAUSE, "", True
+    with _looking(transport, number):
+        while True:
+            query = {"offset": offset, "name": name}
+            try:
+                answer = patient(lambda query=query: transport.request("GET", path, query=query))  # type: ignore[misc]
+            except ApiError as error:
+                if error.status != 410:
+                    raise
+                tell("[a part of the log is lost: %s]" % error)
+                return False
+            status = answer.headers.get("runstead-run-status", "")
+            if answer.data:
+                offset += len(answer.data)
+                out.write(answer.data)
+                out.flush()
+                pause, silent = PAUSE, False
+                continue
+            if status in FINAL and offset >= int(answer.headers.get("runstead-log-size", "0")):
+                return True
+            if silent and status not in (shown, "Running", *FINAL):
+                shown = status
+                tell("[%s]" % status)
+            time.sleep(pause)
+            # Quick while lines come, slower while a run waits or is silent.
+            pause = min(pause * 1.2, LONGEST_PAUSE)
+
+
+def wait(transport: Transport, number: int, *, shown: bool) -> Dict[str, Any]:
+    """Wait until the run has ended; returns it as the API shows it. `shown`: each new status is told."""
+    pause, last = PAUSE, ""
+    with _looking(transport, number):
+        while True:
+            run: Dict[str, Any] = patient(lambda: transport.request("GET", "runs/%d" % number).json())
+            if run["status"] in FINAL:
+                return run
+            if shown and run["status"] != last:
+                last = run["status"]
+                tell("[%s]" % last)
             time.sleep(pause)
             pause = min(pause * 1.5, LONGEST_PAUSE)
-    except KeyboardInterrupt:
-        print("\nStopped waiting. The run continues: %s" % run.get_portal_url(), file=sys.stderr, flush=True)
-        raise
-    details = patiently(run.get_details)
-    if show_output:
-        print("\nExecution Summary\n=================\nRunId: %s\nWeb View: %s" % (run.id, run.get_portal_url()))
-        print("Status: %s" % run.status, flush=True)
-    if raise_on_error and run.status == "Failed":
-        raise RunFailed(run.failure(), details)
-    return details
 
 
-def patiently(ask: Callable[[], T]) -> T:
-    """The answer, though the studio may be away for a while. Raises Unreachable after ten minutes."""
-    end = time.monotonic() + PATIENCE
-    told = False
+def patient(ask: Callable[[], T]) -> T:
+    """What `ask` answers, asked again for as long as the studio is away."""
+    away = False
     while True:
         try:
-            return ask()
-        except Unreachable as error:
-            if time.monotonic() > end:
+            found = ask()
+        except (Unreachable, ApiError) as error:
+            if isinstance(error, ApiError) and error.status not in BUSY:
                 raise
-            if not told:
-                print("[%s Waiting for it.]" % error, file=sys.stderr, flush=True)
-                told = True
-            time.sleep(LONGEST_PAUSE)
+            if not away:
+                away = True
+                tell("[%s Still trying; the run goes on.]" % str(error).partition(" Is it running?")[0])
+            time.sleep(AWAY)
+            continue
+        if away:
+            tell("[The studio answers again.]")
+        return found
 
 
-def piece(run: SubmittedRun, offset: int) -> Tuple[bytes, int]:
-    """Bytes of the log from an offset on, and how many there are; the run's status is taken along."""
-    answer = run.workspace.transport.request("GET", "runs/%d/log" % run.number, query={"offset": offset})
-    run._data["status"] = answer.headers.get("runstead-run-status", run.status)
-    return answer.data, int(answer.headers.get("runstead-log-size", "0"))
-
-
-def follow(run: SubmittedRun, out: Optional[IO[str]]) -> None:
-    """Write the log as it grows, until the run has ended."""
-    shown = sys.stdout if out is None else out
-    decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    offset, pause, told = 0, PAUSE, ""
-    while True:
-        try:
-            data, size = patiently(partial(piece, run, offset))
-        except ApiError as error:
-            if error.status != 410:
-                raise
-            shown.write("\n[a part of the log is lost: %s]\n" % error)
-            return
-        if data:
-            offset += len(data)
-            pause = PAUSE
-            shown.write(decoder.decode(data))
-            shown.flush()
-        elif run.status in FINAL and offset >= size:
-            shown.write(decoder.decode(b"", final=True))
-            shown.flush()
-            return
-        elif offset == 0 and run.status in WAITING:
-            if run.status != told:
-                told = run.status
-                print("[%s]" % told, file=sys.stderr, flush=True)
-            time.sleep(pause)
-            pause = min(pause * 1.2, LONGEST_PAUSE)
-        else:
-            # One answer that lasts: bytes are here as soon as the studio has them.
-            offset += _stream(run, offset, decoder, shown)
-
-
-def _stream(run: SubmittedRun, offset: int, decoder: codecs.IncrementalDecoder, shown: IO[str]) -> int:
-    """Write what one streaming answer brings; how many bytes that was. An answer that breaks off is no error: the next goes on."""
-    transport = run.workspace.transport
-    count = 0
+@contextlib.contextmanager
+def _looking(transport: Transport, number: int) -> Iterator[None]:
+    """Ctrl-C ends the looking and says that it does not end the run."""
     try:
-        answer, _ = transport.stream("runs/%d/log/follow" % run.number, {"offset": offset})
-        while True:
-            data = answer.read1(PIECE)
-            if not data:
-                return count
-            count += len(data)
-            shown.write(decoder.decode(data))
-            shown.flush()
-    except (http.client.HTTPException, OSError, Unreachable):
-        transport.close()
-        time.sleep(PAUSE)
-        return count
-    except BaseException:
-        # What is left of the answer is in the way of the next request.
-        transport.close()
+        yield
+    except KeyboardInterrupt:
+        where = "%s/%s/runs/%d" % (transport.url, transport.workspace, number)
+        tell("\nStopped looking. The run continues: %s\nTo end it: runstead cancel %d" % (where, number))
         raise
+
+
+def exit_code(run: Dict[str, Any]) -> int:
+    """That of a run that has ended: its script's own, 0 when it completed, else 1; why it failed is told."""
+    tell("%s  %s" % (run["status"], run["url"]))
+    if run["status"] == "Completed":
+        return 0
+    if run["status"] == "Failed":
+        tell("runstead: run %s failed: %s." % (run["number"], failure(run)))
+        error = run.get("error") or {}
+        if error.get("file") and error.get("file_line"):
+            # As compilers do, so that editors find the place.
+            tell("%s:%s: error: %s" % (error["file"], error["file_line"], " ".join(failure(run).split())))
+    code = run.get("exit_code")
+    return code if isinstance(code, int) and 0 < code < 256 else 1
+
+
+def failure(run: Dict[str, Any]) -> str:
+    """Why a run failed, in one line."""
+    error, reason = run.get("error") or {}, run.get("reason") or ""
+    what = ": ".join(str(error[key]) for key in ("type", "message") if error.get(key))
+    if what:
+        return what
+    return "exit code %s" % run["exit_code"] if run.get("exit_code") is not None else reason.replace("_", " ")

@@ -9,9 +9,8 @@ from .errors import UserError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Dict, List, Mapping, Optional, Sequence, Union
+    from typing import Mapping, Optional, Sequence, Union
 
-    from .workspace import Workspace
 
 IDLE_SECONDS = 1800
 

@@ -89,7 +89,7 @@ class Remote:
 
         With `show_output` the log is printed as it grows. Ctrl-C stops the waiting and not the run.
         """
-        from .following import wait
+        from .waiting import wait
 
         return wait(self, show_output, raise_on_error)
 

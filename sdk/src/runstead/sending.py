@@ -1,132 +1,101 @@
-"""What an interactive run logs, on its way: a thread of its own sends it, so that `log` waits for no network."""
+"""A submit, from the folder to the run: what is in the folder, what git says of it, what the studio lacks, the run."""
 
 from __future__ import annotations
 
+import difflib
 import os
-import threading
-import time
-import uuid
+from concurrent.futures import ThreadPoolExecutor
 
-from .errors import RunsteadError
-from .transport import ApiError, Unreachable
+from . import git
+from .errors import UserError
+from .folder import Folder
+from .pending import Pending
+from .transport import ApiError
+from .upload import upload
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import List, Optional
+    from typing import Any, Callable, Dict, List, Optional
 
     from .transport import Transport
 
-MOST = 1_000_000
-"""Bytes of one request."""
-FULL = 64_000_000
-"""Bytes that may wait; then `log` waits."""
-PAUSE = 0.2
-"""Seconds in which lines gather."""
-TRIES = 4
-"""How often a batch that the studio fails on is sent again."""
-LONGEST = 15.0
-"""Seconds between two tries to reach a studio that does not answer."""
+MANY_FILES = 20_000
+MANY_BYTES = 1 << 30
+"""Above either, the studio's limits are asked before anything is read."""
 
 
-class Sender:
-    """Lines in order, each batch under a key of its own: one that is sent again after a lost answer counts once."""
+def submit(
+    transport: Transport,
+    source: str,
+    body: Dict[str, Any],
+    progress: Optional[Callable[[int, int], None]] = None,
+) -> Dict[str, Any]:
+    """Send the folder `source` and start the run that `body` describes; returns the run as the API shows it.
 
-    def __init__(self, transport: Transport, path: str, what: str) -> None:
-        self._transport = transport
-        self._path = path
-        self._what = what
-        self._process = os.getpid()
-        self._lines: List[str] = []
-        self._size = 0
-        self._changed = threading.Condition()
-        self._hurry = False
-        self._refused: Optional[Exception] = None
-        self._away = ""
-        self._thread: Optional[threading.Thread] = None
+    May be repeated after an interruption at any moment: what has arrived is not sent again, and the same run is answered.
+    Raises UserError and RunsteadError.
+    """
+    # git looks at the same files meanwhile, and waits for the disk as we do.
+    with ThreadPoolExecutor(1) as pool:
+        facts = pool.submit(git.facts, source)
+        folder = Folder(source, lambda found: _within_limits(transport, found))
+        folder.check()
+        script = body.get("script")
+        if script is not None and script not in {entry[0] for entry in folder.files}:
+            raise UserError("script: %s" % absent(script, folder))
+        snapshot = upload(transport, folder, progress)
+        body = {**body, "snapshot": snapshot, "git": facts.result()}
+    with Pending(transport.place, body) as pending:
+        answer = transport.request("POST", "runs", body, headers={"Idempotency-Key": pending.key})
+        run: Dict[str, Any] = answer.json()
+    return run
 
-    def put(self, line: str) -> None:
-        """Take a line. Raises RunsteadError when an earlier one was refused."""
-        if self._process != os.getpid():
-            # Forked: what waited then is sent by the process that logged it.
-            self._transport = self._transport.another()
-            self._process, self._lines, self._size = os.getpid(), [], 0
-            self._changed, self._thread = threading.Condition(), None
-        with self._changed:
-            self._raise()
-            while self._size > FULL and self._refused is None:
-                self._changed.wait(1)
-            self._lines.append(line)
-            self._size += len(line)
-            if self._thread is None or not self._thread.is_alive():
-                self._thread = threading.Thread(target=self._run, name="runstead-log", daemon=True)
-                self._thread.start()
-            if len(self._lines) == 1 or self._size > MOST:
-                self._changed.notify_all()
 
-    def flush(self, seconds: float) -> None:
-        """Wait until everything has arrived. Raises RunsteadError when it has not within this time, or was refused."""
-        end = time.monotonic() + seconds
-        with self._changed:
-            self._hurry = True
-            self._changed.notify_all()
-            while self._lines and self._refused is None:
-                left = end - time.monotonic()
-                if left <= 0:
-                    raise Unreachable(
-                        "%s: %d lines of what was logged have not arrived after %g seconds.%s They are sent on while this process lives."
-                        % (self._what, len(self._lines), seconds, " " + self._away if self._away else "")
-                    )
-                self._changed.wait(min(left, 1))
-            self._hurry = False
-            self._raise()
+def _within_limits(transport: Transport, folder: Folder) -> None:
+    """Refuse a folder that the studio will not take before it is read for many minutes. Raises UserError."""
+    count, size = folder.found
+    if count <= MANY_FILES and size <= MANY_BYTES:
+        return
+    try:
+        limits = transport.request("GET", "snapshots/limits").json()
+    except ApiError as error:
+        if error.status == 404:
+            return  # an older studio, which says so later
+        raise
+    if count > limits["files"]:
+        rule, largest = "%s files; the limit is %s" % (grouped(count), grouped(limits["files"])), folder.largest(False)
+        setting = "RUNSTEAD_SNAPSHOT_MAX_FILES"
+        listed = ["%s (%s files)" % (name, grouped(number)) for name, number in largest]
+    elif size > limits["bytes"]:
+        rule, largest = "%s; the limit is %s" % (readable(size), readable(limits["bytes"])), folder.largest(True)
+        setting = "RUNSTEAD_SNAPSHOT_MAX_BYTES"
+        listed = ["%s (%s)" % (name, readable(number)) for name, number in largest]
+    else:
+        return
+    raise UserError(
+        "source_directory: %s has %s. The largest are %s: list what the script does not need in .runignore, or ask an administrator "
+        "to raise %s." % (folder.path, rule, ", ".join(listed), setting)
+    )
 
-    def _raise(self) -> None:
-        if self._refused is not None:
-            found, self._refused = self._refused, None
-            raise RunsteadError("%s: what was logged before was refused: %s" % (self._what, found))
 
-    def _run(self) -> None:
-        while True:
-            with self._changed:
-                while not self._lines:
-                    self._changed.wait()
-                end = time.monotonic() + PAUSE
-                while not self._hurry and self._size < MOST and end > time.monotonic():
-                    self._changed.wait(end - time.monotonic())
-                batch = self._batch()
-            self._send(batch)
-            with self._changed:
-                del self._lines[: len(batch)]
-                self._size -= sum(map(len, batch))
-                self._changed.notify_all()
+def grouped(number: int) -> str:
+    return "{:,}".format(number)
 
-    def _batch(self) -> List[str]:
-        size, count = 0, 0
-        for line in self._lines:
-            size += len(line)
-            if count and size > MOST:
-                break
-            count += 1
-        return self._lines[:count]
 
-    def _send(self, batch: List[str]) -> None:
-        headers = {"Idempotency-Key": str(uuid.uuid4()), "Content-Type": "application/x-ndjson"}
-        data = "".join(batch).encode("ascii")
-        pause, failures = 0.5, 0
-        while True:
-            try:
-                self._transport.request("POST", self._path, data, headers=headers)
-            except ApiError as error:
-                failures += error.status != 429
-                if failures > (TRIES if error.status >= 500 else 0):
-                    self._refused = error
-                    return
-                self._away = str(error)
-            except RunsteadError as error:
-                self._away = str(error)
-            else:
-                self._away = ""
-                return
-            with self._changed:
-                self._changed.wait(pause)
-            pause = min(pause * 2, LONGEST)
+def readable(size: float) -> str:
+    """Bytes for people: `12 MB`."""
+    units: List[str] = ["bytes", "KB", "MB", "GB", "TB"]
+    while size >= 1000 and len(units) > 1:
+        size /= 1000
+        del units[0]
+    return "%.0f %s" % (size, units[0]) if units[0] == "bytes" or size >= 10 else "%.1f %s" % (size, units[0])
+
+
+def absent(script: str, folder: Folder) -> str:
+    """Why a script is not among the files, and which one may be meant."""
+    for path, why in folder.skipped:
+        if script == path or (path.endswith("/") and script.startswith(path)):
+            return "%s is left out of the snapshot: %s is %s." % (script, path, why)
+    close = difflib.get_close_matches(script, [entry[0] for entry in folder.files], n=1, cutoff=0.5)
+    hint = " Did you mean %s?" % close[0] if close else ""
+    return "%s is not in %s.%s" % (script, os.path.abspath(folder.path), hint)

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from typing import Any, Dict, List, Optional
 
     from .experiment import Experiment
+    from .outbox import Sender
     from .run import Source
-    from .sending import Sender
     from .workspace import Workspace
 
 __all__ = ["FINAL", "RunFailed", "SubmittedRun"]
@@ -173,13 +173,13 @@ class SubmittedRun(Run):
 
     def read_log(self, offset: int = 0) -> bytes:
         """Bytes of the log from `offset` on, at most about 1 MB; none when there are no more yet."""
-        from .following import piece
+        from .waiting import piece
 
         return piece(self, offset)[0]
 
     def stream_log(self, out: Any = None) -> None:
         """Write the log to `out` (default: standard output) as it grows, until the run has ended."""
-        from .following import follow
+        from .waiting import follow
 
         follow(self, out)
 
@@ -203,9 +203,9 @@ class SubmittedRun(Run):
 
     def _open(self) -> Sender:
         if self._sender is None:
-            from .sending import Sender
+            from .outbox import Sender
 
-            self._sender = Sender(self.workspace.transport.another(), "runs/%d/records" % self.number, self.id)
+            self._sender = Sender(self.workspace.transport, "runs/%d/records" % self.number, self.id)
         return self._sender
 
     def _keep_image(self, name: str, path: Optional[str], plot: Any) -> str:

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import copy
-import os
-import uuid
 import warnings
 
-from . import definitions, git
+from . import definitions, sending
 from .environment import Environment
 from .errors import UserError
-from .folder import Folder
 from .run_configuration import OWN, RunConfiguration, named
 from .script_run_config import ScriptRunConfig
 from .sections import DockerConfiguration
 from .submitted import SubmittedRun
-from .upload import upload
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,25 +33,17 @@ def submit(
     """Send the folder (only what the studio lacks) and start the run. Raises UserError, RunsteadError."""
     config = _configuration(config)
     body = config.request()
-    folder = Folder(config.source_directory)
-    script = body.get("script")
-    if script is not None and script not in {entry[0] for entry in folder.files}:
-        raise UserError("script: %s" % _absent(script, folder))
-    transport = experiment.workspace.transport
     environment = _settled(experiment, config.run_config)
     if environment is not None:
         body["environment"] = environment
     body["experiment"] = experiment.name
-    body["snapshot"] = upload(transport, folder, progress)
     body["name"] = display_name
     body["tags"] = {str(key): None if value is None else str(value) for key, value in (tags or {}).items()}
     body["notes"] = notes
-    body["git"] = git.facts(config.source_directory)
     if parent is not None:
         body["parent"] = parent
-    # The key makes a repeated request answer with the run of the first: a lost reply never makes two runs.
-    answer = transport.request("POST", "runs", body, headers={"Idempotency-Key": str(uuid.uuid4())})
-    return SubmittedRun(experiment.workspace, answer.json())
+    row = sending.submit(experiment.workspace.transport, config.source_directory, body, progress)
+    return SubmittedRun(experiment.workspace, row)
 
 
 def _configuration(config: Any) -> ScriptRunConfig:
@@ -104,14 +92,3 @@ def _warn_without_engine(workspace: Workspace, target: str) -> None:
             "docker: runs on %s are processes, not containers. Attach a Docker target and submit there." % target,
             stacklevel=4,
         )
-
-
-def _absent(script: str, folder: Folder) -> str:
-    import difflib
-
-    for path, why in folder.skipped:
-        if script == path or (path.endswith("/") and script.startswith(path)):
-            return "%s is left out of the snapshot: %s is %s." % (script, path, why)
-    close = difflib.get_close_matches(script, [entry[0] for entry in folder.files], n=1, cutoff=0.5)
-    hint = " Did you mean %s?" % close[0] if close else ""
-    return "%s is not in %s.%s" % (script, os.path.abspath(folder.path), hint)

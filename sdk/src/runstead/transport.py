@@ -5,8 +5,11 @@ from __future__ import annotations
 import gzip
 import http.client
 import json
+import os
 import ssl
+import threading
 import time
+import warnings
 from urllib.parse import urlencode, urlsplit
 
 from . import __version__
@@ -58,7 +61,7 @@ class Answer:
 
 
 class Transport:
-    """Requests to one workspace of one studio. Not for several threads at once."""
+    """Requests to one workspace of one studio. Each thread, and each process forked from this one, has a connection of its own."""
 
     def __init__(self, url: str, workspace: str, token: str) -> None:
         parts = urlsplit(url)
@@ -73,13 +76,14 @@ class Transport:
         self._port = parts.port or (443 if self._secure else 80)
         self._root = parts.path.rstrip("/") + "/api/v1/"
         self._token = token
-        self._connection: Optional[http.client.HTTPConnection] = None
+        self._own = threading.local()
         self.version = ""
         """The studio's version, once it has answered."""
 
-    def another(self) -> Transport:
-        """The same with a connection of its own, for another thread."""
-        return Transport(self.url, self.workspace, self._token)
+    @property
+    def place(self) -> str:
+        """Studio and workspace, as one text."""
+        return "%s %s" % (self.url, self.workspace)
 
     @property
     def is_local(self) -> bool:
@@ -87,19 +91,22 @@ class Transport:
         return self._host in LOCAL
 
     def _connect(self) -> http.client.HTTPConnection:
-        if self._connection is None:
+        if getattr(self._own, "process", None) != os.getpid():
+            self._own.process, self._own.connection = os.getpid(), None
+        if self._own.connection is None:
             if self._secure:
                 context = ssl.create_default_context()
-                self._connection = http.client.HTTPSConnection(self._host, self._port, timeout=TIMEOUT, context=context)
+                made = http.client.HTTPSConnection(self._host, self._port, timeout=TIMEOUT, context=context)
             else:
-                self._connection = http.client.HTTPConnection(self._host, self._port, timeout=TIMEOUT)
-        return self._connection
+                made = http.client.HTTPConnection(self._host, self._port, timeout=TIMEOUT)
+            self._own.connection = made
+        return self._own.connection  # type: ignore[no-any-return]
 
     def close(self) -> None:
-        """Close the connection; the next request opens another."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        """Close this thread's connection; the next request opens another."""
+        if getattr(self._own, "connection", None) is not None:
+            self._own.connection.close()
+            self._own.connection = None
 
     def request(
         self,
@@ -193,7 +200,10 @@ class Transport:
         connection.request(method, address, data, headers)
         response = connection.getresponse()
         found = {name.lower(): value for name, value in response.getheaders()}
-        self.version = found.get(VERSION, self.version)
+        if VERSION in found and found[VERSION] != self.version:
+            self.version = found[VERSION]
+            if note := self.version_note():
+                warnings.warn(note[0].upper() + note[1:] + ".", stacklevel=4)
         return response, found
 
     def _checked(self, answer: Answer) -> Answer:

@@ -7,9 +7,8 @@ from datetime import datetime, timezone
 from html import escape
 
 from .errors import RunsteadError
-from .following import piece
 from .submitted import FINAL
-from .workspace import Workspace
+from .waiting import piece
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -152,13 +151,6 @@ def look(run: SubmittedRun) -> View:
         except RunsteadError as error:
             log = "[the log cannot be read: %s]" % error
     return View(row, run.get_metrics(), "\n".join(log.splitlines()[-LINES:]), children)
-
-
-def apart(workspace: Workspace) -> Workspace:
-    """The same workspace with a connection of its own."""
-    made = object.__new__(Workspace)
-    made.name, made.transport = workspace.name, workspace.transport.another()
-    return made
 
 
 def spark(values: List[float]) -> str:

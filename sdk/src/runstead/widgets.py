@@ -53,8 +53,8 @@ class RunDetails:
         self._stop.set()
 
     def _follow(self, update: Callable[[widget_html.View], None], stop: threading.Event) -> None:
-        # A connection of its own: the notebook goes on using the run meanwhile.
-        run = type(self.run)(widget_html.apart(self.run.workspace), dict(self.run._data))
+        # An object of its own: the notebook goes on using the run meanwhile.
+        run = type(self.run)(self.run.workspace, dict(self.run._data))
         while not stop.wait(SECONDS):
             try:
                 seen = widget_html.look(run)

@@ -121,7 +121,7 @@ class Workspace:
         if mine.name == name:
             return mine
         found = settings.find()
-        token = settings._token_of(found["url"], name)
+        token = settings.token_of(found["url"], name)
         if not token:
             raise WorkspaceException(
                 "name: this sign-in is for the workspace %s. Sign in to %s too: runstead login --workspace %s."
