@@ -8,7 +8,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Dict, List, Optional
 
-    from .client import RunConfiguration
+    from .run_configuration import RunConfiguration
 
 _DISTRIBUTION = ("process_count", "worker_count", "parameter_server_count", "backend", "node_count")
 _SPARK = ("conf", "packages", "repositories", "deploy_mode")
@@ -117,7 +117,8 @@ def fields(run_config: RunConfiguration) -> Dict[str, Any]:
         spark = run_config.spark
         settings = {str(name): _setting(value) for name, value in spark.configuration.items()}
         given = {"conf": settings, "packages": list(spark.packages), "repositories": list(spark.repositories)}
-        found["spark"] = {name: value for name, value in {**given, "deploy_mode": spark.deploy_mode}.items() if value}
+        mode = spark.deploy_mode or run_config.hdi.deploy_mode
+        found["spark"] = {name: value for name, value in {**given, "deploy_mode": mode}.items() if value}
     return found
 
 
