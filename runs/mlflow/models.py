@@ -11,11 +11,13 @@ from runs.artifacts import ArtifactRefused, check_path
 from runs.mlflow.auth import Caller
 from runs.mlflow.fields import Call, Fields, name_of, pairs
 from runs.mlflow.found import offset_of, offset_token
+from runs.mlflow.importing import kept_model_id
 from runs.mlflow.lookup import experiment_id, experiment_keys, find_experiment, find_run, milliseconds, run_id
 from runs.mlflow.problems import Problem, invalid
 from runs.mlflow.search import LOGGED, Clause, holds, identifier, parse
 from runs.mlflow.shapes import Json, metric_json, tags_json
 from runs.models import Artifact, LoggedModel, ModelVersion, Run
+from runs.models.logged import new_model_uid
 from runs.status import RunStatus
 
 STATUSES = {
@@ -42,11 +44,12 @@ def create_model(call: Call) -> Json:
     name = model_name(call.text("name", "") or f"model-{secrets.token_hex(4)}")
     tags = pairs(call.items("tags"), "tags", MAX_VALUE)
     params = pairs(call.items("params"), "params", MAX_VALUE)
+    uid = kept_model_id(call) or new_model_uid()
     with transaction.atomic():
         source = call.text("source_run_id", "")
         run = find_run(call.caller, source, active=True, lock=True) if source else None
         row = LoggedModel.objects.create(
-            workspace=call.caller.workspace, experiment=experiment, name=name, run=run, tags=tags, params=params,
+            workspace=call.caller.workspace, experiment=experiment, uid=uid, name=name, run=run, tags=tags, params=params,
             folder=free_folder(run, name) if run else name, type=call.text("model_type", "", 255),
         )  # fmt: skip
     return {"model": model_json(row)}

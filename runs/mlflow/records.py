@@ -9,6 +9,7 @@ from runs.metrics.applying import apply_batch
 from runs.metrics.quick import add
 from runs.metrics.records import MAX_NOTE, MAX_RUN_NAME, Batch, Column
 from runs.mlflow.fields import MAX_PARAMETER, MAX_TAG, Call, Fields, cut, items, name_of, point
+from runs.mlflow.importing import refuse_repeated
 from runs.mlflow.lookup import NUMBERED, find_run, run_id
 from runs.mlflow.models import log_model_points
 from runs.mlflow.problems import Problem, invalid
@@ -79,6 +80,7 @@ def _apply_points(call: Call, listed: list[Fields], where: str, batch: Batch | N
         and not batch.parameters
         and not batch.tags
         and batch.name is batch.note is None
+        and "counts_before" not in call.fields
         and _quickly(call, columns)
     ):
         return
@@ -168,6 +170,7 @@ def apply(call: Call, batch: Batch) -> Run:
     """Apply a batch to the run that a call names, all of it or, raising Problem, nothing."""
     with transaction.atomic():
         run = find_run(call.caller, call.run_id, active=True, lock=True)
+        refuse_repeated(call, run)
         if batch.parameters:
             refuse_changes(run, batch.parameters)
         if PARENT in batch.tags:

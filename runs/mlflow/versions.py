@@ -11,6 +11,7 @@ from runs.config import ConfigError
 from runs.mlflow.auth import Caller
 from runs.mlflow.fields import Call, pairs, text
 from runs.mlflow.found import offset_of, offset_token
+from runs.mlflow.importing import make_room
 from runs.mlflow.lookup import find_run, milliseconds, run_id
 from runs.mlflow.models import find_model
 from runs.mlflow.places import check, place_of
@@ -90,10 +91,12 @@ def create_version(call: Call) -> Json:
         raise invalid("source", source, f"it is none of the files of the run {named}.")
     properties = {name: value for name, value in ((MODEL_ID, model_id), (RUN_LINK, call.text("run_link", ""))) if value}
     try:
-        row = registering.register(
-            call.caller.workspace, call.caller.user, model.name, run, path, description=call.text("description", ""),
-            tags=pairs(call.items("tags"), "tags", MAX_TAG), properties=properties, source=source,
-        )  # fmt: skip
+        with transaction.atomic():
+            make_room(call, model)
+            row = registering.register(
+                call.caller.workspace, call.caller.user, model.name, run, path, description=call.text("description", ""),
+                tags=pairs(call.items("tags"), "tags", MAX_TAG), properties=properties, source=source,
+            )  # fmt: skip
     except ConfigError as error:
         raise Problem("INVALID_PARAMETER_VALUE", "; ".join(error.errors.values())) from None
     return {"model_version": version_json(row)}

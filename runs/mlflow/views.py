@@ -9,7 +9,18 @@ from django.db import DataError
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 from django.views.decorators.csrf import csrf_exempt
 
-from runs.mlflow import artifacts, experiments, found, history, models, records, registry, run_calls, versions
+from runs.mlflow import (
+    artifacts,
+    experiments,
+    found,
+    history,
+    importing,
+    models,
+    records,
+    registry,
+    run_calls,
+    versions,
+)
 from runs.mlflow.auth import Caller, authenticate
 from runs.mlflow.fields import Call
 from runs.mlflow.problems import Problem
@@ -36,6 +47,7 @@ CALLS: dict[tuple[str, str], tuple[Role, Handler]] = {
     ("POST", "runs/restore"): (WRITE, run_calls.restore_run),
     ("POST", "runs/search"): (READ, found.search_runs),
     ("POST", "runs/log-inputs"): (WRITE, run_calls.log_inputs),
+    ("GET", "runs/held"): (READ, importing.held),
     ("POST", "runs/outputs"): (WRITE, run_calls.log_outputs),
     ("GET", "metrics/get-history"): (READ, history.get_history),
     ("GET", "metrics/get-history-bulk"): (READ, history.get_history_bulk),

@@ -7,14 +7,18 @@ at once and does nothing.
 
 import json
 import os
+import socket
 import statistics
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from http.client import HTTPConnection
 from pathlib import Path
+from threading import Barrier
 
 from tests.bench.report import Report, cpu_seconds
 from tests.live import ROOT, Studio, free_port
@@ -22,33 +26,29 @@ from tests.waiting import until
 
 CALLS, BATCHES, CLIENTS = 150, 15, 4
 CLIENT = """\
-import json, sys, time, threading
+import json, os, sys, time
 import mlflow
 from mlflow.entities import Metric
 places = json.loads(sys.argv[1])
-calls, batches, clients = json.loads(sys.argv[2])
-found = {}
-runs = {}
-at = {}
+calls, batches = json.loads(sys.argv[2])
+found, at = {}, {}
 for name, (uri, token) in places.items():
-    client = mlflow.MlflowClient(uri)
-    import os
     os.environ["MLFLOW_TRACKING_TOKEN"] = token
-    at[name] = (client, token)
-    runs[name] = [client.create_run("0").info.run_id for _ in range(clients)]
-    found[name] = {"call": [], "batch": [], "many": 0.0}
+    client = mlflow.MlflowClient(uri)
+    at[name] = (client, client.create_run("0").info.run_id)
+    found[name] = {"call": [], "batch": []}
 def timed(name, kind, call):
-    os.environ["MLFLOW_TRACKING_TOKEN"] = at[name][1]
+    os.environ["MLFLOW_TRACKING_TOKEN"] = places[name][1]
     began = time.perf_counter()
-    call(at[name][0], runs[name])
+    call(*at[name])
     found[name][kind].append((time.perf_counter() - began) * 1000)
 for step in range(calls):
     for name in places:
-        timed(name, "call", lambda client, ids: client.log_metric(ids[0], "loss", step / 7, step=step))
+        timed(name, "call", lambda client, run: client.log_metric(run, "loss", step / 7, step=step))
 for n in range(batches):
     for name in places:
         points = [Metric(f"m{i % 10}", i / 7, 1_700_000_000_000 + i, n * 1000 + i) for i in range(1000)]
-        timed(name, "batch", lambda client, ids: client.log_batch(ids[0], metrics=points))
+        timed(name, "batch", lambda client, run: client.log_batch(run, metrics=points))
 print(json.dumps(found))
 """
 NULL = """\
@@ -71,7 +71,9 @@ server.serve_forever()
 def whole_mlflow() -> str:
     """The Python of an environment with MLflow's server."""
     env = {**os.environ, "INFRA_PYTHON": sys.executable}
-    done = subprocess.run([ROOT / "tests/infra/mlflow.sh", "start"], env=env, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [ROOT / "tests/infra/mlflow.sh", "start"], env=env, capture_output=True, text=True, check=True
+    )
     return dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)["MLFLOW_PYTHON"]
 
 
@@ -88,8 +90,6 @@ def served(argv: list[str], port: int, folder: Path, path: str = "") -> Iterator
 
 
 def answers(port: int, path: str) -> bool:
-    import socket
-
     try:
         if path:
             with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=2) as answer:
@@ -109,7 +109,10 @@ def measure(report: Report, folder: Path) -> None:
     ]  # fmt: skip
     studio = Studio(folder / "data").start()
     try:
-        with served(argv, port, folder, "/health") as theirs, served([sys.executable, "-c", NULL, str(nothing)], nothing, folder):
+        with (
+            served(argv, port, folder, "/health") as theirs,
+            served([sys.executable, "-c", NULL, str(nothing)], nothing, folder),
+        ):
             places = {
                 "studio": (studio.url, studio.control("token")),
                 "mlflow": (f"http://127.0.0.1:{port}", "x"),
@@ -124,7 +127,7 @@ def measure(report: Report, folder: Path) -> None:
 def client(report: Report, places: dict[str, tuple[str, str]]) -> None:
     """What a script waits, by MLflow's client."""
     done = subprocess.run(
-        [sys.executable, "-c", CLIENT, json.dumps(places), json.dumps([CALLS, BATCHES, 1])],
+        [sys.executable, "-c", CLIENT, json.dumps(places), json.dumps([CALLS, BATCHES])],
         capture_output=True, text=True, check=True, env={**os.environ, "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "1"},
     )  # fmt: skip
     found = json.loads(done.stdout.splitlines()[-1])
@@ -136,44 +139,52 @@ def client(report: Report, places: dict[str, tuple[str, str]]) -> None:
         floor = own["null"]
         report.add(f"mlflow {name}: times faster, seen by a script", "×", [own["mlflow"] / own["studio"]], goal="≥ 10")
         rest = max(own["studio"] - floor, 0.01)
-        report.add(f"mlflow {name}: times faster, without the client's own part", "×", [(own["mlflow"] - floor) / rest], goal="≥ 10")
+        report.add(
+            f"mlflow {name}: times faster, without the client's own part",
+            "×",
+            [(own["mlflow"] - floor) / rest],
+            goal="≥ 10",
+        )
 
 
 def servers(report: Report, places: dict[str, tuple[str, str]], pids: dict[str, int]) -> None:
     """What the servers do in a second, asked by several connections with bodies that were made before; and their CPU time."""
-    from concurrent.futures import ThreadPoolExecutor
-    from http.client import HTTPConnection
-
-    rates: dict[str, dict[str, float]] = {}
     for kind, count in (("log-metric", 400), ("log-batch", 40)):
+        rates: dict[str, float] = {}
         for place, pid in pids.items():
-            url, token = places[place]
-            headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
-            netloc = url.removeprefix("http://")
-
-            def one(number: int) -> None:
-                connection = HTTPConnection(netloc, timeout=120)
-                connection.request("POST", "/api/2.0/mlflow/runs/create", b'{"experiment_id": "0"}', headers)
-                run = json.loads(connection.getresponse().read())["run"]["info"]["run_id"]
-                bodies = [body(kind, run, n) for n in range(count // CLIENTS)]
-                ready.append(number)
-                until(lambda: len(ready) == CLIENTS, 60)
-                for data in bodies:
-                    connection.request("POST", f"/api/2.0/mlflow/runs/{kind}", data, headers)
-                    answer = connection.getresponse()
-                    assert answer.read() in {b"{}", b"{}\n"} and answer.status == 200
-                connection.close()
-
-            ready: list[int] = []
-            before, began = cpu_seconds(pid), time.perf_counter()
-            with ThreadPoolExecutor(CLIENTS) as pool:
-                list(pool.map(one, range(CLIENTS)))
-            seconds = time.perf_counter() - began
-            rates.setdefault(kind, {})[place] = count / seconds
+            before = cpu_seconds(pid)
+            seconds = ask(*places[place], kind, count // CLIENTS)
+            rates[place] = count / seconds
             cpu = (cpu_seconds(pid) - before) / count
-            report.add(f"mlflow {kind}, {CLIENTS} connections, {place}", "per s", [count / seconds], cpu=cpu)
-        ratio = rates[kind]["studio"] / rates[kind]["mlflow"]
+            report.add(f"mlflow {kind}, {CLIENTS} connections, {place}", "per s", [rates[place]], cpu=cpu)
+        ratio = rates["studio"] / rates["mlflow"]
         report.add(f"mlflow {kind}: times the throughput of mlflow's server", "×", [ratio], goal="≥ 10")
+
+
+def ask(url: str, token: str, kind: str, count: int) -> float:
+    """Seconds that CLIENTS connections take for ``count`` calls each, each to a run of its own."""
+    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+    began = Barrier(CLIENTS + 1)
+
+    def one() -> None:
+        connection = HTTPConnection(url.removeprefix("http://"), timeout=120)
+        connection.request("POST", "/api/2.0/mlflow/runs/create", b'{"experiment_id": "0"}', headers)
+        run = json.loads(connection.getresponse().read())["run"]["info"]["run_id"]
+        bodies = [body(kind, run, n) for n in range(count)]
+        began.wait()
+        for data in bodies:
+            connection.request("POST", f"/api/2.0/mlflow/runs/{kind}", data, headers)
+            answer = connection.getresponse()
+            assert answer.read().strip() == b"{}" and answer.status == 200
+        connection.close()
+
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        asked = [pool.submit(one) for _ in range(CLIENTS)]
+        began.wait()
+        start = time.perf_counter()
+        for each in asked:
+            each.result()
+        return time.perf_counter() - start
 
 
 def body(kind: str, run: str, n: int) -> bytes:

@@ -11,6 +11,7 @@ import requests
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
+from runs.mlflow.urls import calls
 from runs.mlflow.views import CALLS, FILES, OF_MODEL
 from studio.workspaces.models import Role
 from tests.mlflow_server.conftest import Server
@@ -311,3 +312,10 @@ def test_a_deleted_run_takes_nothing(client: MlflowClient, refused: Callable[...
         refused("INVALID_PARAMETER_VALUE", call)
     with pytest.raises(requests.HTTPError, match="must be in the 'active' state"):
         client.log_text(run, "x", "x.txt")
+
+
+def test_every_address_of_the_tracking_server_needs_a_token(server: Server) -> None:
+    """Two tell nobody anything: the version of the protocol, and that the studio is there."""
+    found = {str(pattern.pattern): getattr(pattern.callback, "policy", "") for pattern in calls}
+    assert {name for name, policy in found.items() if policy != "token"} == {"version", "health"}
+    assert set(found.values()) == {"token", "public"}

@@ -27,6 +27,7 @@ HOMES = {
     "open": "cli_runs",
     "models": "cli_models",
     "envs": "cli_envs",
+    "import": "import_mlflow",
     "targets": "cli_targets",
     "attach": "cli_targets",
     "doctor": "cli_targets",
