@@ -134,7 +134,7 @@ def _show(options: argparse.Namespace, line: Optional[List[str]]) -> int:
         table(listed)
     rows = [
         ("  PARAMETER", "VALUE"),
-        *(("  " + line_of(row["name"]), line_of(row["value"])) for row in params["params"]),
+        *(("  " + line_of(name), line_of(value)) for name, value in params["params"].items()),
     ]
     if len(rows) > 1:
         print()
