@@ -39,7 +39,7 @@ def add(commands: Any) -> None:
     runs = commands.add_parser(
         "runs", help="list the runs, newest first", epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )  # fmt: skip
-    runs.add_argument("--experiment", metavar="NAME")
+    runs.add_argument("--experiment", metavar="NAME", help="only of this experiment")
     runs.add_argument(
         "--status",
         choices=STATUSES,
