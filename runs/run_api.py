@@ -117,15 +117,15 @@ class Taken(Schema):
 
 
 @router.get("", auth=Member(Role.READER), response={200: Page, REFUSED: Refusal})
-def listed(request: HttpRequest, wanted: Query[Wanted]) -> dict[str, Any]:
+def listed(request: HttpRequest, query: Query[Wanted]) -> dict[str, Any]:
     """The newest first, or as ``order_by`` says; runs without a value come last."""
     workspace = workspace_of(request)
-    limit = paged(wanted.limit)
-    order = order_of(wanted.order_by, workspace)
-    before = wanted.before
+    limit = paged(query.limit)
+    order = order_of(query.order_by, workspace)
+    before = query.before
     if order.kind == "number" and before.isascii() and before.isdigit() and len(before) < 19:
         before = Cursor(int(before), int(before)).write()
-    chosen = Filter.of(workspace, tokens_of(request, wanted), conditions_of(request, wanted))
+    chosen = Filter.of(workspace, tokens_of(request, query), conditions_of(request, query))
     try:
         page = queries.page(chosen, order, after=before, size=limit)
     except BadCursor:

@@ -6,7 +6,7 @@ import secrets
 from django.conf import settings
 from django.core.exceptions import PermissionDenied, RequestDataTooBig
 from django.db import DataError
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, UnreadablePostError
 from ninja import NinjaAPI
 from ninja.errors import HttpError, ValidationError
 
@@ -62,10 +62,18 @@ def on_invalid(request: HttpRequest, error: ValidationError) -> HttpResponse:
 
 @api.exception_handler(HttpError)
 def on_http(request: HttpRequest, error: HttpError) -> HttpResponse:
-    if isinstance(error.__context__, RequestDataTooBig):
-        limit = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
-        return Problem.of(413, "body", f"It has more than {limit:,} bytes.", "Send less at once.").response()
     return Problem.of(error.status_code, "body", f"{error}.", "Send JSON as documented.").response()
+
+
+@api.exception_handler(RequestDataTooBig)
+def on_large(request: HttpRequest, error: RequestDataTooBig) -> HttpResponse:
+    limit = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
+    return Problem.of(413, "body", f"It has more than {limit:,} bytes.", "Send less at once.").response()
+
+
+@api.exception_handler(UnreadablePostError)
+def on_cut(request: HttpRequest, error: UnreadablePostError) -> HttpResponse:
+    return Problem.of(400, "body", "The connection was cut.", "Send it again.").response()
 
 
 @api.exception_handler(ConfigError)

@@ -216,7 +216,12 @@ def test_a_piece_of_a_name_that_is_no_digest_is_refused(contributor_client):
 def test_every_operation_says_who_may_call_it():
     found = policies()
     assert len(found) >= 8
-    assert {role for methods in found.values() for role in methods.values()} <= {"reader", "contributor", "owner", "signed_in"}
+    assert {role for methods in found.values() for role in methods.values()} <= {
+        "reader",
+        "contributor",
+        "owner",
+        "signed_in",
+    }
 
 
 def everything(client: Client, slug: str) -> list[int]:

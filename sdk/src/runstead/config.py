@@ -24,14 +24,21 @@ def find(path: Optional[str] = None) -> Dict[str, str]:
 
     From the file or folder `path`; else from RUNSTEAD_URL, RUNSTEAD_WORKSPACE and RUNSTEAD_TOKEN; else of the studio whose
     RUNSTEAD_DATA_DIR is set; else of the last `runstead login`; else of the studio on this machine; else from runstead.json or
-    config.json, searched upward from the working directory. A place that names no token gets the one of a login there.
-    Raises UserError.
+    config.json, searched upward from the working directory. A place that names no token gets the one of a login there. Inside a run
+    only files count: what is signed in on its machine is not the run's. Raises UserError.
     """
-    found = (
-        _named(path)
-        if path is not None
-        else _environment() or _data_dir() or next(iter(logins()), None) or _this_machine() or _upward(os.getcwd())
-    )
+    inside = bool(os.environ.get("RUNSTEAD_RUN_DIR"))
+    if path is not None:
+        found: Optional[Dict[str, str]] = _named(path)
+    elif inside:
+        found = _upward(os.getcwd())
+    else:
+        found = _environment() or _data_dir() or next(iter(logins()), None) or _this_machine() or _upward(os.getcwd())
+    if inside and not (found and found.get("token")):
+        raise UserError(
+            "A run has no sign-in to its studio: log with Run.get_context(), and do from outside what needs more. A script that must "
+            "reach a studio is given a file with url, workspace and token: Workspace.from_config(path)."
+        )
     if found is None:
         raise UserError(
             "No studio was found. Start one on this machine ('make up' in its folder), sign in to one elsewhere ('runstead login'), "
@@ -40,10 +47,11 @@ def find(path: Optional[str] = None) -> Dict[str, str]:
         )
     url, workspace = found["url"], found.get("workspace") or "default"
     own = found.get("token", "")
-    other = os.environ.get("RUNSTEAD_WORKSPACE") if path is None else None
+    other = os.environ.get("RUNSTEAD_WORKSPACE") if path is None and not inside else None
     if other and other != workspace:
         workspace, own = other, ""  # a token is of one workspace
-    token = os.environ.get("RUNSTEAD_TOKEN") or own or _token_of(url, workspace)
+    # Inside a run RUNSTEAD_TOKEN is the run's own, for another purpose.
+    token = ("" if inside else os.environ.get("RUNSTEAD_TOKEN")) or own or token_of(url, workspace)
     if not token:
         raise UserError(
             "token: there is none for the workspace %s of %s. Sign in with 'runstead login', or set RUNSTEAD_TOKEN; Settings, Tokens makes "
@@ -89,9 +97,13 @@ def _keep_logins(listed: List[Dict[str, str]]) -> str:
     return path
 
 
-def _token_of(url: str, workspace: str) -> str:
+def token_of(url: str, workspace: str) -> str:
+    """The token of a login there, or of the studio on this machine; empty when there is none."""
     place = (url.rstrip("/"), workspace)
-    return next((entry["token"] for entry in logins() if (entry["url"], entry["workspace"]) == place), "")
+    known = [*logins(), *filter(None, (_data_dir(), _this_machine()))]
+    return next(
+        (one.get("token", "") for one in known if (one["url"].rstrip("/"), one.get("workspace", "")) == place), ""
+    )
 
 
 def _environment() -> Optional[Dict[str, str]]:
@@ -120,10 +132,7 @@ def _own(name: str) -> str:
 
 
 def _named(path: str) -> Optional[Dict[str, str]]:
-    if os.path.isdir(path):
-        found = next((settings for file in _candidates(path) for settings in [_read(file)] if settings), None)
-    else:
-        found = _read(path)
+    found = _upward(os.path.abspath(path)) if os.path.isdir(path) else _read(path)
     if found is None:
         raise UserError("path: %s has no %s with a 'url'." % (path, " or ".join(NAMES)))
     return found

@@ -5,13 +5,15 @@ from __future__ import annotations
 import gzip
 import http.client
 import json
+import os
 import ssl
+import threading
 import time
 import warnings
 from urllib.parse import urlencode, urlsplit
 
 from . import __version__
-from .errors import RunsteadError, UserError
+from .errors import RunsteadError, ServiceException, UserError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,7 +27,7 @@ VERSION = "runstead-version"
 LOCAL = ("127.0.0.1", "localhost", "::1")
 
 
-class ApiError(RunsteadError):
+class ApiError(ServiceException):
     """The studio refused. `status` is HTTP's; `errors` lists field, rule and fix of each mistake."""
 
     def __init__(self, status: int, problem: Mapping[str, Any]) -> None:
@@ -59,7 +61,7 @@ class Answer:
 
 
 class Transport:
-    """Requests to one workspace of one studio. Not for several threads at once."""
+    """Requests to one workspace of one studio. Each thread, and each process forked from this one, has a connection of its own."""
 
     def __init__(self, url: str, workspace: str, token: str) -> None:
         parts = urlsplit(url)
@@ -74,7 +76,7 @@ class Transport:
         self._port = parts.port or (443 if self._secure else 80)
         self._root = parts.path.rstrip("/") + "/api/v1/"
         self._token = token
-        self._connection: Optional[http.client.HTTPConnection] = None
+        self._own = threading.local()
         self.version = ""
         """The studio's version, once it has answered."""
 
@@ -89,19 +91,22 @@ class Transport:
         return self._host in LOCAL
 
     def _connect(self) -> http.client.HTTPConnection:
-        if self._connection is None:
+        if getattr(self._own, "process", None) != os.getpid():
+            self._own.process, self._own.connection = os.getpid(), None
+        if self._own.connection is None:
             if self._secure:
                 context = ssl.create_default_context()
-                self._connection = http.client.HTTPSConnection(self._host, self._port, timeout=TIMEOUT, context=context)
+                made = http.client.HTTPSConnection(self._host, self._port, timeout=TIMEOUT, context=context)
             else:
-                self._connection = http.client.HTTPConnection(self._host, self._port, timeout=TIMEOUT)
-        return self._connection
+                made = http.client.HTTPConnection(self._host, self._port, timeout=TIMEOUT)
+            self._own.connection = made
+        return self._own.connection  # type: ignore[no-any-return]
 
     def close(self) -> None:
-        """Close the connection; the next request opens another."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        """Close this thread's connection; the next request opens another."""
+        if getattr(self._own, "connection", None) is not None:
+            self._own.connection.close()
+            self._own.connection = None
 
     def request(
         self,
@@ -113,22 +118,27 @@ class Transport:
     ) -> Answer:
         """Ask, and ask again after a cut: every request of ours may be repeated. Raises ApiError and RunsteadError.
 
-        `body`: bytes are sent as they are, anything else as JSON.
+        `body`: bytes and what an open file holds are sent as they are, anything else as JSON.
         """
         sent = {
             "Authorization": "Bearer " + self._token,
             "User-Agent": "runstead/" + __version__,
             "Accept": "application/json",
         }
+        data: Any = None
         if body is None:
-            data = None
+            pass
         elif isinstance(body, bytes):
             data = body
             sent["Content-Type"] = "application/octet-stream"
+        elif hasattr(body, "read"):
+            data = body
+            sent["Content-Type"] = "application/octet-stream"
+            sent["Content-Length"] = str(body.seek(0, 2))
         else:
             data = json.dumps(body).encode()
             sent["Content-Type"] = "application/json"
-        if data is not None and len(data) > 100_000 and not self.is_local and not isinstance(body, bytes):
+        if isinstance(data, bytes) and data is not body and len(data) > 100_000 and not self.is_local:
             data = gzip.compress(data, 1)
             sent["Content-Encoding"] = "gzip"
         sent.update(headers or {})
@@ -136,6 +146,8 @@ class Transport:
         last = ""
         for pause in (*PAUSES, None):
             try:
+                if data is body and hasattr(body, "read"):
+                    body.seek(0)
                 response, found = self._asked(method, address, data, sent)
                 answer = Answer(response.status, found, response.read())
             except ssl.SSLCertVerificationError as error:
@@ -182,7 +194,7 @@ class Transport:
         return base + ("?" + urlencode(query, doseq=True) if query else "")
 
     def _asked(
-        self, method: str, address: str, data: Optional[bytes], headers: Dict[str, str]
+        self, method: str, address: str, data: Any, headers: Dict[str, str]
     ) -> Tuple[http.client.HTTPResponse, Dict[str, str]]:
         connection = self._connect()
         connection.request(method, address, data, headers)
