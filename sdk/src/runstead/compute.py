@@ -187,6 +187,16 @@ class ComputeTarget:
         return ComputeTarget._of(workspace, answer.json())
 
     @staticmethod
+    def create(workspace: Workspace, name: str, provisioning_configuration: AttachConfiguration) -> ComputeTarget:
+        """Make a pool of attached targets, as `AmlCompute.provisioning_configuration` describes it. No machine of a cloud is made.
+
+        Raises ComputeTargetException.
+        """
+        from .pool import create
+
+        return create(workspace, name, provisioning_configuration)
+
+    @staticmethod
     def list(workspace: Workspace) -> List[ComputeTarget]:
         """All targets of the workspace, by name."""
         return [ComputeTarget._of(workspace, row) for row in _listed(workspace)]

@@ -132,10 +132,7 @@ def _own(name: str) -> str:
 
 
 def _named(path: str) -> Optional[Dict[str, str]]:
-    if os.path.isdir(path):
-        found = _upward(os.path.abspath(path))
-    else:
-        found = _read(path)
+    found = _upward(os.path.abspath(path)) if os.path.isdir(path) else _read(path)
     if found is None:
         raise UserError("path: %s has no %s with a 'url'." % (path, " or ".join(NAMES)))
     return found

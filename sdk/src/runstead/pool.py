@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import uuid
 import warnings
 
 from .compute import AttachConfiguration, ComputeTarget
-from .errors import UserError
+from .errors import ComputeTargetException, NotYet, UserError
+from .transport import ApiError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Mapping, Optional, Sequence, Union
+
+    from .workspace import Workspace
 
 
 IDLE_SECONDS = 1800
@@ -64,3 +68,21 @@ class AmlCompute(ComputeTarget):
         return ProvisioningConfiguration(
             {"kind": "pool", "members": names, "min_nodes": min_nodes, "max_nodes": max_nodes}
         )
+
+
+def create(workspace: Workspace, name: str, configuration: AttachConfiguration) -> ComputeTarget:
+    """Make the pool. Raises ComputeTargetException, and NotYet where the studio knows no pools."""
+    if not isinstance(configuration, ProvisioningConfiguration):
+        raise UserError("provisioning_configuration: make it with AmlCompute.provisioning_configuration(…).")
+    headers = {"Idempotency-Key": str(uuid.uuid4())}
+    try:
+        row = workspace.transport.request(
+            "POST", "targets", {**configuration.body, "name": name}, headers=headers
+        ).json()
+    except ApiError as error:
+        if any(error.names(field) for field in ("kind", "min_nodes", "max_nodes", "transport")):
+            raise NotYet(
+                "This studio knows no pools yet: attach a machine with ComputeTarget.attach, and submit to it by its name."
+            ) from None
+        raise ComputeTargetException(str(error), error.problem) from None
+    return ComputeTarget._of(workspace, row)

@@ -42,9 +42,22 @@ def _item(start: str, item: Any, indent: str) -> List[str]:
 
 
 def _scalar(value: Any) -> str:
-    if isinstance(value, str) and _PLAIN.match(value) and value.lower() not in _WORDS:
-        return value
-    return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, str):
+        plain = _PLAIN.match(value) and value.lower() not in _WORDS
+        return value if plain else '"%s"' % "".join(_escaped(letter) for letter in value)
+    text = json.dumps(value)
+    if isinstance(value, float) and "e" in text and "." not in text:
+        return text.replace("e", ".0e")  # without a point it is a text to YAML
+    return text
+
+
+def _escaped(letter: str) -> str:
+    if letter in '"\\':
+        return "\\" + letter
+    if letter.isprintable():
+        return letter
+    code = ord(letter)
+    return "\\x%02x" % code if code < 256 else "\\u%04x" % code if code < 65536 else "\\U%08x" % code
 
 
 def read(field: str, path: str) -> Any:
