@@ -42,8 +42,11 @@ def search_runs(call: Call) -> Json:
     keys = experiment_keys(call.caller, wanted)
     if not keys or not size:
         return {"runs": []}
-    # Keys of our own: written out, so that their number meets no limit on parameters.
-    conditions = [Condition(f"r.experiment_id IN ({', '.join(map(str, keys))})", alone=True)]
+    # Keys of our own: written out, so that their number meets no limit on parameters. One experiment has an index by start; of
+    # several, that of the workspace is walked: the plus keeps SQLite from sorting all their runs.
+    listed = ", ".join(map(str, keys))
+    alone = len(keys) == 1
+    conditions = [Condition(f"{'' if alone else '+'}r.experiment_id IN ({listed})", alone=alone)]
     if view:
         conditions.append(Condition(view))
     workspace = call.caller.workspace
