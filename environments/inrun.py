@@ -1,4 +1,4 @@
-"""The `runstead` package as a run finds it: the part that logs, packed for the target's `lib/<sha256>/`."""
+"""The `runstead` package as a run finds it, packed for the target's `lib/<sha256>/`; beside it `azureml`, which leads to it."""
 
 import hashlib
 import io
@@ -7,20 +7,21 @@ from functools import cache
 from pathlib import Path
 
 SOURCE = Path(__file__).resolve().parent.parent / "sdk" / "src" / "runstead"
-MODULES = (
-    "__init__",
-    "errors",
-    "files",
-    "images",
-    "launch",
-    "offline",
-    "reading",
-    "records",
-    "run",
-    "scalars",
-    "schemas",
-)
-"""What works without the client: the standard library alone, loaded in milliseconds."""
+ALIAS = "azureml"
+MARK = "runstead-alias"
+"""Beside the alias, so that it is told from a real package of that name."""
+LEFT_OUT = ("cli", "__main__", "widget", "runfile", "shell", "checkup", "following")
+"""Beginnings of the names of modules that show things or serve the command line. The others are of the standard library alone, and
+load only when a script asks for them: one that imports `Workspace` beside `Run` runs too."""
+
+
+def modules() -> dict[str, Path]:
+    """Path in the zip → file."""
+    own = {f"runstead/{path.name}": path for path in SOURCE.glob("*.py") if not path.name.startswith(LEFT_OUT)}
+    alias = {f"runstead/{ALIAS}/{path.name}": path for path in (SOURCE / ALIAS).glob("*.py")}
+    top = alias.pop(f"runstead/{ALIAS}/top.py")
+    alias.pop(f"runstead/{ALIAS}/__main__.py")
+    return dict(sorted({**own, **alias, f"{ALIAS}/__init__.py": top}.items()))
 
 
 @cache
@@ -31,11 +32,12 @@ def sdk_zip() -> tuple[str, bytes]:
     """
     data = io.BytesIO()
     with zipfile.ZipFile(data, "w", zipfile.ZIP_STORED) as archive:
-        for name in MODULES:
-            entry = zipfile.ZipInfo(f"runstead/{name}.py", (1980, 1, 1, 0, 0, 0))
+        contents = {name: path.read_bytes() for name, path in modules().items()}
+        for name, content in {**contents, f"{ALIAS}/{MARK}": b""}.items():
+            entry = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
             entry.create_system = 3
             entry.external_attr = 0o100644 << 16
             entry.compress_type = zipfile.ZIP_STORED
-            archive.writestr(entry, (SOURCE / f"{name}.py").read_bytes())
+            archive.writestr(entry, content)
     packed = data.getvalue()
     return hashlib.sha256(packed).hexdigest(), packed

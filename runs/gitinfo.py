@@ -1,20 +1,36 @@
 """Facts of the git repository that a project folder lies in, as properties of a run.
 
-Asked of the ``git`` command. A repository's own configuration may name programs to run; they are turned off,
-because submitting a folder must not execute what is in it.
+Asked of the ``git`` command. A repository's own configuration may name programs to run; they are turned off, also in submodules,
+because submitting a folder must not execute what is in it. The client does the same (``sdk/src/runstead/git.py``).
 """
 
 import os
 import re
 import subprocess
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 TIMEOUT = 10
 FACTS = ("repository_uri", "branch", "commit", "dirty")
 MLFLOW = {"repository_uri": "repoURL", "branch": "branch", "commit": "commit"}
 MAX_FACT = 2000
-GIT = ("git", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "-c", "protocol.allow=never")
+GIT = ("git", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null")
+# A partial clone would fetch what it lacks by any command that its configuration names.
+ALWAYS = {
+    "GIT_ALLOW_PROTOCOL": "none",
+    "GIT_NO_LAZY_FETCH": "1",
+    "GIT_OPTIONAL_LOCKS": "0",
+    "GIT_TERMINAL_PROMPT": "0",
+    "LC_ALL": "C",
+}
+# Where git calls us from a hook, these speak of its own repository and not of the folder's.
+NEVER = frozenset({
+    "GIT_DIR", "GIT_WORK_TREE", "GIT_COMMON_DIR", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_NAMESPACE", "GIT_OBJECT_DIRECTORY",
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+})  # fmt: skip
+GITLINK = "160000 "
+MAX_NESTED = 10
 HTTP_USER = re.compile(r"^([a-z][a-z0-9+.-]*://)[^/]*@", re.IGNORECASE)
 SSH_USER = re.compile(r"^(ssh://[^/@:]*):[^/]*@", re.IGNORECASE)
 
@@ -66,17 +82,42 @@ def read(folder: str | os.PathLike[str]) -> dict[str, str]:
     address = _remote(folder, branch or "")
     if address:
         facts["repository_uri"] = address
-    changes = _git(folder, *_no_filters(folder), "status", "--porcelain", "--", ".")
-    if changes is not None:
-        facts["dirty"] = str(bool(changes))
-    return facts
+    dirty = _dirty(folder)
+    if dirty is not None:
+        facts["dirty"] = str(dirty)
+    return {name: value.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for name, value in facts.items()}
 
 
-def _no_filters(folder: str | os.PathLike[str]) -> list[str]:
-    """Options that empty the filters of the repository's own configuration; those of the person's are theirs
-    to run."""
-    names = _git(folder, "config", "--local", "--name-only", "--get-regexp", r"^filter\..*\.(clean|process)$")
-    return [option for name in (names or "").splitlines() for option in ("-c", f"{name}=")]
+def _dirty(folder: str | os.PathLike[str], depth: int = 0) -> bool | None:
+    """Whether anything of the folder differs from its commit, in submodules too; None when git does not tell."""
+    options = _no_filters(folder)
+    if options is None or depth > MAX_NESTED:
+        return None
+    # git would look into submodules by itself, and execute what their configurations name.
+    changes = _git(folder, *options, "status", "--porcelain", "--ignore-submodules=dirty", "--", ".")
+    listed = _git(folder, "ls-files", "--stage", "-z", "--", ".")
+    if changes is None or listed is None:
+        return None
+    dirty: bool | None = bool(changes)
+    for entry in listed.split("\0"):
+        inner = Path(folder, entry.partition("\t")[2])
+        if entry.startswith(GITLINK) and (inner / ".git").exists():
+            dirty = dirty or _dirty(inner, depth + 1)
+    return dirty
+
+
+def _no_filters(folder: str | os.PathLike[str]) -> list[str] | None:
+    """Options that empty the filters of the repository's own configuration; those of the person are theirs to run. None when one
+    has a name that cannot be emptied."""
+    pattern = r"^filter\..*\.(clean|process)$"
+    found, said = _asked(folder, "config", "-z", "--show-scope", "--name-only", "--get-regexp", pattern)
+    if said:
+        return None  # a git before 2.26, which would tell of fewer
+    words = (found or "").split("\0")
+    names = [name for scope, name in zip(words[::2], words[1::2], strict=False) if scope in {"local", "worktree"}]
+    if any("=" in name for name in names):
+        return None
+    return [option for name in names for option in ("-c", f"{name}=")]
 
 
 def _remote(folder: str | os.PathLike[str], branch: str) -> str | None:
@@ -90,20 +131,17 @@ def _remote(folder: str | os.PathLike[str], branch: str) -> str | None:
 
 
 def _git(folder: str | os.PathLike[str], *arguments: str) -> str | None:
-    """What a git command prints, without the last line break; None when it fails, is not there, or takes too
-    long."""
-    environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
+    return _asked(folder, *arguments)[0]
+
+
+def _asked(folder: str | os.PathLike[str], *arguments: str) -> tuple[str | None, str]:
+    """What a git command prints, None when it fails, is not there or takes too long; and what it says of that."""
+    environment = {**{name: value for name, value in os.environ.items() if name not in NEVER}, **ALWAYS}
     try:
         done = subprocess.run(
-            [*GIT, *arguments],
-            cwd=folder,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            timeout=TIMEOUT,
-            check=False,
-        )
+            [*GIT, *arguments], cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=TIMEOUT, check=False
+        )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.decode("utf-8", "replace").strip() if done.returncode == 0 else None
+        return None, ""
+    text = done.stdout.decode("utf-8", "surrogateescape").strip()
+    return (text if done.returncode == 0 else None), done.stderr.decode("utf-8", "replace")

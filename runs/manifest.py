@@ -111,8 +111,13 @@ class Manifest:
 
     @classmethod
     def trusted(cls, data: bytes) -> Self:
-        """Read a manifest that ``parse`` has passed before."""
-        return cls._of(json.loads(data), data)
+        """Read a manifest that ``parse`` has passed before, with names as pages and databases can show them."""
+        found = cls._of(json.loads(data), data)
+        if rb"\udc" not in data:
+            return found
+        files = tuple(entry._replace(path=shown(entry.path)) for entry in found.files)
+        links = tuple((shown(path), shown(target)) for path, target in found.links)
+        return cls(files, links, tuple(map(shown, found.dirs)), data)
 
     @classmethod
     def _of(cls, body: Any, data: bytes) -> Self:
@@ -121,9 +126,17 @@ class Manifest:
 
 
 def encode(files: Sequence[FileEntry], links: Sequence[tuple[str, str]], dirs: Sequence[str]) -> bytes:
-    """The one form of a manifest's bytes, so that equal folders have equal ids."""
+    """The one form of a manifest's bytes, so that equal folders have equal ids.
+
+    A byte of a name that is not UTF-8 is half of a surrogate pair, as ``os.fsdecode`` makes it, and stands there as its escape.
+    """
     body = {"v": 1, "files": files, "links": links, "dirs": dirs}
-    return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "backslashreplace")
+
+
+def shown(path: str) -> str:
+    """A name as text: ``\\xff`` for a byte that is not UTF-8. Two names never look alike, since no name holds a backslash."""
+    return path if path.isascii() else path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def max_bytes() -> int:
@@ -243,7 +256,7 @@ class Names:
             if not head and DRIVE.match(tail):
                 raise _drive(path)
             check_parts(path, (tail,))
-            if len(path) > MAX_PATH // 4 and len(path.encode()) > MAX_PATH:
+            if len(path) > MAX_PATH // 4 and len(path.encode("utf-8", "surrogateescape")) > MAX_PATH:
                 raise _too_long(path)
         else:
             check_name(path)
@@ -285,7 +298,7 @@ def check_name(path: str) -> None:
         raise SnapshotError(
             f"{path[:60]}…", f"It lies {len(parts):,} folders deep; the limit is {MAX_DEPTH}.", "Move it up."
         )
-    if len(path.encode()) > MAX_PATH:
+    if len(path.encode("utf-8", "surrogateescape")) > MAX_PATH:
         raise _too_long(path)
 
 
@@ -298,10 +311,9 @@ def check_parts(path: str, parts: Iterable[str]) -> None:
             raise SnapshotError(path, "The name holds a backslash.", "Use '/' between folders, and no '\\' in names.")
         if CONTROL.search(part):
             raise SnapshotError(path, "The name holds a control character.", "Rename the file.")
-        try:
-            length = len(part) if part.isascii() else len(part.encode())
-        except UnicodeEncodeError:
-            raise SnapshotError(ascii(path), "The name is no text in UTF-8.", "Rename the file.") from None
+        length = len(part) if part.isascii() else _length(part)
+        if length < 0:
+            raise SnapshotError(ascii(path), "The name is none that a file can have.", "Rename the file.")
         if length > MAX_PART:
             raise SnapshotError(
                 f"{path[:60]}…", f"A name in it has {length:,} bytes; the limit is {MAX_PART}.", "Rename it."
@@ -317,8 +329,8 @@ def check_target(path: str, target: str, links: dict[str, str]) -> None:
     rule, fix = "The link leads out of the folder.", "Point it inside the folder, or leave it out."
     if not target or len(target.encode("utf-8", "replace")) > MAX_PATH or "\\" in target or CONTROL.search(target):
         raise SnapshotError(path, "The link's target is no plain path.", fix)
-    if not _encodable(target):
-        raise SnapshotError(path, "The link's target is no text in UTF-8.", fix)
+    if _length(target) < 0:
+        raise SnapshotError(path, "The link's target is no plain path.", fix)
     if target.startswith("/") or DRIVE.match(target):
         raise SnapshotError(path, "The link is absolute.", fix)
     at = path.split("/")[:-1]
@@ -352,12 +364,13 @@ def fold(path: str) -> str:
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", path).casefold())
 
 
-def _encodable(text: str) -> bool:
+def _length(text: str) -> int:
+    """Bytes of a name on a disk; -1 when it is not the one text for its bytes."""
     try:
-        text.encode()
+        data = text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
-        return False
-    return True
+        return -1
+    return len(data) if data.decode("utf-8", "surrogateescape") == text else -1
 
 
 def _drive(path: str) -> SnapshotError:

@@ -163,6 +163,11 @@ def page(chosen: Filter, order: Order, *, after: str = "", before: str = "", siz
     return Page(tuple(pk for pk, _, _ in found), ends[0] if has_newer else "", ends[1] if has_older else "")
 
 
+def filtered(chosen: Filter) -> tuple[str, list[Any]]:
+    """A filter as SQL over the run ``r``, and its parameters: for an order that no index has."""
+    return _start(chosen).where(chosen.workspace)
+
+
 def count(chosen: Filter, limit: int = COUNTED) -> int:
     """How many runs match; ``limit + 1`` stands for more than ``limit``."""
     where, params = _start(chosen).where(chosen.workspace)

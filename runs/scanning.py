@@ -57,8 +57,8 @@ class HashCache:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.entries: dict[str, str] = {}
-        with contextlib.suppress(OSError, UnicodeDecodeError):
-            head, *texts = path.read_text("utf-8").split("\0")
+        with contextlib.suppress(OSError):
+            head, *texts = path.read_text("utf-8", "surrogateescape").split("\0")
             if head == CACHE_VERSION and len(texts) % 2 == 1:
                 self.entries = dict(zip(texts[::2], texts[1::2], strict=False))
 
@@ -81,7 +81,7 @@ class HashCache:
         texts = [CACHE_VERSION, *chain.from_iterable(entries.items()), ""]
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            draft.write_text("\0".join(texts), "utf-8")
+            draft.write_text("\0".join(texts), "utf-8", "surrogateescape")
             draft.replace(self.path)
         except OSError:
             draft.unlink(missing_ok=True)
@@ -164,11 +164,6 @@ def _walk(root: Path) -> _Walk:
 
 def _sort(walk: _Walk, root: Path, path: str, entry: "os.DirEntry[str]", below: list[str]) -> bool:
     """Put one directory entry where it belongs, a folder into ``below``; return whether it is kept."""
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        walk.skipped.append(Skipped(ascii(path)[1:-1], "its name is no text in UTF-8"))
-        return False
     folder = entry.is_dir(follow_symlinks=False)
     why = walk.rules.why(path, folder=folder)
     if why:

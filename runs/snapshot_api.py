@@ -181,6 +181,19 @@ def listed(request: HttpRequest, before: int | None = None) -> dict[str, Any]:
     }
 
 
+class Limits(Schema):
+    """Of one snapshot."""
+
+    files: int
+    bytes: int
+
+
+@router.get("/limits", auth=Member(Role.READER), response=Limits)
+def limits(request: HttpRequest) -> dict[str, int]:
+    """What a snapshot may hold, so that a client need not read what is too much."""
+    return {"files": settings.SNAPSHOT_MAX_FILES, "bytes": settings.SNAPSHOT_MAX_BYTES}
+
+
 @router.get("/{digest}", auth=Member(Role.READER), response={200: SnapshotListed, GONE: Refusal})
 def shown(request: HttpRequest, digest: str) -> dict[str, Any]:
     """One snapshot and its files: path, mode, size, digest."""

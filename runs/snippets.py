@@ -137,8 +137,8 @@ def python(request: RunRequest) -> str:
     fields.append(("environment", f"Environment.get(ws, {name!r}, version={version!r})"))
     if job := _distributed(config):
         fields.append(("distributed_job_config", job))
-    if config.max_run_duration_seconds is not None:
-        fields.append(("max_run_duration_seconds", repr(config.max_run_duration_seconds)))
+    # Said in any case: left out, it is thirty days there.
+    fields.append(("max_run_duration_seconds", repr(config.max_run_duration_seconds)))
     names = sorted({"Environment", "Experiment", "ScriptRunConfig", "Workspace", job.partition("(")[0]} - {""})
     rows = [
         f"from runstead import {', '.join(names)}",

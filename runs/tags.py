@@ -5,7 +5,7 @@ import io
 from collections.abc import Mapping
 
 MAX_NAME = 250
-MAX_VALUE = 5000
+MAX_VALUE = 8000
 MAX_TAGS = 100
 
 

@@ -17,6 +17,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("admin/login/", views.admin_door),
     path("admin/", admin.site.urls),
     path("api/v1/", api.urls),
+    path("", include("runs.mlflow.urls")),
     path("", include("studio.accounts.urls")),
     path("", include("studio.workspaces.urls")),
     path("<slug:slug>/capacity", views.capacity, name="capacity"),

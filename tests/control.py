@@ -31,10 +31,10 @@ from runs.config import ScriptRunConfig  # noqa: E402
 from runs.models import Artifact, LogStream, MetricSeries, Run  # noqa: E402
 from runs.snapshots import submit_folder  # noqa: E402
 from runs.submission import cancel, submit  # noqa: E402
-from studio.accounts.models import User  # noqa: E402
+from studio.accounts.models import Token, User  # noqa: E402
 from studio.models import Blob  # noqa: E402
 from studio.queues import ring  # noqa: E402
-from studio.workspaces.models import Workspace  # noqa: E402
+from studio.workspaces.models import Membership, Workspace  # noqa: E402
 
 
 def op_submit(folder, script="train.py", arguments=(), count=1, environment="python", target="local", **config):
@@ -50,6 +50,38 @@ def op_submit(folder, script="train.py", arguments=(), count=1, environment="pyt
         ).pk
         for _ in range(count)
     ]  # fmt: skip
+
+
+def op_token(scope="contributor", workspace="default", role="owner"):
+    """The text of a new token, of a new member; the workspace is made when there is none."""
+    place, _ = Workspace.objects.get_or_create(slug=workspace, defaults={"name": workspace.title()})
+    user = User.objects.create_user(f"{uuid.uuid4().hex[:8]}@example.test")
+    Membership.objects.create(workspace=place, user=user, role=role)
+    return Token.issue(user=user, workspace=place, name="tests", scope=scope)[1]
+
+
+def op_forget_token(text):
+    return Token.objects.filter(digest=Token.hashed(text)).delete()[0]
+
+
+def op_number(uid):
+    return Run.objects.values_list("number", flat=True).get(uid=uid)
+
+
+def op_page_text(path):
+    """A page as an owner of the workspace sees it."""
+    client = Client(HTTP_HOST="localhost")
+    client.force_login(User.objects.order_by("pk").first(), backend="django.contrib.auth.backends.ModelBackend")
+    answer = client.get(path)
+    assert answer.status_code == 200, answer.status_code
+    return answer.content.decode()
+
+
+def op_signed_in_get(path):
+    """The status of an answer to a person with a session and no token."""
+    client = Client(HTTP_HOST="localhost")
+    client.force_login(User.objects.order_by("pk").first(), backend="django.contrib.auth.backends.ModelBackend")
+    return client.get(path).status_code
 
 
 FIELDS = ("id", "number", "status", "reason", "exit_code", "signal", "error", "attempt", "launched", "log_complete", "final", "cleaned_at",

@@ -4,7 +4,8 @@ from array import array
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
-from django.db.models import F
+from django.db.models import F, JSONField
+from django.db.models import Value as Expression
 from django.utils import timezone
 
 from runs.metrics.packing import Columns, append, summarize, update_many
@@ -17,7 +18,11 @@ MAX_VALUES = 100_000
 MAX_TAGS = 1_000
 MAX_PARAMETERS = 10_000
 MAX_PROPERTIES = 1_000
-SUMMARY = ("count", "last", "low", "high", "low_step", "high_step", "last_step", "not_numbers", "ordered", "updated_at")
+NOTHING = Expression(None, JSONField())
+"""The JSON value null: None alone is the absence of one."""
+SUMMARY = (
+    "count", "last", "last_time", "low", "high", "low_step", "high_step", "last_step", "not_numbers", "ordered", "updated_at",
+)  # fmt: skip
 
 
 def apply_records(run: Run, data: bytes) -> None:
@@ -103,7 +108,13 @@ def _apply_values(run: Run, values: list[Value]) -> int:
     room = max(0, MAX_VALUES - MetricValue.objects.filter(run=run).count())
     MetricValue.objects.bulk_create(
         [
-            MetricValue(run=run, name=v.name, kind=v.kind, data=v.data, at=datetime.fromtimestamp(v.at, UTC))
+            MetricValue(
+                run=run,
+                name=v.name,
+                kind=v.kind,
+                data=NOTHING if v.data is None else v.data,
+                at=datetime.fromtimestamp(v.at, UTC),
+            )
             for v in values[:room]
         ],
         batch_size=500,

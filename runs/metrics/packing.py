@@ -7,10 +7,11 @@ wait in a second, small row (the tail) until TAIL of them are there; a block may
 import math
 import sys
 from array import array
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from operator import le
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from django.db import connections, router
 from django.db.models import Field, Model
@@ -159,17 +160,32 @@ def update_many(model: type[Model], fields: Sequence[str], rows: Sequence[tuple[
         )
 
 
-def summarize(series: MetricSeries, columns: Columns) -> None:
+class Summarized(Protocol):
+    """The summary of a series, as its row or apart from it."""
+
+    count: int
+    last: float | None
+    last_time: float | None
+    low: float | None
+    high: float | None
+    low_step: int | None
+    high_step: int | None
+    last_step: int | None
+    not_numbers: int
+    ordered: bool
+
+
+def summarize(series: Summarized, columns: Columns) -> None:
     """Move the summary on by points that were just appended. NaN and infinities count, and touch neither low nor high."""
     values, steps = columns.values, columns.steps
     if not values:
         return
     before = series.last_step if series.count else None
+    in_order = all(map(le, steps, steps[1:]))
     if series.ordered:
-        series.ordered = (before is None or before <= steps[0]) and all(map(le, steps, steps[1:]))
+        series.ordered = in_order and (before is None or before <= steps[0])
+    _move_last(series, columns, before, in_order)
     series.count += len(values)
-    series.last_step = steps[-1]
-    series.last = values[-1] if math.isfinite(values[-1]) else None
     if not math.isfinite(sum(values)):  # a finite sum has finite parts only
         pairs = [(value, step) for value, step in zip(values, steps, strict=True) if math.isfinite(value)]
         series.not_numbers += len(values) - len(pairs)
@@ -181,6 +197,29 @@ def summarize(series: MetricSeries, columns: Columns) -> None:
         series.low, series.low_step = low, steps[values.index(low)]
     if series.high is None or high > series.high:
         series.high, series.high_step = high, steps[values.index(high)]
+
+
+def _move_last(series: Summarized, columns: Columns, before: int | None, in_order: bool) -> None:
+    """The last point is that of the highest step, of several the newest, then the highest: so MLflow has it as well."""
+    steps, times, values = columns.steps, columns.times, columns.values
+    top = steps[-1] if in_order else max(steps)
+    if before is not None and before > top:
+        return
+    place = len(steps) - 1
+    if in_order and (place == 0 or steps[place - 1] < top):
+        best = (times[place], _rank(values[place]), place)
+    else:
+        first = bisect_left(steps, top) if in_order else 0
+        best = max((times[i], _rank(values[i]), i) for i in range(first, place + 1) if steps[i] == top)
+    held = -math.inf if series.last is None else series.last
+    if before == top and series.last_time is not None and (series.last_time, held) > best[:2]:
+        return
+    series.last_step, series.last_time = top, best[0]
+    series.last = values[best[2]] if math.isfinite(values[best[2]]) else None
+
+
+def _rank(value: float) -> float:
+    return -math.inf if math.isnan(value) else value
 
 
 def read(series: MetricSeries, first: int = 0, last: int | None = None) -> Columns:

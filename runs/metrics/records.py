@@ -14,7 +14,7 @@ from studio.database import UNSTORABLE
 MAX_NAME = 250
 MAX_LINE = 4 * 1024 * 1024
 """Longer lines are no records: a chart or table of that size belongs into a file below outputs/."""
-MAX_TAG = 5000
+MAX_TAG = 8000
 MAX_PARAMETER = 100_000
 MAX_NOTE = 100_000
 MAX_RUN_NAME = 255

@@ -3,12 +3,13 @@
 from runs.models.artifact import Artifact
 from runs.models.experiment import Experiment
 from runs.models.log import LogChunk, LogStream
+from runs.models.logged import LoggedModel, RunInput, RunModel
 from runs.models.metric import MetricChunk, MetricSeries, MetricValue
 from runs.models.registered import ModelVersion, RegisteredModel
 from runs.models.run import Run, RunEvent, RunParameter, RunTag
 from runs.models.snapshot import Snapshot
 
 __all__ = [
-    "Artifact", "Experiment", "LogChunk", "LogStream", "MetricChunk", "MetricSeries", "MetricValue", "ModelVersion",
-    "RegisteredModel", "Run", "RunEvent", "RunParameter", "RunTag", "Snapshot",
+    "Artifact", "Experiment", "LogChunk", "LogStream", "LoggedModel", "MetricChunk", "MetricSeries", "MetricValue",
+    "ModelVersion", "RegisteredModel", "Run", "RunEvent", "RunInput", "RunModel", "RunParameter", "RunTag", "Snapshot",
 ]  # fmt: skip

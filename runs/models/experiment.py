@@ -12,6 +12,8 @@ class Experiment(models.Model):
 
     workspace = models.ForeignKey(Workspace, models.CASCADE, related_name="experiments")
     name = models.CharField(max_length=255, validators=[name_rule])
+    title = models.CharField(max_length=500, blank=True)
+    """The name that a client of MLflow gave it, when that is none that an address can have; else empty."""
     description = models.TextField(blank=True)
     tags = models.JSONField(default=dict, blank=True)
     """Name → text, or null for a bare tag."""

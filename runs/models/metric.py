@@ -17,7 +17,9 @@ class MetricSeries(models.Model):
     """A resource sample (``system/cpu``), not something the script logged."""
     count = models.BigIntegerField(default=0)
     last = models.FloatField(null=True)
-    """The newest value; null while it is not a number."""
+    """The value of the point with the highest step, of several the newest; null while it is not a number."""
+    last_time = models.FloatField(null=True)
+    """The unix time of that point."""
     low = models.FloatField(null=True)
     high = models.FloatField(null=True)
     low_step = models.BigIntegerField(null=True)

@@ -105,6 +105,7 @@ class Run(models.Model):
         indexes: ClassVar = [
             models.Index(fields=["workspace", "-number"], condition=Q(archived_at=None), name="run_newest"),
             models.Index(fields=["experiment", "-number"], name="run_of_experiment"),
+            models.Index(fields=["experiment", "-started_at"], name="run_of_experiment_by_start"),
             models.Index(fields=["workspace", "status", "-number"], name="run_by_status"),
             models.Index(fields=["workspace", "-started_at"], name="run_by_start"),
             # What waits and runs on a target, with all that the queue asks of ten thousand rows. The condition names no value, or
@@ -200,7 +201,7 @@ class RunTag(models.Model):
     run = models.ForeignKey(Run, models.CASCADE, related_name="tags")
     workspace = models.ForeignKey(Workspace, models.CASCADE, related_name="+")
     name = models.CharField(max_length=250)
-    value = models.CharField(max_length=5000, null=True)
+    value = models.CharField(max_length=8000, null=True)
     """Null: a bare tag."""
 
     class Meta:

@@ -12,6 +12,9 @@ from studio import credentials
 RESERVED_SLUGS = {
     "admin",
     "api",
+    "ajax-api",
+    "version",
+    "health",
     "sign-in",
     "sign-out",
     "static",

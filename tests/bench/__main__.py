@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tests.bench.report import Lacking, Report
 
-PARTS = ("runs", "snapshots", "logging", "lists", "ssh", "docker", "faults", "environments")
+PARTS = ("runs", "snapshots", "logging", "lists", "ssh", "docker", "faults", "environments", "client", "mlflow")
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from runs import gitinfo, scanning, snapshots
-from runs.manifest import Manifest, SnapshotError, fold
+from runs.manifest import EMPTY, FileEntry, Manifest, SnapshotError, fold
 from runs.models import Snapshot
 from runs.scanning import HashCache, scan
 from studio.blobs import SMALL, BlobStore
@@ -263,17 +263,35 @@ def test_links_inside_are_kept_and_others_left_out(project, tmp_path):
     Manifest.parse(found.manifest.data)
 
 
-def test_pipes_sockets_and_unreadable_names_are_left_out(project, monkeypatch):
+def test_pipes_and_sockets_are_left_out(project, monkeypatch):
     os.mkfifo(project / "pipe")
     monkeypatch.chdir(project)
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind("sock")
-        (project / os.fsdecode(b"bad\xff")).write_text("")
-        assert why(project) == {
-            "pipe": "a named pipe",
-            "sock": "a socket",
-            "bad\\udcff": "its name is no text in UTF-8",
-        }
+        assert why(project) == {"pipe": "a named pipe", "sock": "a socket"}
+
+
+def test_names_that_are_no_utf_8_are_kept_and_shown_by_their_bytes(project, workspace, owner):
+    for name in (b"bad\xff", b"\xe9t\xe9/\xc3", "été".encode()):
+        path = project / os.fsdecode(name)
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(name)
+    (project / "link").symlink_to(os.fsdecode(b"bad\xff"))
+    row, found = snapshots.submit_folder(workspace, project, owner)
+    data = found.manifest.data
+    assert b'["bad\\udcff",' in data and b'["\\udce9t\\udce9/\\udcc3",' in data
+    assert Manifest.parse(data).files == found.manifest.files
+    names = [entry.path for entry in snapshots.files(row)]
+    assert [name for name in names if not name.isascii() or "\\" in name] == ["bad\\xff", "été", "\\xe9t\\xe9/\\xc3"]
+    assert snapshots.read_file(row, "bad\\xff") == b"bad\xff"
+    assert snapshots.manifest_of(row).links == (("link", "bad\\xff"),)
+
+
+@pytest.mark.parametrize("name", ["\ud800", "a\udc7f", "\udcc3\udca9"], ids=ascii)
+def test_a_name_that_is_not_the_one_text_of_its_bytes_is_refused(name):
+    entry = FileEntry(name, 0o644, 0, EMPTY)
+    with pytest.raises(SnapshotError, match="none that a file can have"):
+        Manifest.build([entry]).check()
 
 
 def test_empty_folders_are_kept(project):

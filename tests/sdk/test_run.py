@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from runstead import Run
 from runstead.errors import RunsteadError, UserError
+from runstead.run import ScriptRun
 
 from environments import inrun
 
@@ -91,7 +92,7 @@ def test_every_name_and_value_is_one_whole_line_or_an_error_that_says_why(
     name: str, value: Any, tmp_path_factory: Any
 ) -> None:
     run_dir = tmp_path_factory.mktemp("run")
-    run = Run(str(run_dir))
+    run = ScriptRun(str(run_dir))
     try:
         run.log(name, value)
     except UserError as error:
@@ -337,14 +338,22 @@ run.log_confusion_matrix("c", {"schema_type": "confusion_matrix", "schema_versio
 import io; run.upload_file("f", io.BytesIO(b"x"))
 print(run.get_metrics()["a"], run.get_file_names())
 try:
-    runstead.Workspace
+    runstead.RunDetails
 except AttributeError as error:
+    print(error)
+from azureml.core import Run as Same, Workspace
+print(Same is Run, Workspace is runstead.Workspace)
+try:
+    run.get_details()
+except runstead.RunsteadError as error:
     print(error)
 """
     environment = {"PYTHONPATH": str(tmp_path / "lib"), "RUNSTEAD_RUN_DIR": str(run_dir)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[0] == "1.0 ['f', 'i.png']"
     assert "not available inside a run" in done.stdout
+    assert "True True" in done.stdout
+    assert "A script does not reach the studio from its run" in done.stdout
 
 
 def test_importing_the_run_context_loads_nothing_heavy(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from studio.api import policy_of
 from studio.workspaces.models import Membership, Role, Workspace
 from tests.studio.world import World, fill
 
-POLICIES = {"public", "signed_in", Role.READER, Role.CONTRIBUTOR, Role.OWNER}
+POLICIES = {"public", "signed_in", "token", Role.READER, Role.CONTRIBUTOR, Role.OWNER}
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 UNSAFE = ("POST", "PUT", "PATCH", "DELETE")
 # The part of an address before <int:pk> says which kind of object is meant.
@@ -179,7 +179,9 @@ def test_the_walk_sees_the_site() -> None:
 def test_every_route_says_who_may_call_it(route: Route) -> None:
     assert route.methods, f"{route}: no operation"
     for method, policy in route.methods.items():
-        assert policy in POLICIES, f"{route} {method}: add @member(Role.…), @signed_in or @public (or auth=Member(…))"
+        assert policy in POLICIES, (
+            f"{route} {method}: add @member(Role.…), @signed_in, @tracking or @public (or auth=Member(…))"
+        )
 
 
 @pytest.mark.parametrize("route", INSIDE, ids=str)
@@ -278,7 +280,7 @@ def test_a_role_opens_what_it_should_and_nothing_above(
             assert answer.status_code not in {401, 404} or method != "GET", f"{method}: {answer.status_code}"
 
 
-@pytest.mark.parametrize("route", [r for r in ROUTES if "public" not in r.methods.values()], ids=str)
+@pytest.mark.parametrize("route", [r for r in ROUTES if not {"public", "token"} & set(r.methods.values())], ids=str)
 def test_nothing_changes_without_the_csrf_token(
     route: Route, worlds: tuple[World, World], owner: User, client_of: Callable[..., Client]
 ) -> None:

@@ -39,7 +39,7 @@ class Command(BaseCommand):
         write_private(path, text)
         config = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "runstead"
         config.mkdir(parents=True, exist_ok=True, mode=0o700)
-        write_private(config / "studio.json", json.dumps({"client": str(path)}))
+        write_private(config / "studio.json", json.dumps({"client": str(path), "home": str(settings.BASE_DIR)}))
 
 
 def write_private(path: Path, text: str) -> None:

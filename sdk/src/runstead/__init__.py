@@ -14,32 +14,45 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
-    "Run": "run",
+    "AmlCompute": "pool",
+    "AmlComputeConfiguration": "run_sections",
     "ComputeTarget": "compute",
-    "ComputeTargetException": "compute",
-    "DockerCompute": "compute",
+    "ComputeTargetException": "errors",
     "CondaDependencies": "conda_dependencies",
     "ContainerRegistry": "sections",
+    "DockerCompute": "compute",
     "DockerConfiguration": "sections",
     "DockerSection": "sections",
     "Environment": "environment",
-    "Experiment": "client",
+    "Estimator": "estimator",
+    "Experiment": "experiment",
+    "HdiConfiguration": "run_sections",
     "HDInsightCompute": "compute",
+    "HistoryConfiguration": "run_sections",
     "LocalCompute": "compute",
+    "Model": "model",
+    "ModelNotFoundException": "errors",
     "MpiConfiguration": "distributed",
-    "PyTorchConfiguration": "distributed",
+    "NotYet": "errors",
     "PythonSection": "sections",
+    "PyTorch": "estimator",
+    "PyTorchConfiguration": "distributed",
     "RemoteCompute": "compute",
-    "RunConfiguration": "client",
-    "ScriptRunConfig": "client",
+    "Run": "run",
+    "RunConfiguration": "run_configuration",
+    "RunDetails": "widgets",
+    "RunFailed": "errors",
+    "RunsteadError": "errors",
+    "ScriptRunConfig": "script_run_config",
+    "SKLearn": "estimator",
     "SparkCompute": "compute",
     "SparkConfiguration": "distributed",
     "SparkPackage": "sections",
     "SparkSection": "sections",
+    "TensorFlow": "estimator",
     "TensorflowConfiguration": "distributed",
-    "Workspace": "client",
-    "RunsteadError": "errors",
     "UserError": "errors",
+    "Workspace": "workspace",
 }
 
 __all__ = [  # noqa: PLE0604 the names of the table, and the version
@@ -58,7 +71,7 @@ def __getattr__(name: str) -> Any:
         if error.name != __name__ + "." + home:
             raise
         raise AttributeError(
-            "runstead.%s is not available inside a run: only `Run` is. Submit from outside, or install the client there."
+            "runstead.%s is not available inside a run, where what shows and what serves the command line is left out."
             % name
         ) from None
     value = getattr(module, name)

@@ -2,29 +2,51 @@
 
 from __future__ import annotations
 
-import argparse
+import importlib
+import json
 import os
-import re
 import sys
+import warnings
 
-from . import __version__, cli_envs, cli_targets, distributed, runfile
-from .client import Experiment, RunConfiguration, ScriptRunConfig, Workspace
-from .errors import RunsteadError, UserError
-from .units import seconds, size
+from . import __version__
+from .errors import RunsteadError
+from .shell import Parser
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Dict, List, Optional, Sequence, Tuple
+    from typing import Any, List, Optional, Sequence
 
-    from .submitted import SubmittedRun
-
-EXAMPLE = """example:
-  runstead run ./digits --experiment digits --env scikit-learn --set SEED=7 --time-limit 6h --follow -- train.py --lr 0.1
+# Command → the module that adds it. Only the module of the command that is called is loaded.
+HOMES = {
+    "run": "cli_run",
+    "runs": "cli_runs",
+    "show": "cli_runs",
+    "logs": "cli_logs",
+    "cancel": "cli_runs",
+    "download": "cli_download",
+    "open": "cli_runs",
+    "models": "cli_models",
+    "envs": "cli_envs",
+    "import": "import_mlflow",
+    "targets": "cli_targets",
+    "attach": "cli_targets",
+    "doctor": "cli_targets",
+    "drain": "cli_targets",
+    "resume": "cli_targets",
+    "key": "cli_targets",
+    "detach": "cli_targets",
+    "login": "cli_login",
+    "logout": "cli_login",
+    "up": "cli_up",
+    "init": "cli_init",
+    "completion": "cli_completion",
+}
+EPILOG = """exit codes: 0 done; 1 refused, failed or not reached; 2 wrong usage; 130 Ctrl-C. With --wait and --follow that of the script.
 """
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
-    """Run the command; returns the exit code: 0, that of a followed run, 1 for refusals, 2 for wrong usage,
+    """Run the command; returns the exit code: 0, that of a run that was waited for, 1 for refusals, 2 for wrong usage,
     130 for Ctrl-C.
     """
     words = list(sys.argv[1:] if argv is None else argv)
@@ -33,228 +55,61 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     if "--" in words:
         place = words.index("--")
         words, line = words[:place], words[place + 1 :]
-    options = _parser().parse_args(words)
-    try:
-        return int(options.call(options, line))
-    except RunsteadError as error:
-        print("runstead: %s" % error, file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:
-        # Whoever read our output has left: say nothing more, also not at the interpreter's end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+    named = next((word for word in words if not word.startswith("-")), "")
+    parser = _parser(named)
+    options, unknown = parser.parse_known_args(words)
+    if unknown or (line is not None and options.command != "run"):
+        options.parser.unknown(unknown or ["--"])
+    as_json = getattr(options, "json", False)
+    options.json = as_json
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", UserWarning)
+        warnings.showwarning = _show_warning
+        try:
+            return int(options.call(options, line))
+        except RunsteadError as error:
+            if as_json:
+                problem = {
+                    "error": str(error),
+                    "status": getattr(error, "status", None),
+                    "errors": getattr(error, "errors", []),
+                }
+                print(json.dumps(problem), file=sys.stderr)
+            else:
+                print("runstead: %s" % error, file=sys.stderr)
+            return 1
+        except KeyboardInterrupt:
+            return 130
+        except BrokenPipeError:
+            # Whoever read our output has left: say nothing more, also not at the interpreter's end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 1
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="runstead", description="Submit training runs to a Runstead studio.")
+def _show_warning(message: Any, *_: Any, **__: Any) -> None:
+    print("runstead: note: %s" % message, file=sys.stderr)
+
+
+def _parser(command: str = "") -> Parser:
+    """The parser of one command, or of all when there is no such one."""
+    parser = Parser(
+        prog="runstead", description="Submit training runs to a Runstead studio, and follow them.", epilog=EPILOG
+    )
     parser.add_argument("--version", action="version", version="runstead " + __version__)
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command", parser_class=Parser)
     commands.required = True
-    run = commands.add_parser(
-        "run",
-        help="send a folder and run a script in it",
-        usage="runstead run [FOLDER] [options] -- SCRIPT [ARGUMENTS…]",
-        epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    run.add_argument("folder", nargs="?", metavar="FOLDER", help="the project folder (default: the working directory)")
-    run.add_argument("--file", metavar="YAML", help="a run as the New run page shows it; options given here win")
-    run.add_argument("--experiment", help="the group of runs (default: the folder's name)")
-    run.add_argument("--name", help="the run's name")
-    run.add_argument("--target", help="the compute target (default: local)")
-    run.add_argument("--env", dest="environment", metavar="NAME[:VERSION]", help="the environment")
-    run.add_argument(
-        "--framework",
-        help="python (default), pyspark, pytorch, tensorflow, mpi, or command: what follows -- is then the whole command line",
-    )
-    run.add_argument(
-        "--processes", type=int, metavar="N", help="how many, with pytorch and mpi (default: the GPUs, else 1)"
-    )
-    run.add_argument("--backend", help="how PyTorch's processes talk: nccl (default), gloo")
-    run.add_argument("--workers", type=int, metavar="N", help="how many, with tensorflow (default: 1)")
-    run.add_argument("--parameter-servers", type=int, metavar="N", help="how many, with tensorflow (default: 1)")
-    for option, form, text in (
-        ("conf", "NAME=VALUE", "a setting of Spark"),
-        ("package", "GROUP:NAME:VERSION", "a package for Spark"),
-        ("repository", "URL", "where Spark finds packages"),
-    ):
-        run.add_argument("--spark-" + option, action="append", default=[], metavar=form, help=text)
-    run.add_argument("--deploy-mode", help="where Spark's driver runs: client, cluster")
-    run.add_argument(
-        "--set", dest="variables", action="append", default=[], metavar="NAME=VALUE", help="a variable of the script"
-    )
-    run.add_argument(
-        "--secret", dest="secrets", action="append", default=[], metavar="NAME=SECRET", help="a variable from a secret"
-    )
-    run.add_argument("--tag", dest="tags", action="append", default=[], metavar="NAME[=VALUE]", help="a tag of the run")
-    run.add_argument("--time-limit", metavar="6h", help="the run is ended after this long")
-    run.add_argument("--memory", metavar="8GB", help="the run is ended when it uses more")
-    run.add_argument("--gpus", type=int, metavar="N", help="how many GPUs of the target it is given (default: none)")
-    run.add_argument("--grace", metavar="30s", help="between asking the script to end and killing it (default: 10s)")
-    run.add_argument("--priority", type=int, help="higher starts first (default: 0)")
-    run.add_argument("--notes", help="a text about the run")
-    run.add_argument(
-        "--follow", action="store_true", help="print the log until the run ends, then exit as the script did"
-    )
-    run.set_defaults(call=_run)
-    logs = commands.add_parser("logs", help="print the log of a run")
-    logs.add_argument("run", help="number or id")
-    logs.add_argument("-f", "--follow", action="store_true", help="go on until the run ends")
-    logs.set_defaults(call=_logs)
-    cancel = commands.add_parser("cancel", help="ask for the end of a run")
-    cancel.add_argument("run", help="number or id")
-    cancel.set_defaults(call=_cancel)
-    cli_envs.add(commands)
-    cli_targets.add(commands)
+    modules = [HOMES[command]] if command in HOMES else list(dict.fromkeys(HOMES.values()))
+    for module in modules:
+        importlib.import_module("." + module, __package__).add(commands)
+    for one in commands.choices.values():
+        _remember(one)
     return parser
 
 
-def _run(options: argparse.Namespace, line: Optional[List[str]]) -> int:
-    asked = _asked(options, line)
-    folder = options.folder or "."
-    config = RunConfiguration(framework=asked.get("framework"))
-    config.target = asked.get("target") or "local"
-    config.environment = asked.get("environment") or None
-    distributed.read(config, asked.get("distribution", {}), asked.get("spark", {}))
-    config.environment_variables = asked.get("variables", {})
-    config.secrets = asked.get("secrets", {})
-    config.max_run_duration_seconds = asked.get("time_limit")
-    config.memory_bytes = asked.get("memory")
-    config.gpus = asked.get("gpus", 0)
-    config.grace_seconds = asked.get("grace", config.grace_seconds)
-    config.priority = asked.get("priority", 0)
-    source = ScriptRunConfig(
-        folder, asked.get("script"), asked.get("arguments"), run_config=config, command=asked.get("command") or None
-    )
-    experiment = Experiment(Workspace.from_config(), asked.get("experiment") or _experiment_of(folder))
-    progress = _Progress()
-    run = experiment.submit(
-        source,
-        asked.get("tags"),
-        asked.get("name") or "",
-        asked.get("notes") or "",
-        progress if progress.shown else None,
-    )
-    progress.end()
-    print("Run %s  %s" % (run.number, run.get_portal_url()), flush=True)
-    return _followed(run) if options.follow else 0
-
-
-def _asked(options: argparse.Namespace, line: Optional[List[str]]) -> Dict[str, Any]:
-    """What the file says, with what the command line says over it."""
-    asked: Dict[str, Any] = runfile.read(options.file) if options.file else {}
-    for name in ("experiment", "name", "target", "environment", "framework", "gpus", "priority", "notes"):
-        if getattr(options, name) is not None:
-            asked[name] = getattr(options, name)
-    if options.time_limit is not None:
-        asked["time_limit"] = seconds("--time-limit", options.time_limit)
-    if options.grace is not None:
-        asked["grace"] = seconds("--grace", options.grace)
-    if options.memory is not None:
-        asked["memory"] = size("--memory", options.memory)
-    for name in ("variables", "secrets", "tags"):
-        given = dict(_pair(name, text) for text in getattr(options, name))
-        if given:
-            asked[name] = {**asked.get(name, {}), **given}
-    _distributed(options, asked)
-    if line is not None:
-        if not line:
-            raise UserError("--: the script is missing behind it, for example: -- train.py --lr 0.1")
-        for name in ("script", "arguments", "command"):
-            asked.pop(name, None)
-        if str(asked.get("framework", "python")).lower() == "command":
-            asked["command"] = line
-        else:
-            asked["script"], asked["arguments"] = line[0], line[1:]
-    if not asked.get("script") and not asked.get("command"):
-        raise UserError("Name the script to run behind --, for example: runstead run . -- train.py --lr 0.1")
-    return asked
-
-
-def _distributed(options: argparse.Namespace, asked: Dict[str, Any]) -> None:
-    counts = {
-        "process_count": options.processes,
-        "backend": options.backend,
-        "worker_count": options.workers,
-        "parameter_server_count": options.parameter_servers,
-    }
-    spark = {
-        "conf": dict(_pair("spark_conf", text) for text in options.spark_conf),
-        "packages": options.spark_package,
-        "repositories": options.spark_repository,
-        "deploy_mode": options.deploy_mode,
-    }
-    given = {name: value for name, value in counts.items() if value is not None}
-    if given:
-        asked["distribution"] = {**asked.get("distribution", {}), **given}
-    told = {name: value for name, value in spark.items() if value}
-    if told:
-        asked["spark"] = {**asked.get("spark", {}), **told}
-
-
-def _pair(name: str, text: str) -> Tuple[str, Optional[str]]:
-    key, equals, value = text.partition("=")
-    if not equals and name == "tags":
-        return key, None
-    if not equals or not key:
-        option = {"variables": "--set", "secrets": "--secret", "tags": "--tag", "spark_conf": "--spark-conf"}[name]
-        raise UserError("%s: %r needs the form NAME=VALUE." % (option, text))
-    return key, value
-
-
-def _experiment_of(folder: str) -> str:
-    name = os.path.basename(os.path.realpath(folder))
-    return re.sub(r"[^A-Za-z0-9_\-]+", "-", name).strip("-_")[:255] or "experiment"
-
-
-def _followed(run: SubmittedRun) -> int:
-    run.stream_log()
-    details = run.wait_for_completion(raise_on_error=False)
-    print("%s  %s" % (run.status, run.get_portal_url()), file=sys.stderr)
-    if details["status"] == "Completed":
-        return 0
-    if details["status"] == "Failed":
-        print("runstead: %s" % run.failure(), file=sys.stderr)
-    code = run.exit_code
-    return code if code is not None and 0 < code < 256 else 1
-
-
-def _logs(options: argparse.Namespace, line: Optional[List[str]]) -> int:
-    run = Workspace.from_config().get_run(options.run)
-    if options.follow:
-        run.stream_log()
-        return 0
-    offset = 0
-    while True:
-        data = run.read_log(offset)
-        if not data:
-            return 0
-        offset += len(data)
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
-
-
-def _cancel(options: argparse.Namespace, line: Optional[List[str]]) -> int:
-    run = Workspace.from_config().get_run(options.run)
-    run.cancel()
-    print("Run %d: %s" % (run.number, run.status))
-    return 0
-
-
-class _Progress:
-    """How much of the folder has been sent, on a terminal only."""
-
-    def __init__(self) -> None:
-        self.shown = sys.stderr.isatty()
-        self._told = False
-
-    def __call__(self, done: int, total: int) -> None:
-        self._told = True
-        sys.stderr.write("\rSending %.1f of %.1f MB" % (done / 1e6, total / 1e6))
-        sys.stderr.flush()
-
-    def end(self) -> None:
-        if self._told:
-            sys.stderr.write("\r\x1b[K")
+def _remember(parser: Any) -> None:
+    """Have each parser set itself as the one that was used, so that an unknown option is compared with its own."""
+    parser.set_defaults(parser=parser)
+    for action in parser._actions:
+        if isinstance(action.choices, dict):
+            for inner in action.choices.values():
+                _remember(inner)

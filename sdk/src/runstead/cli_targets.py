@@ -3,26 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import getpass
-import json
 import sys
 
-from .client import Workspace
-from .compute import (
-    AttachConfiguration,
-    ComputeTarget,
-    ComputeTargetException,
-    DockerCompute,
-    HDInsightCompute,
-    LocalCompute,
-    RemoteCompute,
-    print_steps,
-)
 from .errors import UserError
+from .shell import add_json, print_json, table
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Dict, List, Optional
+
+    from .compute import AttachConfiguration, ComputeTarget, ComputeTargetException
 
 ATTACH = """kinds:
   a remote machine      runstead attach gpu-box-3 --host gpu3.example.org --user ada --key ~/.ssh/id_ed25519
@@ -38,27 +28,32 @@ Without --key and --password the studio makes a key and prints the line to insta
 def add(commands: Any) -> None:
     """Add the commands to those of `runstead`."""
     targets = commands.add_parser("targets", help="list the compute targets")
-    targets.add_argument("--json", action="store_true", help="everything the studio says about them")
+    add_json(targets, "everything the studio says about them")
     targets.set_defaults(call=_targets)
     _add_attach(commands)
-    doctor = commands.add_parser("doctor", help="test the connection to a target; exits with 0 when it passes")
-    doctor.add_argument("target")
+    doctor = commands.add_parser(
+        "doctor", help="test the connection to a target, or without one to the studio; exits with 0 when it passes"
+    )
+    doctor.add_argument("target", metavar="TARGET", nargs="?", help="its name; without one the studio is looked at")
     doctor.add_argument("--fingerprint", metavar="SHA256:…", help="trust the host key that has it from now on")
     doctor.add_argument("--jump-fingerprint", metavar="SHA256:…", help="the same of the jump host")
-    doctor.add_argument("--json", action="store_true", help="the steps as JSON")
+    add_json(doctor, "the steps as JSON")
     doctor.set_defaults(call=_doctor)
     for name, text in (("drain", "start nothing new on a target"), ("resume", "start runs on a target again")):
         parser = commands.add_parser(name, help=text)
-        parser.add_argument("target")
+        parser.add_argument("target", metavar="TARGET", help="its name")
+        add_json(parser, "the target as JSON")
         parser.set_defaults(call=_drain if name == "drain" else _resume)
     key = commands.add_parser("key", help="print the key that the studio made for a target, or replace it")
-    key.add_argument("target")
+    key.add_argument("target", metavar="TARGET", help="its name")
+    add_json(key, "the key as JSON")
     how = key.add_mutually_exclusive_group()
     how.add_argument("--new", action="store_true", help="make another one and print the line to install there")
     how.add_argument("--use", action="store_true", help="sign in with the new one, if that works")
     key.set_defaults(call=_key)
     detach = commands.add_parser("detach", help="take a target out of use; nothing changes on the machine")
-    detach.add_argument("target")
+    detach.add_argument("target", metavar="TARGET", help="its name")
+    add_json(detach)
     runs = detach.add_mutually_exclusive_group()
     runs.add_argument(
         "--cancel-runs", dest="runs", action="store_const", const="cancel", help="cancel its runs and wait"
@@ -77,7 +72,7 @@ def _add_attach(commands: Any) -> None:
     parser = commands.add_parser(
         "attach", help="attach a machine after testing it", epilog=ATTACH, formatter_class=argparse.RawDescriptionHelpFormatter
     )  # fmt: skip
-    parser.add_argument("name", help="what the target is to be called")
+    parser.add_argument("name", metavar="NAME", help="what the target is to be called")
     ssh = parser.add_argument_group("reached by SSH")
     ssh.add_argument("--host", help="name or address; without it, it is the studio's own machine")
     ssh.add_argument("--port", default="22")
@@ -120,15 +115,16 @@ def _add_attach(commands: Any) -> None:
     parser.add_argument("--slots", type=int, help="runs at once (default: one per GPU, else one per two processors)")
     parser.add_argument("--gpus", type=int, dest="gpu_slots", help="GPUs that runs may ask for (default: those found)")
     parser.add_argument("--anyway", action="store_true", help="attach although the connection test fails")
-    parser.add_argument("--json", action="store_true", help="print the target as JSON")
+    add_json(parser, "the target as JSON")
     parser.set_defaults(call=_attach)
 
 
 def _targets(options: argparse.Namespace, line: Optional[List[str]]) -> int:
-    found = ComputeTarget.list(Workspace.from_config())
+    from .compute import ComputeTarget
+
+    found = ComputeTarget.list(_workspace())
     if options.json:
-        _print([target.serialize() for target in found])
-        return 0
+        return print_json([target.serialize() for target in found])
     rows = [("NAME", "KIND", "HEALTH", "SLOTS", "GPUS", "RUNNING", "WAITING")]
     for target in found:
         row = target.serialize()
@@ -136,14 +132,14 @@ def _targets(options: argparse.Namespace, line: Optional[List[str]]) -> int:
         rows.append(
             (target.name, target.kind, health, *(str(row[name]) for name in ("slots", "gpus", "running", "waiting")))
         )
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row_ in rows:
-        print("  ".join("%-*s" % (width, text) for width, text in zip(widths, row_)).rstrip())
+    table(rows)
     return 0
 
 
 def _attach(options: argparse.Namespace, line: Optional[List[str]]) -> int:
-    workspace = Workspace.from_config()
+    from .compute import ComputeTarget, ComputeTargetException, print_steps
+
+    workspace = _workspace()
     given = _ssh_arguments(options)
     while True:
         config = _configuration(options, given).with_packages(
@@ -161,8 +157,7 @@ def _attach(options: argparse.Namespace, line: Optional[List[str]]) -> int:
             raise _in_words_of_the_shell(error) from None
         break
     if options.json:
-        _print(target.serialize())
-        return 0
+        return print_json(target.serialize())
     print_steps(target.steps, sys.stdout)
     slots = "1 slot" if target.slots == 1 else "%d slots" % target.slots
     print("%s is attached: %s, %s. Send a run: --target %s" % (target.name, target.kind, slots, target.name))
@@ -176,7 +171,7 @@ def _in_words_of_the_shell(error: ComputeTargetException) -> ComputeTargetExcept
     ):
         wanted = "%s=%r." % (argument, error.fingerprint)
         if error.message.endswith(wanted):
-            return ComputeTargetException(error.message[: -len(wanted)] + "%s %s" % (option, error.fingerprint))
+            return type(error)(error.message[: -len(wanted)] + "%s %s" % (option, error.fingerprint))
     return error
 
 
@@ -198,7 +193,7 @@ def _ssh_arguments(options: argparse.Namespace) -> Dict[str, Any]:
         return {}
     given: Dict[str, Any] = {
         "address": options.host,
-        "username": options.user or getpass.getuser(),
+        "username": options.user or _account(),
         "ssh_port": options.port,
         "private_key_file": options.key,
         "host_key_fingerprint": options.fingerprint,
@@ -216,11 +211,21 @@ def _ssh_arguments(options: argparse.Namespace) -> Dict[str, Any]:
     return given
 
 
+def _account() -> str:
+    import getpass
+
+    return getpass.getuser()
+
+
 def _secret(prompt: str) -> str:
+    import getpass
+
     return getpass.getpass(prompt + ": ") if sys.stdin.isatty() else sys.stdin.readline().rstrip("\r\n")
 
 
 def _configuration(options: argparse.Namespace, ssh: Dict[str, Any]) -> AttachConfiguration:
+    from .compute import DockerCompute, HDInsightCompute, LocalCompute, RemoteCompute
+
     common = {"root": options.root, "python": options.python, "slots": options.slots}
     if options.sandbox and (options.docker or options.spark or not ssh):
         raise UserError("--sandbox: it is for remote machines: a container is one already, and here it is always on.")
@@ -252,51 +257,87 @@ def _pair(text: str) -> List[str]:
 
 
 def _doctor(options: argparse.Namespace, line: Optional[List[str]]) -> int:
-    target = ComputeTarget(Workspace.from_config(), options.target)
+    if options.target is None:
+        return _doctor_of_the_studio(options)
+    from .compute import ComputeTargetException
+
+    target = _target(options)
     try:
         steps = target.test(options.fingerprint, options.jump_fingerprint)
     except ComputeTargetException as error:
         raise _in_words_of_the_shell(error) from None
-    if options.json:
-        _print(steps)
-    else:
-        print_steps(steps, sys.stdout)
-    return 0 if all(step["ok"] or not step["needed"] for step in steps) else 1
+    return _shown_steps(options, steps)
 
 
 def _drain(options: argparse.Namespace, line: Optional[List[str]]) -> int:
-    target = ComputeTarget(Workspace.from_config(), options.target)
+    target = _target(options)
     target.drain()
+    if options.json:
+        return print_json(target.serialize())
     print("%s: nothing new starts there; %d running." % (target.name, target.serialize()["running"]))
     return 0
 
 
 def _resume(options: argparse.Namespace, line: Optional[List[str]]) -> int:
-    target = ComputeTarget(Workspace.from_config(), options.target)
+    target = _target(options)
     target.resume()
+    if options.json:
+        return print_json(target.serialize())
     print("%s: runs start there again; %d waiting." % (target.name, target.serialize()["waiting"]))
     return 0
 
 
 def _key(options: argparse.Namespace, line: Optional[List[str]]) -> int:
-    target = ComputeTarget(Workspace.from_config(), options.target)
+    target = _target(options)
     if options.new:
-        print(target.new_key())
-        return 0
+        return _print_key(options, target.new_key())
     if options.use:
         target.use_new_key()
     if not target.public_key:
         raise UserError("%s is entered with a key or password of your own. Make one here: --new" % target.name)
-    print(target.public_key)
+    return _print_key(options, target.public_key)
+
+
+def _print_key(options: argparse.Namespace, line: str) -> int:
+    if options.json:
+        return print_json({"target": options.target, "public_key": line})
+    print(line)
     return 0
 
 
 def _detach(options: argparse.Namespace, line: Optional[List[str]]) -> int:
-    target = ComputeTarget(Workspace.from_config(), options.target)
+    target = _target(options)
     target.detach(options.runs)
+    if options.json:
+        return print_json({"target": target.name, "detached": True})
     print("%s is detached. Its runs stay in the lists; nothing was changed on the machine." % target.name)
     return 0
 
 
-def _print(value: Any) -> None:
-    print(json.dumps(value, indent=2))
+def _workspace() -> Any:
+    from .client import Workspace
+
+    return Workspace.from_config()
+
+
+def _target(options: argparse.Namespace) -> ComputeTarget:
+    from .compute import ComputeTarget
+
+    return ComputeTarget(_workspace(), options.target)
+
+
+def _doctor_of_the_studio(options: argparse.Namespace) -> int:
+    from .checkup import steps_of_the_studio
+
+    steps = list(steps_of_the_studio())
+    return _shown_steps(options, steps)
+
+
+def _shown_steps(options: argparse.Namespace, steps: List[Dict[str, Any]]) -> int:
+    from .compute import print_steps
+
+    if options.json:
+        print_json(steps)
+    else:
+        print_steps(steps, sys.stdout)
+    return 0 if all(step["ok"] or not step["needed"] for step in steps) else 1

@@ -7,7 +7,7 @@ import sys
 import time
 from urllib.parse import quote
 
-from .errors import UserError
+from .errors import ComputeTargetException, UserError
 from .transport import ApiError
 from .units import size
 
@@ -15,25 +15,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import IO, Any, Dict, List, Mapping, Optional, Sequence, Tuple, Type, Union
 
-    from .client import Workspace
+    from .workspace import Workspace
 
 SECRETS = ("password", "private_key", "passphrase")
 MAX_KEY = 100_000
-
-
-class ComputeTargetException(UserError):
-    """There is no such target, or it cannot be attached. `steps`: the connection test, where that failed; `fingerprint`: of the host
-    key that nobody has confirmed; `public_key`: the line to install there, where the studio made the key.
-    """
-
-    def __init__(self, message: str, problem: Optional[Mapping[str, Any]] = None) -> None:
-        super().__init__(message)
-        self.message = message
-        found = problem or {}
-        self.steps: List[Dict[str, Any]] = found.get("steps") or []
-        self.fingerprint: str = found.get("fingerprint") or ""
-        self.hop: str = found.get("hop") or ""
-        self.public_key: str = found.get("public_key") or ""
 
 
 class AttachConfiguration:
@@ -200,6 +185,16 @@ class ComputeTarget:
         except ApiError as error:
             raise ComputeTargetException(_refusal(error), error.problem) from None
         return ComputeTarget._of(workspace, answer.json())
+
+    @staticmethod
+    def create(workspace: Workspace, name: str, provisioning_configuration: AttachConfiguration) -> ComputeTarget:
+        """Make a pool of attached targets, as `AmlCompute.provisioning_configuration` describes it. No machine of a cloud is made.
+
+        Raises ComputeTargetException.
+        """
+        from .pool import create
+
+        return create(workspace, name, provisioning_configuration)
 
     @staticmethod
     def list(workspace: Workspace) -> List[ComputeTarget]:

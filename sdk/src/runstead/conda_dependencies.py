@@ -86,9 +86,11 @@ class CondaDependencies:
     # How it is changed. Each raises UserError.
 
     def add_channel(self, channel: str) -> None:
+        """Look for packages there too."""
         _add(self._channels, _text("channel", channel))
 
     def remove_channel(self, channel: str) -> None:
+        """No longer look there."""
         self._channels = [one for one in self._channels if one != channel]
 
     def add_conda_package(self, conda_package: str) -> None:
@@ -102,6 +104,7 @@ class CondaDependencies:
         self._conda.append(text)
 
     def remove_conda_package(self, conda_package: str) -> None:
+        """Leave out the package of this name."""
         name = _named(conda_package)
         self._conda = [one for one in self._conda if _named(one) != name]
 
@@ -120,16 +123,19 @@ class CondaDependencies:
         self._pip.append(text)
 
     def remove_pip_package(self, pip_package: str) -> None:
+        """Leave out the requirement of this name."""
         name = _named(pip_package)
         self._pip = [one for one in self._pip if one != pip_package and ("://" in one or _named(one) != name)]
 
     def set_python_version(self, version: str) -> None:
+        """3.x or 3.x.y."""
         text = _text("version", version)
         if not re.match(r"3\.\d{1,2}(\.\d{1,3})?\Z", text):
             raise UserError("version: %r is no Python version. Write 3.11 or 3.11.7." % text)
         self.python_version = text
 
     def set_pip_index_url(self, index_url: str) -> None:
+        """Take packages from this index."""
         self.index_url = _text("index_url", index_url)
 
     def set_pip_option(self, pip_option: str) -> None:
@@ -140,6 +146,7 @@ class CondaDependencies:
         self.add_pip_package(text)
 
     def remove_pip_option(self, pip_option: str) -> None:
+        """Take back `--index-url` or `--extra-index-url`."""
         word = pip_option.split(maxsplit=1)[0].split("=", maxsplit=1)[0] if pip_option.strip() else ""
         if word in ("--index-url", "-i"):
             self.index_url = ""

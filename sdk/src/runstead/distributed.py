@@ -8,10 +8,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Dict, List, Optional
 
-    from .client import RunConfiguration
+    from .run_configuration import RunConfiguration
 
 _DISTRIBUTION = ("process_count", "worker_count", "parameter_server_count", "backend", "node_count")
 _SPARK = ("conf", "packages", "repositories", "deploy_mode")
+SPARK_DEFAULTS = {"spark.app.name": "Azure ML Experiment", "spark.yarn.maxAppAttempts": 1}
+"""What the reference sets. Left as it is it is not sent: the studio names the application after the run, and starts it once."""
 _MPI = ("mpi", "openmpi", "intelmpi")
 
 
@@ -46,7 +48,7 @@ class SparkConfiguration:
     """What spark-submit is told beyond the target's own settings, and over them."""
 
     def __init__(self, configuration: Optional[Dict[str, Any]] = None) -> None:
-        self.configuration: Dict[str, Any] = dict(configuration or {})
+        self.configuration: Dict[str, Any] = {**SPARK_DEFAULTS, **(configuration or {})}
         """Setting → value: `spark.executor.memory`: `2g`."""
         self.packages: List[str] = []
         """`group:artifact:version`"""
@@ -115,9 +117,14 @@ def fields(run_config: RunConfiguration) -> Dict[str, Any]:
         found["distribution"] = {name: value for name, value in distribution.items() if value is not None}
     if framework == "pyspark":
         spark = run_config.spark
-        settings = {str(name): _setting(value) for name, value in spark.configuration.items()}
+        settings = {
+            str(name): _setting(value)
+            for name, value in spark.configuration.items()
+            if SPARK_DEFAULTS.get(name) != value
+        }
         given = {"conf": settings, "packages": list(spark.packages), "repositories": list(spark.repositories)}
-        found["spark"] = {name: value for name, value in {**given, "deploy_mode": spark.deploy_mode}.items() if value}
+        mode = spark.deploy_mode or run_config.hdi.deploy_mode
+        found["spark"] = {name: value for name, value in {**given, "deploy_mode": mode}.items() if value}
     return found
 
 

@@ -218,7 +218,7 @@ class Environment:
         folder = os.fspath(path)
         dockerfile = definitions.definition(self).get("dockerfile")
         files = {
-            SAVED: json.dumps(_saved(self), indent=4) + "\n",
+            SAVED: json.dumps(as_dict(self), indent=4) + "\n",
             FILE_NAME: self.python.conda_dependencies.serialize_to_string(),
         }
         if dockerfile:
@@ -242,7 +242,7 @@ class Environment:
                 raise ValueError("it holds no object")
         except ValueError as error:
             raise UserError("path: %s is no JSON: %s." % (os.path.join(folder, SAVED), error)) from None
-        return _loaded(data, folder)
+        return from_dict(data, folder)
 
     def __str__(self) -> str:
         return self.name if self.version is None else "%s:%s" % (self.name, self.version)
@@ -343,7 +343,7 @@ def _in_container(
     return made
 
 
-def _saved(environment: Environment) -> Dict[str, Any]:
+def as_dict(environment: Environment) -> Dict[str, Any]:
     """In the reference's own format, so that either side reads the other's."""
     python, docker, spark = environment.python, environment.docker, environment.spark
     registry = docker.base_image_registry
@@ -376,7 +376,7 @@ def _saved(environment: Environment) -> Dict[str, Any]:
     }  # fmt: skip
 
 
-def _loaded(data: Mapping[str, Any], folder: str) -> Environment:
+def from_dict(data: Mapping[str, Any], folder: str) -> Environment:
     made = Environment(str(data.get("name") or os.path.basename(os.path.abspath(folder))))
     python, docker, spark = (data.get(part) or {} for part in ("python", "docker", "spark"))
     made.environment_variables = dict(data.get("environmentVariables") or {})

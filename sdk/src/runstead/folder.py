@@ -1,7 +1,6 @@
 """A project folder: what of it goes into a snapshot, hashed, as the manifest that the studio would make of it.
 
-Digests are cached by path, size, times and inode, so that an unchanged folder is only looked at. A file whose
-time stamps are
+Digests are cached by path, size, times and inode, so that an unchanged folder is only looked at. A file whose time stamps are
 too young to tell one write from the next is not kept in the cache.
 """
 
@@ -12,15 +11,15 @@ import json
 import os
 import re
 import stat
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 from .errors import RunsteadError, UserError
 from .gitignore import Rules, lines_of
+from .hash_cache import HashCache, settled, stamp_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Dict, List, Optional, Tuple
+    from typing import Any, Callable, Dict, List, Optional, Tuple
 
 IGNORE_FILES = (".runignore", ".amlignore", ".gitignore")
 ALWAYS = frozenset({".git", "__pycache__", ".ipynb_checkpoints", ".DS_Store"})
@@ -28,12 +27,9 @@ VENV_MARK = "pyvenv.cfg"
 MAX_DEPTH = 100
 MAX_HOPS = 40
 MAX_TARGET = 4096
-THREADS = 2
+THREADS = min(8, os.cpu_count() or 2)
 BLOCK = 1024 * 1024
 TRIES = 3
-CACHE_VERSION = "runstead hashes 1"
-YOUNG_NS = 100_000_000
-YOUNG_COARSE_NS = 3_000_000_000  # where time stamps are whole seconds
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 DRIVE = re.compile(r"[A-Za-z]:")
 
@@ -41,27 +37,67 @@ DRIVE = re.compile(r"[A-Za-z]:")
 class Folder:
     """A scanned folder.
 
-    `files`: (path, mode, size, SHA-256), sorted; `data`: the manifest; `digest`: the snapshot's id.
+    `files`: (path, mode, size, SHA-256), sorted; `data`: the manifest; `digest`: the snapshot's id. `skipped`: what was left out,
+    and why; `refused`: the part of that which no ignore file asked for and which a script may miss. Names are as the operating
+    system gives them: bytes that are not UTF-8 are halves of surrogate pairs in them, as `os.fsdecode` makes them.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, walked: Optional[Callable[[Folder], None]] = None) -> None:
+        """`walked` is called before anything is read, when all is known but the digests; what it raises goes on."""
         if not os.path.isdir(path):
             raise UserError(
                 "source_directory: there is no folder %r. The working directory is %s." % (path, os.getcwd())
             )
         self.path = path
         self.skipped: List[Tuple[str, str]] = []
+        self.refused: List[Tuple[str, str]] = []
         self.hashed = 0
         self.files: List[Tuple[str, int, int, str]] = []
         self._found: List[Tuple[str, os.stat_result]] = []
         self._links: Dict[str, str] = {}
         self._dirs: List[str] = []
         self._walk()
+        if walked is not None:
+            walked(self)
         self._hash_all(HashCache(path))
         self.files.sort()
         body = {"v": 1, "files": self.files, "links": sorted(self._links.items()), "dirs": sorted(self._dirs)}
-        self.data = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
+        # What is no text stands in JSON as the escape of each byte's half of a surrogate pair.
+        self.data = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "backslashreplace")
         self.digest = hashlib.sha256(self.data).hexdigest()
+
+    @property
+    def found(self) -> Tuple[int, int]:
+        """How many files there are, and their bytes."""
+        return len(self._found), sum(facts.st_size for _, facts in self._found)
+
+    def largest(self, by_size: bool, count: int = 3) -> List[Tuple[str, int]]:
+        """The entries of the folder with the most bytes, or the most files, below them."""
+        tops: Dict[str, int] = {}
+        for path, facts in self._found:
+            top, below, _ = path.partition("/")
+            tops[top + below] = tops.get(top + below, 0) + (facts.st_size if by_size else 1)
+        return sorted(tops.items(), key=lambda pair: -pair[1])[:count]
+
+    def check(self) -> None:
+        """Whether the folder can be sent as it is. Raises UserError naming what is in the way."""
+        if self.refused:
+            path, why = self.refused[0]
+            more = len(self.refused) - 1
+            raise UserError(
+                "source_directory: %s: %s. A target could not have it: list it in %s, or mend it.%s"
+                % (path, why, self._source or ".runignore", " So it is with %d more." % more if more else "")
+            )
+        if self._found:
+            return
+        where = os.path.abspath(self.path)
+        if not self.skipped:
+            raise UserError("source_directory: %s is empty. Name the folder that holds the script." % where)
+        example, why = self.skipped[0]
+        raise UserError(
+            "source_directory: nothing of %s is left to send. %d entries are left out, for example %s: %s."
+            % (where, len(self.skipped), example, why)
+        )
 
     # Walking
 
@@ -85,7 +121,7 @@ class Folder:
             except OSError as error:
                 if not folder:
                     raise UserError("source_directory: %s cannot be read: %s." % (self.path, error.strerror)) from None
-                self.skipped.append((folder + "/", "cannot be read (%s)" % error.strerror))
+                self._refuse(folder + "/", "cannot be read (%s)" % error.strerror)
                 continue
             if folder and any(entry.name == VENV_MARK for entry in entries):
                 self.skipped.append((folder + "/", "a virtual environment"))
@@ -99,11 +135,6 @@ class Folder:
         self._check_links()
 
     def _sort(self, path: str, entry: os.DirEntry[str], below: List[str]) -> bool:
-        try:
-            path.encode()
-        except UnicodeEncodeError:
-            self.skipped.append((ascii(path)[1:-1], "its name is no text in UTF-8"))
-            return False
         folder = entry.is_dir(follow_symlinks=False)
         why = self._why(path, folder)
         if why:
@@ -125,9 +156,13 @@ class Folder:
         except FileNotFoundError:
             return False
         except OSError as error:
-            self.skipped.append((path, "cannot be read (%s)" % error.strerror))
+            self._refuse(path, "cannot be read (%s)" % error.strerror)
             return False
         return True
+
+    def _refuse(self, path: str, why: str) -> None:
+        self.skipped.append((path, why))
+        self.refused.append((path, why))
 
     def _why(self, path: str, folder: bool) -> str:
         if path.rpartition("/")[2] in ALWAYS:
@@ -147,7 +182,7 @@ class Folder:
             why = _leads_out(path, self._links[path], self._links)
             if not why:
                 continue
-            self.skipped.append((path, why))
+            self._refuse(path, why)
             del self._links[path]
             folder = path.rpartition("/")[0]
             inside = [*self._links, *self._dirs, *(name for name, _ in self._found)]
@@ -160,7 +195,7 @@ class Folder:
         entries: Dict[str, str] = {}
         todo: List[str] = []
         for path, facts in self._found:
-            stamp = _stamp(facts)
+            stamp = stamp_of(facts)
             digest = cache.get(path, stamp)
             if digest is None:
                 todo.append(path)
@@ -173,8 +208,8 @@ class Folder:
                 continue  # removed since the walk: a folder without it is as true as one with it
             facts, digest = found
             self.files.append((path, _mode(facts), facts.st_size, digest))
-            if _settled(facts):
-                entries[path] = "%s %s" % (_stamp(facts), digest)
+            if settled(facts):
+                entries[path] = "%s %s" % (stamp_of(facts), digest)
         cache.replace(entries)
 
     def _hash_many(self, paths: List[str]) -> List[Optional[Tuple[os.stat_result, str]]]:
@@ -207,7 +242,7 @@ class Folder:
                 after = os.fstat(fd)
             finally:
                 os.close(fd)
-            if _stamp(before) == _stamp(after):
+            if stamp_of(before) == stamp_of(after):
                 return after, sha256.hexdigest()
         raise RunsteadError("%s changes while it is read. Stop what writes to it, or list it in .runignore." % path)
 
@@ -219,64 +254,13 @@ class Folder:
             raise RunsteadError("%s cannot be read any more: %s. Submit again." % (path, error.strerror)) from None
 
 
-class HashCache:
-    """Digests of the files of one folder, in a small file below the user's cache directory."""
-
-    def __init__(self, folder: str) -> None:
-        base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-        name = hashlib.sha256(os.fsencode(os.path.realpath(folder))).hexdigest()[:32]
-        self._path = os.path.join(base, "runstead", "hashes", name)
-        self._entries: Dict[str, str] = {}
-        try:
-            with open(self._path, encoding="utf-8", newline="") as file:
-                head, *texts = file.read().split("\0")
-            if head == CACHE_VERSION and len(texts) % 2 == 1:
-                self._entries = dict(zip(texts[::2], texts[1::2]))
-        except (OSError, UnicodeDecodeError):
-            pass
-
-    def get(self, path: str, stamp: str) -> Optional[str]:
-        """The digest of a file with this stamp, if it is known."""
-        entry = self._entries.get(path)
-        return entry[-64:] if entry is not None and entry[:-65] == stamp else None
-
-    def replace(self, entries: Dict[str, str]) -> None:
-        """Keep exactly these; written by rename, and not at all where the cache directory is not writable."""
-        if entries == self._entries:
-            return
-        texts = [CACHE_VERSION]
-        for pair in entries.items():
-            texts += pair
-        draft = "%s.%d.%d" % (self._path, os.getpid(), time.monotonic_ns())
-        try:
-            os.makedirs(os.path.dirname(self._path), 0o700, exist_ok=True)
-            with open(draft, "w", encoding="utf-8", newline="") as file:
-                file.write("\0".join([*texts, ""]))
-            os.replace(draft, self._path)
-        except OSError:
-            try:
-                os.unlink(draft)
-            except OSError:
-                pass
-
-
 def _open(path: str) -> int:
     flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     return os.open(path, flags)
 
 
-def _stamp(facts: os.stat_result) -> str:
-    return "%d %d %d %d" % (facts.st_size, facts.st_mtime_ns, facts.st_ino, facts.st_ctime_ns)
-
-
 def _mode(facts: os.stat_result) -> int:
     return 0o755 if facts.st_mode & stat.S_IXUSR else 0o644
-
-
-def _settled(facts: os.stat_result) -> bool:
-    coarse = facts.st_mtime_ns % 1_000_000_000 == 0 and facts.st_ctime_ns % 1_000_000_000 == 0
-    age = time.time_ns() - max(facts.st_mtime_ns, facts.st_ctime_ns)
-    return age > (YOUNG_COARSE_NS if coarse else YOUNG_NS)
 
 
 def _kind(mode: int) -> str:
@@ -290,10 +274,7 @@ def _leads_out(path: str, target: str, links: Dict[str, str]) -> str:
 
     It is followed through the folder's own links, as a target machine would.
     """
-    try:
-        size = len(target.encode())
-    except UnicodeEncodeError:
-        return "The link's target is no text in UTF-8"
+    size = len(target.encode("utf-8", "replace"))
     if not target or size > MAX_TARGET or "\\" in target or CONTROL.search(target):
         return "The link's target is no plain path"
     if target.startswith("/") or DRIVE.match(target):

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import tempfile
 
-from .run import Run
+from .run import ScriptRun
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
 
-class OfflineRun(Run):
+class OfflineRun(ScriptRun):
     """The same calls and the same checks as in a run; the records go to a folder that lives as long as the
     process.
     """

@@ -17,24 +17,18 @@ def _value(value: Any) -> Any:
     return SPECIAL.get(value, value) if isinstance(value, str) else value
 
 
-class State:
-    """The records of one run, folded."""
+class Folded:
+    """Records of one run, folded."""
 
-    def __init__(self, run_dir: str) -> None:
-        self._run_dir = run_dir
+    def __init__(self) -> None:
         self.name = ""
         self.note = ""
         self.tags: Dict[str, Optional[str]] = {}
         self.properties: Dict[str, str] = {}
         self._values: Dict[str, List[Any]] = {}
         self._tables: Dict[str, Dict[str, List[Any]]] = {}
-        for record in records.read(run_dir):
-            try:
-                self._fold(record)
-            except (KeyError, TypeError, AttributeError):
-                continue  # written by something else, and no record
 
-    def _fold(self, record: Dict[str, Any]) -> None:
+    def fold(self, record: Dict[str, Any]) -> None:
         kind, key, value = record.get("op"), record.get("k"), record.get("v")
         if kind is None:
             self._values.setdefault(key, []).append(_value(value))  # type: ignore[arg-type]
@@ -73,6 +67,19 @@ class State:
             single = all(len(cells) == 1 for cells in table.values())
             found[name] = {column: cells[0] if single else cells for column, cells in table.items()}
         return found
+
+
+class State(Folded):
+    """What is in a run's folder."""
+
+    def __init__(self, run_dir: str) -> None:
+        super().__init__()
+        self._run_dir = run_dir
+        for record in records.read(run_dir):
+            try:
+                self.fold(record)
+            except (KeyError, TypeError, AttributeError):
+                continue  # written by something else, and no record
 
     def files(self) -> List[str]:
         """Names of the files below `artifacts/`."""

@@ -28,7 +28,8 @@ class Section:
             if value not in (default, None):
                 warnings.warn("%s.%s means nothing here: %s" % (self.PART, name, instead), stacklevel=3)
         elif not name.startswith("_") and not hasattr(type(self), name) and name not in self._names():
-            near = difflib.get_close_matches(name, self._names(), 1)
+            own = [known for known in dir(type(self)) if isinstance(getattr(type(self), known), property)]
+            near = difflib.get_close_matches(name, [*own, *self._names()], 1)
             hint = " Did you mean %s?" % near[0] if near else " There are: %s." % ", ".join(self._names())
             raise UserError("%s.%s: there is no such attribute.%s" % (self.PART, name, hint))
         object.__setattr__(self, name, value)
@@ -180,7 +181,7 @@ class DockerConfiguration(Section):
         use_docker: bool = False,
         shared_volumes: bool = True,
         arguments: Optional[List[str]] = None,
-        shm_size: Any = None,
+        shm_size: Any = SHM_SIZE,
     ) -> None:
         self.use_docker = use_docker
         self.shared_volumes = shared_volumes

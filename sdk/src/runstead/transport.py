@@ -5,24 +5,29 @@ from __future__ import annotations
 import gzip
 import http.client
 import json
+import os
 import ssl
+import threading
 import time
+import warnings
 from urllib.parse import urlencode, urlsplit
 
 from . import __version__
-from .errors import RunsteadError, UserError
+from .errors import RunsteadError, ServiceException, UserError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Dict, Mapping, Optional
+    from typing import Any, Dict, Mapping, Optional, Tuple
 
 TIMEOUT = 60
 PAUSES = (0.2, 0.5, 1.0, 2.0)
 REPEATED = (502, 503, 504)
+MOVED = (301, 302, 303, 307, 308)
+VERSION = "runstead-version"
 LOCAL = ("127.0.0.1", "localhost", "::1")
 
 
-class ApiError(RunsteadError):
+class ApiError(ServiceException):
     """The studio refused. `status` is HTTP's; `errors` lists field, rule and fix of each mistake."""
 
     def __init__(self, status: int, problem: Mapping[str, Any]) -> None:
@@ -34,6 +39,10 @@ class ApiError(RunsteadError):
     def names(self, field: str) -> bool:
         """Whether the refusal is about this field."""
         return any(isinstance(item, dict) and item.get("field") == field for item in self.errors)
+
+
+class Unreachable(RunsteadError):
+    """Nobody answered. The same call can be made again later."""
 
 
 class Answer:
@@ -52,7 +61,7 @@ class Answer:
 
 
 class Transport:
-    """Requests to one workspace of one studio. Not for several threads at once."""
+    """Requests to one workspace of one studio. Each thread, and each process forked from this one, has a connection of its own."""
 
     def __init__(self, url: str, workspace: str, token: str) -> None:
         parts = urlsplit(url)
@@ -65,9 +74,16 @@ class Transport:
         self._secure = parts.scheme == "https"
         self._host = parts.hostname
         self._port = parts.port or (443 if self._secure else 80)
-        self._base = "%s/api/v1/%s/" % (parts.path.rstrip("/"), workspace)
+        self._root = parts.path.rstrip("/") + "/api/v1/"
         self._token = token
-        self._connection: Optional[http.client.HTTPConnection] = None
+        self._own = threading.local()
+        self.version = ""
+        """The studio's version, once it has answered."""
+
+    @property
+    def place(self) -> str:
+        """Studio and workspace, as one text."""
+        return "%s %s" % (self.url, self.workspace)
 
     @property
     def is_local(self) -> bool:
@@ -75,19 +91,22 @@ class Transport:
         return self._host in LOCAL
 
     def _connect(self) -> http.client.HTTPConnection:
-        if self._connection is None:
+        if getattr(self._own, "process", None) != os.getpid():
+            self._own.process, self._own.connection = os.getpid(), None
+        if self._own.connection is None:
             if self._secure:
                 context = ssl.create_default_context()
-                self._connection = http.client.HTTPSConnection(self._host, self._port, timeout=TIMEOUT, context=context)
+                made = http.client.HTTPSConnection(self._host, self._port, timeout=TIMEOUT, context=context)
             else:
-                self._connection = http.client.HTTPConnection(self._host, self._port, timeout=TIMEOUT)
-        return self._connection
+                made = http.client.HTTPConnection(self._host, self._port, timeout=TIMEOUT)
+            self._own.connection = made
+        return self._own.connection  # type: ignore[no-any-return]
 
     def close(self) -> None:
-        """Close the connection; the next request opens another."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        """Close this thread's connection; the next request opens another."""
+        if getattr(self._own, "connection", None) is not None:
+            self._own.connection.close()
+            self._own.connection = None
 
     def request(
         self,
@@ -99,38 +118,41 @@ class Transport:
     ) -> Answer:
         """Ask, and ask again after a cut: every request of ours may be repeated. Raises ApiError and RunsteadError.
 
-        `body`: bytes are sent as they are, anything else as JSON.
+        `body`: bytes and what an open file holds are sent as they are, anything else as JSON.
         """
         sent = {
             "Authorization": "Bearer " + self._token,
             "User-Agent": "runstead/" + __version__,
             "Accept": "application/json",
         }
+        data: Any = None
         if body is None:
-            data = None
+            pass
         elif isinstance(body, bytes):
             data = body
             sent["Content-Type"] = "application/octet-stream"
+        elif hasattr(body, "read"):
+            data = body
+            sent["Content-Type"] = "application/octet-stream"
+            sent["Content-Length"] = str(body.seek(0, 2))
         else:
             data = json.dumps(body).encode()
             sent["Content-Type"] = "application/json"
-        if data is not None and len(data) > 100_000 and not self.is_local and not isinstance(body, bytes):
+        if isinstance(data, bytes) and data is not body and len(data) > 100_000 and not self.is_local:
             data = gzip.compress(data, 1)
             sent["Content-Encoding"] = "gzip"
         sent.update(headers or {})
-        address = self._base + path + ("?" + urlencode(query) if query else "")
+        address = self._address(path, query)
         last = ""
         for pause in (*PAUSES, None):
             try:
-                connection = self._connect()
-                connection.request(method, address, data, sent)
-                response = connection.getresponse()
-                answer = Answer(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
+                if data is body and hasattr(body, "read"):
+                    body.seek(0)
+                response, found = self._asked(method, address, data, sent)
+                answer = Answer(response.status, found, response.read())
             except ssl.SSLCertVerificationError as error:
                 self.close()
-                raise RunsteadError(
-                    "%s: its certificate is not trusted: %s." % (self.url, error.verify_message)
-                ) from None
+                raise _untrusted(self.url, error) from None
             except (OSError, http.client.HTTPException) as error:
                 self.close()
                 last = str(error) or type(error).__name__
@@ -140,22 +162,96 @@ class Transport:
                 last = "it answered %d" % answer.status
             if pause is not None:
                 time.sleep(pause)
-        raise RunsteadError(
+        raise Unreachable(
             "The studio at %s cannot be reached: %s. Is it running? Start it with 'make up' in its folder, or check the address. "
             "Nothing is lost: the same call can be made again." % (self.url, last)
         )
 
+    def stream(
+        self, path: str, query: Optional[Mapping[str, Any]] = None, headers: Optional[Mapping[str, str]] = None
+    ) -> Tuple[http.client.HTTPResponse, Dict[str, str]]:
+        """Begin a GET whose body the caller reads piece by piece; also its headers, by names in lower case.
+
+        Not repeated: a body that ends early raises http.client.HTTPException or OSError where it is read, and `close` must
+        follow. Raises ApiError, and Unreachable when there is no answer at all.
+        """
+        sent = {"Authorization": "Bearer " + self._token, "User-Agent": "runstead/" + __version__, **(headers or {})}
+        try:
+            response, found = self._asked("GET", self._address(path, query), None, sent)
+            if response.status >= 300:
+                self._checked(Answer(response.status, found, response.read()))
+        except ssl.SSLCertVerificationError as error:
+            self.close()
+            raise _untrusted(self.url, error) from None
+        except (OSError, http.client.HTTPException) as error:
+            self.close()
+            raise Unreachable("The studio at %s cannot be reached: %s." % (self.url, error)) from None
+        return response, found
+
+    def _address(self, path: str, query: Optional[Mapping[str, Any]]) -> str:
+        """`path` is below the workspace; one with a leading `/` below the API itself."""
+        base = self._root + path[1:] if path.startswith("/") else self._root + self.workspace + "/" + path
+        return base + ("?" + urlencode(query, doseq=True) if query else "")
+
+    def _asked(
+        self, method: str, address: str, data: Any, headers: Dict[str, str]
+    ) -> Tuple[http.client.HTTPResponse, Dict[str, str]]:
+        connection = self._connect()
+        connection.request(method, address, data, headers)
+        response = connection.getresponse()
+        found = {name.lower(): value for name, value in response.getheaders()}
+        if VERSION in found and found[VERSION] != self.version:
+            self.version = found[VERSION]
+            if note := self.version_note():
+                warnings.warn(note[0].upper() + note[1:] + ".", stacklevel=4)
+        return response, found
+
     def _checked(self, answer: Answer) -> Answer:
-        if answer.status < 400:
+        if answer.status < 300:
             return answer
         try:
             problem = json.loads(answer.data.decode())
         except ValueError:
-            problem = {}
+            problem = None
         if not isinstance(problem, dict):
-            problem = {}
-        if answer.status == 401 and not problem.get("detail"):
+            problem = {"detail": self._no_problem(answer)}
+        elif answer.status == 401 and not problem.get("detail"):
             problem["detail"] = (
                 "The studio at %s does not know this token. Make a new one in Settings, Tokens." % self.url
             )
+        if answer.status in (400, 404, 405, 422) and (note := self.version_note()):
+            problem["detail"] = "%s (%s)" % (problem.get("detail") or "It was refused.", note)
         raise ApiError(answer.status, problem)
+
+    def _no_problem(self, answer: Answer) -> str:
+        """What to say of an answer that is none of the API's."""
+        if answer.status in MOVED:
+            where = answer.headers.get("location", "elsewhere")
+            return "%s leads on to %s. Give the address that answers itself." % (self.url, where)
+        if VERSION not in answer.headers:
+            return "%s answered %d, and not as a Runstead studio does. Check the address." % (self.url, answer.status)
+        return "The studio at %s answered %d." % (self.url, answer.status)
+
+    def version_note(self) -> str:
+        """What to say when studio and client differ in more than the last number of their versions; else nothing."""
+        theirs, ours = _main(self.version), _main(__version__)
+        if not theirs or theirs == ours:
+            return ""
+        fix = (
+            "update the client: pip install --upgrade runstead"
+            if theirs > ours
+            else "update the studio, or install a client of its version"
+        )
+        return "the studio is version %s, this client %s: %s" % (self.version, __version__, fix)
+
+
+def _main(version: str) -> Tuple[int, ...]:
+    parts = version.split(".")[:2]
+    return tuple(int(part) for part in parts) if len(parts) == 2 and all(part.isdigit() for part in parts) else ()
+
+
+def _untrusted(url: str, error: ssl.SSLCertVerificationError) -> RunsteadError:
+    clock = ""
+    if "expired" in error.verify_message or "not yet valid" in error.verify_message:
+        clock = " Or this machine's clock is off: it says %s UTC." % time.strftime("%Y-%m-%d %H:%M", time.gmtime())
+    return RunsteadError("%s: its certificate is not trusted: %s.%s" % (url, error.verify_message, clock))

@@ -7,7 +7,7 @@ import os
 import struct
 import zlib
 
-from .errors import RunsteadError, UserError
+from .errors import RunsteadError
 from .folder import Folder
 from .transport import ApiError
 
@@ -29,9 +29,7 @@ def upload(transport: Transport, folder: Folder, progress: Optional[Callable[[in
 
     May be repeated after a cut: what has arrived is not sent again. Raises UserError and RunsteadError.
     """
-    if not folder.files:
-        left_out = " %d entries were left out by %s." % (len(folder.skipped), folder._source) if folder._source else ""
-        raise UserError("source_directory: %s has no files to send.%s" % (folder.path, left_out))
+    folder.check()
     for _ in range(TRIES):
         wanted = transport.request("POST", "snapshots/missing", folder.data).json()
         if wanted["known"]:

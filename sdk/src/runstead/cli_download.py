@@ -1,0 +1,234 @@
+"""The command `runstead download`: artifacts, logs and the snapshot of a run, as files."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import http.client
+import os
+import re
+import sys
+import time
+
+from .errors import RunsteadError, UserError
+from .shell import add_json, artifacts_of, close, connect, print_json, run_of, tell
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import IO, Any, Dict, Iterable, List, Optional
+
+    from .transport import Transport
+
+BLOCK = 1 << 18
+TRIES = 8
+PART = ".runstead-part"
+EXAMPLES = """examples:
+  runstead download 12                       everything that run 12 produced, into ./run-12
+  runstead download 12 outputs/model.pt      one file
+  runstead download 12 outputs/plots/ -o .   what lies in a folder
+  runstead download 12 --snapshot --log      its code and its log too
+"""
+
+
+def add(commands: Any) -> None:
+    """Add the command to those of `runstead`."""
+    parser = commands.add_parser(
+        "download", help="fetch what a run produced", epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )  # fmt: skip
+    parser.add_argument("run", metavar="RUN", help="number, id, or the address of its page")
+    parser.add_argument("paths", metavar="PATH", nargs="*", help="files or folders of it (default: all artifacts)")
+    parser.add_argument("-o", "--output", metavar="FOLDER", help="where to (default: run-<number>)")
+    parser.add_argument("--snapshot", action="store_true", help="the code it ran too, below snapshot/")
+    parser.add_argument("--log", action="store_true", help="its log too, as log.txt")
+    parser.add_argument("--force", action="store_true", help="write over files that differ")
+    add_json(parser, "what was fetched, as JSON")
+    parser.set_defaults(call=_download)
+
+
+def _download(options: argparse.Namespace, line: Optional[List[str]]) -> int:
+    transport = connect()
+    run = run_of(transport, options.run)
+    number = run["number"]
+    folder = options.output or "run-%d" % number
+    done: List[Dict[str, Any]] = []
+    if options.paths or not (options.snapshot or options.log):
+        content = "runs/%d/artifacts/content" % number
+        for row in _chosen(artifacts_of(transport, number), options.paths, number):
+            if not row["digest"]:
+                tell("%s is not kept: %s" % (row["path"], row["skipped"]))
+                continue
+            query = {"path": row["path"]}
+            done.append(
+                fetch_file(transport, content, query, folder, row["path"], row["size"], row["digest"], options.force)
+            )
+    if options.snapshot and run["snapshot"]:
+        from urllib.parse import quote
+
+        files = transport.request("GET", "runs/%d/snapshot" % number).json()
+        for file in files["files"]:
+            place = "snapshots/%s/files/%s" % (run["snapshot"], quote(file["path"], safe="/"))
+            path = "snapshot/" + _as_bytes(file["path"])
+            row = fetch_file(transport, place, None, folder, path, file["size"], file["digest"], options.force)
+            if file["mode"] & 0o100:
+                os.chmod(row["file"], 0o755)  # noqa: S103 as it was in the folder
+            done.append(row)
+        _structure(files, os.path.join(folder, "snapshot"))
+    if options.log:
+        done.append(fetch_file(transport, "runs/%d/log" % number, {}, folder, "log.txt", None, None, options.force))
+    if options.json:
+        return print_json(done)
+    size = sum(row["size"] for row in done)
+    print("%d files, %.1f MB in %s" % (len(done), size / 1e6, os.path.abspath(folder)))
+    return 0
+
+
+def _chosen(listed: List[Dict[str, Any]], wanted: List[str], number: int) -> Iterable[Dict[str, Any]]:
+    found: Dict[str, Dict[str, Any]] = {}
+    for text in wanted:
+        rows = [row for row in listed if row["path"] == text or row["path"].startswith(text.rstrip("/") + "/")]
+        if not rows:
+            near = close(text, [row["path"] for row in listed])
+            raise UserError("PATH: run %d has no artifact %s.%s" % (number, text, near))
+        found.update((row["path"], row) for row in rows)
+    return found.values() if wanted else listed
+
+
+def fetch_file(
+    transport: Transport,
+    place: str,
+    query: Optional[Dict[str, Any]],
+    folder: str,
+    path: str,
+    size: Optional[int],
+    digest: Optional[str],
+    force: bool,
+) -> Dict[str, Any]:
+    """Fetch one content to its file, which appears whole or not at all; a part that is there from before goes on.
+
+    Raises RunsteadError when what came is not what was promised.
+    """
+    target = os.path.join(folder, *_plain(path))
+    if os.path.isfile(target) and digest and os.path.getsize(target) == size and _digest(target) == digest:
+        return {"path": path, "file": target, "size": size, "fetched": False}
+    if os.path.exists(target) and not force:
+        raise UserError("%s is there already and differs. Give --force to write over it, or another --output." % target)
+    os.makedirs(os.path.dirname(target) or ".", exist_ok=True)
+    part = target + PART
+    with open(part, "ab") as file:
+        if size is not None and file.tell() > size:
+            file.truncate(0)
+        if query is not None and not query:
+            _whole_log(transport, place, file)
+        else:
+            _go_on(transport, place, query, file, size)
+        count = file.tell()
+    if digest and _digest(part) != digest:
+        os.unlink(part)
+        raise RunsteadError("%s: what arrived has another SHA-256 than the studio says. Try again." % path)
+    os.replace(part, target)
+    return {"path": path, "file": target, "size": count, "fetched": True}
+
+
+def _go_on(
+    transport: Transport, place: str, query: Optional[Dict[str, Any]], file: IO[bytes], size: Optional[int]
+) -> None:
+    """Read a content to its end, again from where it was cut."""
+    shown = _Shown(os.path.basename(file.name)[: -len(PART)], size)
+    cuts = 0
+    while size is None or file.tell() < size:
+        begin = file.tell()
+        headers = {"Range": "bytes=%d-" % begin} if begin else {}
+        response, _ = transport.stream(place, query, headers)
+        if begin and response.status != 206:
+            file.truncate(0)
+        try:
+            while True:
+                block = response.read(BLOCK)
+                if not block:
+                    break
+                file.write(block)
+                shown(file.tell())
+            if size is None or file.tell() >= size:
+                break
+            raise http.client.IncompleteRead(b"")
+        except (OSError, http.client.HTTPException) as error:
+            transport.close()
+            cuts = 1 if file.tell() > begin else cuts + 1
+            if cuts >= TRIES:
+                raise RunsteadError(
+                    "%s: the connection was cut again and again (%s). The same command goes on where it stopped."
+                    % (file.name, error)
+                ) from None
+            time.sleep(min(0.2 * 2**cuts, 5))
+    shown.end()
+
+
+def _whole_log(transport: Transport, place: str, file: IO[bytes]) -> None:
+    file.truncate(0)
+    while True:
+        data = transport.request("GET", place, query={"offset": file.tell()}).data
+        if not data:
+            return
+        file.write(data)
+
+
+def _structure(files: Dict[str, Any], folder: str) -> None:
+    """Empty folders, and links that stay inside."""
+    for path in files["dirs"]:
+        os.makedirs(os.path.join(folder, *_plain(_as_bytes(path))), exist_ok=True)
+    for path, target in (map(_as_bytes, link) for link in files["links"]):
+        place = os.path.join(folder, *_plain(path))
+        os.makedirs(os.path.dirname(place), exist_ok=True)
+        inside = os.path.normpath(os.path.join(os.path.dirname(path), target))
+        if os.path.isabs(target) or inside.split(os.sep)[0] == "..":
+            tell("%s: a link that leads out of the folder is not made." % path)
+        elif not os.path.lexists(place):
+            os.symlink(target, place)
+
+
+def _as_bytes(path: str) -> str:
+    """A name of a snapshot as it was on its disk: the API shows a byte that is not UTF-8 as `\\xff`, and no name holds a backslash."""
+    if "\\" not in path or os.name != "posix":
+        return path
+    return re.sub(r"\\x([89a-f][0-9a-f])", lambda found: chr(0xDC00 + int(found.group(1), 16)), path)
+
+
+def _plain(path: str) -> List[str]:
+    """The parts of a name that stays below the folder. Raises RunsteadError for any other, whoever sent it."""
+    parts = path.split("/")
+    if any(
+        part in ("", ".", "..") or "\0" in part or (os.sep == "\\" and set(part) & set('\\:*?"<>|')) for part in parts
+    ):
+        raise RunsteadError("%r is no name of a file here. It is not fetched; the page of the run has it." % path[:200])
+    return parts
+
+
+def _digest(path: str) -> str:
+    sha256 = hashlib.sha256()
+    with open(path, "rb") as file:
+        while True:
+            block = file.read(BLOCK)
+            if not block:
+                return sha256.hexdigest()
+            sha256.update(block)
+
+
+class _Shown:
+    """How much of a large file is here, on a terminal only."""
+
+    LARGE = 20_000_000
+
+    def __init__(self, name: str, size: Optional[int]) -> None:
+        self._name, self._size = name, size
+        self._on = sys.stderr.isatty() and size is not None and size > self.LARGE
+        self._next = 0.0
+
+    def __call__(self, done: int) -> None:
+        if self._on and self._size and time.monotonic() > self._next:
+            self._next = time.monotonic() + 0.1
+            sys.stderr.write("\r%s  %.0f of %.0f MB" % (self._name[:40], done / 1e6, self._size / 1e6))
+            sys.stderr.flush()
+
+    def end(self) -> None:
+        if self._on:
+            sys.stderr.write("\r\x1b[K")

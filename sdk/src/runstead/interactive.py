@@ -1,0 +1,104 @@
+"""Runs that are this process: begun, told of, ended. Nobody executes them on a target."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+import uuid
+
+from . import git
+from .submitted import SubmittedRun
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Dict, Mapping, Optional
+
+    from .experiment import Experiment
+
+    Tags = Optional[Mapping[str, Optional[str]]]
+
+MLFLOW = {"repository_uri": "repoURL", "branch": "branch", "commit": "commit"}
+SECONDS_AT_EXIT = 30
+_open: Dict[str, SubmittedRun] = {}
+"""Runs begun here that have not ended, by id: what is left of them is ended when the process ends."""
+
+
+def begin(
+    experiment: Experiment,
+    outputs: Optional[str],
+    folder: Optional[str],
+    name: str,
+    tags: Tags,
+    parent: Optional[int] = None,
+) -> SubmittedRun:
+    """Begin a run of an experiment."""
+    facts = {} if folder is None else git.facts(os.fspath(folder))
+    properties = {"azureml.git." + fact: value for fact, value in facts.items()}
+    properties.update({"mlflow.source.git." + MLFLOW[fact]: facts[fact] for fact in MLFLOW if fact in facts})
+    body = {
+        "experiment": experiment.name,
+        "name": name,
+        "tags": {str(key): None if value is None else str(value) for key, value in (tags or {}).items()},
+        "properties": properties,
+        "parent": parent,
+    }
+    headers = {"Idempotency-Key": str(uuid.uuid4())}
+    row = experiment.workspace.transport.request("POST", "runs/interactive", body, headers=headers).json()
+    run = SubmittedRun(experiment.workspace, row)
+    run._outputs = outputs
+    _watch(run)
+    return run
+
+
+def begin_child(parent: Any, name: str, outputs: Optional[str], tags: Tags) -> SubmittedRun:
+    """Begin a run below another."""
+    from .experiment import Experiment
+
+    return begin(Experiment(parent.workspace, parent.experiment.name), outputs, None, name, tags, parent.number)
+
+
+def finish(run: SubmittedRun, status: str, error: Optional[Dict[str, str]]) -> None:
+    """End a run: what it logged arrives first, and its folder of outputs is kept."""
+    if run._outputs is not None and os.path.isdir(run._outputs):
+        run.upload_folder("outputs", run._outputs)
+    run.flush()
+    _open.pop(run.id, None)
+    body: Dict[str, Any] = {"status": status}
+    if error is not None:
+        body["error"] = error
+    run._data = run._ask("POST", "/finish", body)
+
+
+_failure: Optional[BaseException] = None
+
+
+def _watch(run: SubmittedRun) -> None:
+    if not _open:
+        atexit.unregister(_at_exit)
+        atexit.register(_at_exit)
+        if sys.excepthook is not _noting:
+            _noting.before = sys.excepthook  # type: ignore[attr-defined]
+            sys.excepthook = _noting
+    _open[run.id] = run
+
+
+def _noting(kind: Any, value: Any, trace: Any) -> None:
+    global _failure
+    _failure = value
+    _noting.before(kind, value, trace)  # type: ignore[attr-defined]
+
+
+def _at_exit() -> None:
+    """The process ends and says nothing of these runs: they end as it does."""
+    for run in list(_open.values()):
+        try:
+            run.flush(SECONDS_AT_EXIT)
+            if _failure is None:
+                run.complete()
+            elif isinstance(_failure, KeyboardInterrupt):
+                run.cancel()
+            else:
+                run.fail(_failure)
+        except Exception as problem:
+            print("runstead: run %s was not ended: %s" % (run.id, problem), file=sys.stderr)

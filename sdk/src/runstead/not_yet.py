@@ -1,0 +1,71 @@
+"""Names of the reference that do nothing here yet: they can be imported, and say so when they are used."""
+
+from __future__ import annotations
+
+from .errors import NotYet
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Dict
+
+_SWEEPS = "sweeps are not there yet. Submit a run for each choice, for example in a loop, as children of one run: run.submit_child(config)."
+_DATA = (
+    "data stores and data sets are not there yet. Send the data with the folder, or read it where the target has it."
+)
+_SERVING = "models are registered and downloaded, and not served yet."
+_CLOUD = "it is a machine of a cloud. Attach a machine that you have: ComputeTarget.attach."
+_PIPELINES = "pipelines are not there yet. Submit the runs one after the other, each after wait_for_completion()."
+
+WHY: Dict[str, str] = {
+    **dict.fromkeys(
+        (
+            "HyperDriveConfig", "HyperDriveRunConfig", "HyperDriveRun", "RandomParameterSampling", "GridParameterSampling",
+            "BayesianParameterSampling", "BanditPolicy", "MedianStoppingPolicy", "TruncationSelectionPolicy", "NoTerminationPolicy",
+            "HyperParameterSampling", "EarlyTerminationPolicy",
+            "choice", "randint", "uniform", "quniform", "loguniform", "qloguniform", "normal", "qnormal", "lognormal", "qlognormal",
+        ),
+        _SWEEPS,
+    ),
+    **dict.fromkeys(
+        ("Dataset", "Datastore", "Data", "OutputData", "DataReferenceConfiguration", "DataReference", "OutputFileDatasetConfig"), _DATA
+    ),
+    **dict.fromkeys(("Webservice", "AciWebservice", "AksWebservice", "LocalWebservice", "InferenceConfig", "Image"), _SERVING),
+    **dict.fromkeys(
+        ("AksCompute", "BatchCompute", "DatabricksCompute", "DataFactoryCompute", "AdlaCompute", "ComputeInstance", "SynapseCompute"),
+        _CLOUD,
+    ),
+    **dict.fromkeys(("Pipeline", "PythonScriptStep", "PipelineData"), _PIPELINES),
+    "Chainer": "its support ended. Use Estimator with pip_packages=['chainer'].",
+}  # fmt: skip
+
+
+class PrimaryMetricGoal:
+    """Whether more or less of a sweep's metric is better."""
+
+    MAXIMIZE = "MAXIMIZE"
+    MINIMIZE = "MINIMIZE"
+
+
+class _Meta(type):
+    """So that its static methods, such as `Dataset.get_by_name`, say it too."""
+
+    def __getattr__(cls, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        raise _refusal(cls.__name__)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in WHY:
+        raise AttributeError("module %r has no attribute %r" % (__name__, name))
+
+    def refuse(cls: Any, *_: Any, **__: Any) -> Any:
+        raise _refusal(name)
+
+    made = _Meta(name, (), {"__new__": refuse, "__doc__": WHY[name], "__module__": __name__})
+    globals()[name] = made
+    return made
+
+
+def _refusal(name: str) -> NotYet:
+    return NotYet("%s: %s" % (name, WHY[name]))

@@ -1,0 +1,94 @@
+"""A configuration becomes a run: the folder is sent, the environment settled, the run asked for."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+
+from . import definitions, sending
+from .environment import Environment
+from .errors import UserError
+from .run_configuration import OWN, RunConfiguration, named
+from .script_run_config import ScriptRunConfig
+from .sections import DockerConfiguration
+from .submitted import SubmittedRun
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable, Mapping, Optional
+
+    from .experiment import Experiment
+    from .workspace import Workspace
+
+
+def submit(
+    experiment: Experiment,
+    config: Any,
+    tags: Optional[Mapping[str, Optional[str]]] = None,
+    display_name: str = "",
+    notes: str = "",
+    progress: Optional[Callable[[int, int], None]] = None,
+    parent: Optional[int] = None,
+) -> SubmittedRun:
+    """Send the folder (only what the studio lacks) and start the run. Raises UserError, RunsteadError."""
+    config = _configuration(config)
+    body = config.request()
+    environment = _settled(experiment, config.run_config)
+    if environment is not None:
+        body["environment"] = environment
+    body["experiment"] = experiment.name
+    body["name"] = display_name
+    body["tags"] = {str(key): None if value is None else str(value) for key, value in (tags or {}).items()}
+    body["notes"] = notes
+    if parent is not None:
+        body["parent"] = parent
+    row = sending.submit(experiment.workspace.transport, config.source_directory, body, progress)
+    return SubmittedRun(experiment.workspace, row)
+
+
+def _configuration(config: Any) -> ScriptRunConfig:
+    """A copy to work with, of whatever can be submitted."""
+    made = getattr(config, "script_run_config", None)
+    if callable(made):
+        config = made()  # an estimator
+    if isinstance(config, RunConfiguration):
+        config = ScriptRunConfig(".", run_config=config)
+    if not isinstance(config, ScriptRunConfig):
+        raise UserError("config: a ScriptRunConfig or an Estimator is needed, got %s." % type(config).__name__)
+    return copy.deepcopy(config)
+
+
+def _settled(experiment: Experiment, run_config: RunConfiguration) -> Optional[str]:
+    """`name:version` of the run's environment, registered now where the studio has it not; None for the studio's default."""
+    docker, environment = run_config.docker, run_config.environment
+    if not isinstance(docker, DockerConfiguration):
+        raise UserError("docker: a DockerConfiguration is needed, got %r." % (docker,))
+    shm = definitions.shm_bytes("docker.shm_size", docker.shm_size)
+    changed = bool(docker.arguments) or shm != definitions.shm_bytes("", DockerConfiguration().shm_size)
+    if changed:
+        if not isinstance(environment, Environment) or environment.version is not None:
+            raise UserError(
+                "docker: arguments and shm_size of a registered environment are its own. Set environment.docker.arguments and "
+                "environment.docker.shm_size, and register it."
+            )
+        environment.docker.arguments, environment.docker.shm_size = list(docker.arguments), docker.shm_size
+    contained = docker.use_docker or (isinstance(environment, Environment) and environment.docker.enabled)
+    if contained:
+        _warn_without_engine(experiment.workspace, named("target", run_config.target))
+    name = run_config.named_environment()
+    if name is None or not isinstance(environment, Environment):
+        return name
+    if environment.name == OWN:
+        environment.name = (experiment.name + "-environment")[:255]
+    return environment.reference(experiment.workspace)
+
+
+def _warn_without_engine(workspace: Workspace, target: str) -> None:
+    from .compute import ComputeTarget
+
+    found = ComputeTarget(workspace, target)
+    if found.type != "Docker":
+        warnings.warn(
+            "docker: runs on %s are processes, not containers. Attach a Docker target and submit there." % target,
+            stacklevel=4,
+        )

@@ -1,0 +1,238 @@
+"""`Workspace`: where everything is found. `Workspace.from_config()` finds the one to use."""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from urllib.parse import quote
+
+from . import config as settings
+from .errors import UserError, WorkspaceException
+from .transport import ApiError, Transport
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Dict, List, Optional, Union
+
+    from .compute import ComputeTarget
+    from .environment import Environment
+    from .experiment import Experiment
+    from .model import Model
+    from .submitted import SubmittedRun
+
+GROUP = "runstead"
+"""What is answered where scripts of other systems print a resource group."""
+
+
+class Workspace:
+    """A workspace of a studio. `Workspace.from_config()` finds the one to use."""
+
+    def __init__(self, url: str, name: str, token: str) -> None:
+        self.name = name
+        self.transport = Transport(url, name, token)
+
+    @property
+    def url(self) -> str:
+        """The studio's address."""
+        return self.transport.url
+
+    # Found
+
+    @classmethod
+    def from_config(
+        cls, path: Optional[str] = None, auth: Any = None, _logger: Any = None, _file_name: Optional[str] = None
+    ) -> Workspace:
+        """The workspace that the environment, the studio on this machine, or a configuration file names.
+
+        `path`: a file, or a folder to begin in; config.json or runstead.json is searched for there and in `.azureml` and `aml_config`
+        of it, then upward. `auth` is there for scripts of other systems. Raises UserError.
+        """
+        place = None if path is None else os.fspath(path)
+        if place is not None and _file_name:
+            place = os.path.join(place, _file_name)
+        found = settings.find(place)
+        return cls(found["url"], found["workspace"], found["token"])
+
+    @staticmethod
+    def get(
+        name: str,
+        auth: Any = None,
+        subscription_id: Optional[str] = None,
+        resource_group: Optional[str] = None,
+        location: Optional[str] = None,
+        cloud: Optional[str] = None,
+        id: Optional[str] = None,
+    ) -> Workspace:
+        """A workspace of the studio that `from_config()` finds, by name. What names a cloud's parts is not looked at.
+
+        Raises WorkspaceException when there is none that this sign-in may use.
+        """
+        names = Workspace._names()
+        if name not in names:
+            raise WorkspaceException(
+                "name: there is no workspace %r for this sign-in. There are: %s." % (name, ", ".join(names) or "none")
+            )
+        return Workspace._of(name)
+
+    @staticmethod
+    def list(
+        subscription_id: Optional[str] = None, auth: Any = None, resource_group: Optional[str] = None
+    ) -> Dict[str, List[Workspace]]:
+        """Name → a list of the one workspace of that name, as the reference has it."""
+        return {name: [Workspace._of(name)] for name in Workspace._names()}
+
+    @staticmethod
+    def create(
+        name: str,
+        auth: Any = None,
+        subscription_id: Optional[str] = None,
+        resource_group: Optional[str] = None,
+        location: Optional[str] = None,
+        create_resource_group: bool = True,
+        sku: str = "basic",
+        friendly_name: Optional[str] = None,
+        exist_ok: bool = False,
+        show_output: bool = True,
+        **kwargs: Any,
+    ) -> Workspace:
+        """The workspace of that name, with `exist_ok`. Making one is done on the studio's pages: a token is for one workspace alone.
+
+        Raises WorkspaceException.
+        """
+        there = name in Workspace._names()
+        if there and exist_ok:
+            return Workspace._of(name)
+        if there:
+            raise WorkspaceException("name: there is a workspace %r already. Give exist_ok=True to use it." % name)
+        raise WorkspaceException(
+            "name: a token is for one workspace, so it makes none. Make %r at %s/workspaces/new, and a token there."
+            % (name, settings.find()["url"])
+        )
+
+    @staticmethod
+    def _names() -> List[str]:
+        mine = Workspace.from_config()
+        return [row["slug"] for row in mine.transport.request("GET", "/workspaces").json()["workspaces"]]
+
+    @staticmethod
+    def _of(name: str) -> Workspace:
+        mine = Workspace.from_config()
+        if mine.name == name:
+            return mine
+        found = settings.find()
+        token = settings.token_of(found["url"], name)
+        if not token:
+            raise WorkspaceException(
+                "name: this sign-in is for the workspace %s. Sign in to %s too: runstead login --workspace %s."
+                % (mine.name, name, name)
+            )
+        return Workspace(found["url"], name, token)
+
+    def write_config(self, path: Optional[str] = None, file_name: Optional[str] = None) -> None:
+        """Write `.azureml/config.json` below `path` (default: the working directory), for `from_config()` there and below.
+
+        The token is not in it: it stays where it is, or comes from RUNSTEAD_TOKEN.
+        """
+        folder = os.path.join(os.fspath(path) if path is not None else os.getcwd(), ".azureml")
+        os.makedirs(folder, exist_ok=True)
+        data = {
+            "url": self.url,
+            "workspace": self.name,
+            "workspace_name": self.name,
+            "resource_group": self.resource_group,
+            "subscription_id": self.subscription_id,
+        }
+        with open(os.path.join(folder, file_name or "config.json"), "w", encoding="utf-8") as file:
+            json.dump(data, file, indent=4)
+            file.write("\n")
+
+    # What it is
+
+    @property
+    def resource_group(self) -> str:
+        """There is none here; a word for the scripts that print it."""
+        return GROUP
+
+    @property
+    def location(self) -> str:
+        """The host of the studio."""
+        return self.url.split("://", 1)[1]
+
+    @property
+    def subscription_id(self) -> str:
+        """There is none here; an id of the studio's address for the scripts that print it."""
+        return str(uuid.uuid5(uuid.NAMESPACE_URL, self.url))
+
+    def get_details(self) -> Dict[str, Any]:
+        """id, name, location, workspaceid, the sign-in's user and role, and the address of the pages."""
+        me = self.transport.request("GET", "/me").json()
+        return {
+            "id": "/subscriptions/%s/resourceGroups/%s/workspaces/%s" % (self.subscription_id, GROUP, self.name),
+            "name": self.name,
+            "type": "Runstead",
+            "location": self.location,
+            "workspaceid": str(uuid.uuid5(uuid.NAMESPACE_URL, "%s/%s" % (self.url, self.name))),
+            "friendlyName": self.name,
+            "url": self.get_portal_url(),
+            "user": me.get("email") or me.get("user"),
+            "role": me.get("role"),
+        }
+
+    def get_portal_url(self) -> str:
+        """The address of its pages."""
+        return "%s/%s/" % (self.url, self.name)
+
+    def get_mlflow_tracking_uri(self, with_auth: bool = False) -> str:
+        """The address for `mlflow.set_tracking_uri`; the token goes into MLFLOW_TRACKING_TOKEN."""
+        return "%s/%s" % (self.url, self.name)
+
+    # What is in it
+
+    def get_run(self, run_id: Union[int, str]) -> SubmittedRun:
+        """The run with this number, or id. Raises UserError when there is none."""
+        from .submitted import SubmittedRun
+
+        text = str(run_id)
+        path = "runs/" + text if text.isdigit() else "runs/by-id/" + quote(text, safe="")
+        try:
+            return SubmittedRun(self, self.transport.request("GET", path).json())
+        except ApiError as error:
+            if error.status != 404 or not error.names("run"):
+                raise
+            raise UserError("run_id: there is no run %r in workspace %s." % (run_id, self.name)) from None
+
+    @property
+    def compute_targets(self) -> Dict[str, ComputeTarget]:
+        """Name → compute target."""
+        from .compute import ComputeTarget
+
+        return {target.name: target for target in ComputeTarget.list(self)}
+
+    @property
+    def experiments(self) -> Dict[str, Experiment]:
+        """Name → experiment, without those that are archived."""
+        from .experiment import Experiment
+
+        return {one.name: one for one in Experiment.list(self)}
+
+    @property
+    def environments(self) -> Dict[str, Environment]:
+        """Name → newest version of every environment that the workspace can use."""
+        from .environment import Environment
+
+        return Environment.list(self)
+
+    @property
+    def models(self) -> Dict[str, Model]:
+        """Name → newest version of every registered model."""
+        from .model import Model
+
+        return {one.name: one for one in Model.list(self, latest=True)}
+
+    def __deepcopy__(self, memo: Dict[int, Any]) -> Workspace:
+        """A copied configuration means the same workspace; a connection cannot be copied."""
+        return self
+
+    def __repr__(self) -> str:
+        return "Workspace(name=%r, url=%r)" % (self.name, self.url)

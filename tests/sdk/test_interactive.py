@@ -1,0 +1,277 @@
+"""Runs that are a process of the user's: begun, logged to, ended in every way a process can end."""
+
+import math
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from runstead import Experiment, Run, RunsteadError, UserError, Workspace
+
+from tests.sdk.conftest import Home
+from tests.waiting import until
+
+
+class Figure:
+    def savefig(self, target: str, format: str) -> None:
+        Path(target).write_bytes(b"\x89PNG figure")
+
+
+@pytest.fixture
+def experiment(ws: Workspace) -> Experiment:
+    return Experiment(ws, "by-hand")
+
+
+def newest(ws: Workspace, name: str) -> Any:
+    return next(Experiment(ws, name).get_runs())
+
+
+def test_what_is_logged_comes_back_in_the_shapes_of_the_reference(experiment: Experiment, tmp_path: Path) -> None:
+    run = experiment.start_logging(display_name="first", tags={"stage": "a", "bare": None})
+    assert (run.type, run.status, run.name) == ("interactive", "Running", "first")
+    run.log("once", 0.5)
+    for step in range(3):
+        run.log("loss", 1 / (step + 1), step=step)
+    run.log("text", "hello")
+    run.log("flag", True)
+    run.log("nothing", None)
+    run.log("bad", float("nan"))
+    run.log_list("squares", (i * i for i in range(3)))
+    run.log_row("epochs", loss=0.5, seconds=2)
+    run.log_row("epochs", loss=0.25, seconds=3)
+    run.log_table("table", {"x": [1, 2], "y": ["a", "b"]})
+    run.log_image("figure", plot=Figure())
+    run.log_image("figure", plot=Figure())
+    run.log_confusion_matrix(
+        "matrix", {"schema_type": "confusion_matrix", "schema_version": "1", "data": {"matrix": [[1]]}}
+    )
+    found = run.get_metrics()
+    assert math.isnan(found.pop("bad"))
+    assert found == {
+        "once": 0.5, "loss": [1.0, 0.5, 1 / 3], "text": "hello", "flag": True, "nothing": None, "squares": [0, 1, 4],
+        "epochs": {"loss": [0.5, 0.25], "seconds": [2, 3]}, "table": {"x": [1, 2], "y": ["a", "b"]},
+        "figure": ["figure.png", "figure_2.png"],
+        "matrix": {"schema_type": "confusion_matrix", "schema_version": "1", "data": {"matrix": [[1]]}},
+    }  # fmt: skip
+    assert run.get_metrics("loss") == {"loss": [1.0, 0.5, 1 / 3]}
+    assert run.get_metrics("none") == {}
+    assert run.get_metrics(recursive=True).keys() == {run.id}
+    assert run.get_file_names() == ["figure.png", "figure_2.png"]
+    run.complete()
+    details = run.get_details()
+    assert (details["status"], details["target"], details["runId"]) == ("Completed", None, run.id)
+    assert details["endTimeUtc"]
+
+
+def test_a_list_is_refused_where_one_value_belongs(experiment: Experiment) -> None:
+    with experiment.start_logging() as run, pytest.raises(UserError, match="log_list"):
+        run.log("loss", [1, 2])
+
+
+def test_tags_change_and_properties_do_not(experiment: Experiment) -> None:
+    with experiment.start_logging() as run:
+        run.tag("bare")
+        run.set_tags({"a": "1", "b": 2})
+        assert run.get_tags() == {"bare": None, "a": "1", "b": "2"}
+        assert run.remove_tags(["a"]) == {"bare": None, "b": "2"}
+        run.add_properties({"author": "ada"})
+        run.add_properties({"author": "ada"})
+        with pytest.raises(UserError, match="cannot be changed"):
+            run.add_properties({"author": "bob"})
+        assert run.properties["author"] == "ada"
+        run.display_name, run.description = "named", "noted"
+    again = Run(experiment, run.id)
+    assert (again.display_name, again.description, again.status) == ("named", "noted", "Completed")
+
+
+def test_files_go_up_and_come_down_byte_for_byte(experiment: Experiment, tmp_path: Path) -> None:
+    large = bytes(range(256)) * 40_000
+    (tmp_path / "folder/deep").mkdir(parents=True)
+    (tmp_path / "folder/a.txt").write_text("a")
+    (tmp_path / "folder/deep/b.bin").write_bytes(large)
+    with experiment.start_logging() as run, (tmp_path / "folder/a.txt").open("rb") as stream:
+        run.upload_file("one.txt", str(tmp_path / "folder/a.txt"))
+        run.upload_file("stream.txt", stream)
+        run.upload_files(["x/1", "x/2"], [str(tmp_path / "folder/a.txt")] * 2)
+        run.upload_folder("data", str(tmp_path / "folder"))
+        with pytest.raises(UserError, match="relative path"):
+            run.upload_file("../out", str(tmp_path / "folder/a.txt"))
+        with pytest.raises(UserError, match="cannot be read"):
+            run.upload_file("none", str(tmp_path / "none"))
+    assert run.get_file_names() == ["data/a.txt", "data/deep/b.bin", "one.txt", "stream.txt", "x/1", "x/2"]
+    run.download_file("data/deep/b.bin", str(tmp_path / "back.bin"))
+    assert (tmp_path / "back.bin").read_bytes() == large
+    run.download_file("one.txt", str(tmp_path / "folder/"))
+    run.download_files(prefix="data/", output_directory=str(tmp_path / "all"))
+    assert (tmp_path / "all/data/deep/b.bin").read_bytes() == large
+    run.download_files(prefix="data", output_directory=str(tmp_path / "bare"), append_prefix=False)
+    assert sorted(str(p.relative_to(tmp_path / "bare")) for p in (tmp_path / "bare").rglob("*.*")) == [
+        "a.txt",
+        "deep/b.bin",
+    ]
+    assert not list(tmp_path.rglob(".runstead-*"))
+    with pytest.raises(UserError, match=r"no artifact 'one\.txd'\. Did you mean one\.txt\?"):
+        run.download_file("one.txd")
+
+
+def test_a_failure_is_told_with_its_trace_and_a_run_that_ended_stays_so(experiment: Experiment) -> None:
+    with pytest.raises(ZeroDivisionError), experiment.start_logging() as run:
+        run.log("before", 1)
+        1 / 0  # noqa: B018
+    error = run.get_details()["error"]
+    assert (run.status, error["type"], error["message"]) == ("Failed", "ZeroDivisionError", "division by zero")
+    assert "1 / 0" in error["detail"]
+    assert run.get_metrics() == {"before": 1.0}
+    with pytest.raises(RunsteadError, match="ended already"):
+        run.complete()
+    other = experiment.start_logging()
+    other.fail("no data", error_code="Empty")
+    assert other.get_details()["error"]["code"] == "Empty"
+
+
+def test_the_folder_of_outputs_is_kept_and_facts_of_git_become_properties(
+    experiment: Experiment, tmp_path: Path
+) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/model.bin").write_bytes(b"m")
+    for words in (
+        ["init", "-q", "-b", "main"],
+        ["-c", "user.name=a", "-c", "user.email=a@example.test", "commit", "-qm", "c", "--allow-empty"],
+    ):
+        subprocess.run(["git", *words], cwd=tmp_path, check=True)
+    run = experiment.start_logging(outputs=str(tmp_path / "out"), snapshot_directory=str(tmp_path))
+    run.complete()
+    assert run.get_file_names() == ["outputs/model.bin"]
+    assert run.properties["azureml.git.branch"] == run.properties["mlflow.source.git.branch"] == "main"
+    assert run.properties["azureml.git.dirty"] == "True"
+    with experiment.start_logging(snapshot_directory=None) as bare:
+        assert "azureml.git.commit" not in bare.get_properties()
+
+
+BEGIN = "from runstead import *; run = Experiment(Workspace.from_config(), {0!r}).start_logging(); run.log('a', 1)\n"
+
+
+@pytest.mark.parametrize(
+    ("ending", "status", "error"),
+    [
+        ("", "Completed", None),
+        ("raise ValueError('no')", "Failed", "ValueError"),
+        ("import sys; sys.exit(0)", "Completed", None),
+    ],
+)
+def test_a_process_that_says_nothing_ends_its_run_as_it_ends(
+    home: Home, ws: Workspace, ending: str, status: str, error: str | None
+) -> None:
+    home.python("-c", BEGIN.format("silent") + ending, check=False)
+    run = newest(ws, "silent")
+    assert run.status == status
+    assert run._data["error"].get("type") == error
+    assert run.get_metrics() == {"a": 1.0}
+
+
+def test_ctrl_c_in_a_with_statement_cancels_the_run(home: Home, ws: Workspace) -> None:
+    code = BEGIN.format("interrupted") + "import time\nwith run:\n    print('in', flush=True)\n    time.sleep(60)\n"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=home.folder, env=home.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout is not None and process.stdout.readline() == b"in\n"
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+    assert newest(ws, "interrupted").status == "Canceled"
+
+
+def test_a_thousand_values_are_logged_without_waiting_for_the_network(experiment: Experiment) -> None:
+    with experiment.start_logging() as run:
+        start = time.monotonic()
+        for step in range(1000):
+            run.log("fast", step, step=step)
+        taken = time.monotonic() - start
+    assert run.get_metrics("fast")["fast"] == [float(step) for step in range(1000)]
+    assert taken < 0.5, taken
+
+
+def test_a_lost_answer_doubles_no_value(experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
+    import http.client
+
+    run = experiment.start_logging()
+    run.log("first", 0)
+    run.flush()
+    whole, lost = http.client.HTTPConnection.getresponse, []
+
+    def losing(self: http.client.HTTPConnection) -> Any:
+        answer = whole(self)
+        if len(lost) < 2:
+            lost.append(answer.read())
+            raise ConnectionResetError("lost")
+        return answer
+
+    monkeypatch.setattr(http.client.HTTPConnection, "getresponse", losing)
+    run.log("value", 1)
+    run.log("value", 2)
+    run.complete()
+    assert len(lost) == 2
+    assert run.get_metrics("value") == {"value": [1.0, 2.0]}
+
+
+def test_what_is_refused_is_told_at_the_next_call(experiment: Experiment) -> None:
+    with experiment.start_logging() as run:
+        run._line('{"op":"unheard-of"}\n')
+        with pytest.raises(RunsteadError, match=r"refused.*unheard-of"):
+            run.flush()
+        run.log("after", 1)
+        run.flush()
+        assert run.get_metrics() == {"after": 1.0}
+
+
+def test_lists_of_runs_filter_and_come_newest_first(ws: Workspace) -> None:
+    experiment = Experiment(ws, "filtered")
+    for number in range(3):
+        run = experiment.start_logging(tags={"n": str(number), **({"odd": None} if number % 2 else {})})
+        run.add_properties({"p": str(number)})
+        run.complete() if number else run.fail("x")
+    assert [run.tags["n"] for run in experiment.get_runs()] == ["2", "1", "0"]
+    assert [run.tags["n"] for run in experiment.get_runs(tags="odd")] == ["1"]
+    assert [run.tags["n"] for run in experiment.get_runs(tags={"n": "2"})] == ["2"]
+    assert [run.tags["n"] for run in experiment.get_runs(properties={"p": "0"})] == ["0"]
+    assert [run.tags["n"] for run in Run.list(experiment, status="Failed")] == ["0"]
+    assert list(experiment.get_runs(type="script")) == []
+    with pytest.raises(UserError, match="type"):
+        experiment.get_runs(type="odd")
+
+
+def test_an_experiment_is_tagged_archived_and_deleted(ws: Workspace) -> None:
+    experiment = Experiment(ws, "described")
+    experiment.tag("bare")
+    experiment.set_tags({"team": "vision"})
+    experiment.description = "Digits by hand"
+    experiment.remove_tags(["bare"])
+    again = Experiment(ws, "described").refresh()
+    assert (again.tags, again.description) == ({"team": "vision"}, "Digits by hand")
+    assert [one.name for one in Experiment.list(ws, tags={"team": "vision"})] == ["described"]
+    experiment.archive()
+    assert "described" not in ws.experiments
+    assert "described" in {one.name for one in Experiment.list(ws, view_type="ArchivedOnly")}
+    experiment.reactivate()
+    assert "described" in ws.experiments
+    Experiment.delete(ws, experiment.id)
+    assert "described" not in ws.experiments
+    with pytest.raises(UserError, match="no experiment"):
+        Experiment.delete(ws, "described")
+
+
+def test_a_studio_that_goes_away_for_a_while_loses_nothing(home: Home, ws: Workspace) -> None:
+    run = Experiment(ws, "patient").start_logging()
+    for process in home.studio.processes("web"):
+        process.suspend()
+    try:
+        run.log("while", 1)
+        run.log("away", 2)
+    finally:
+        for process in home.studio.processes("web"):
+            process.resume()
+    run.complete()
+    assert run.get_metrics() == {"while": 1.0, "away": 2.0}
+    until(lambda: run.get_status() == "Completed")
