@@ -11,6 +11,7 @@ import re
 import struct
 import zlib
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any
 
 from django.conf import settings
@@ -18,10 +19,12 @@ from django.http import FileResponse, HttpRequest
 from ninja import Router, Schema
 
 from runs import snapshots
+from runs.artifact_api import BODY, GONE
+from runs.log_api import BYTES
 from runs.manifest import Manifest, SnapshotError, max_bytes
 from runs.models import Snapshot
 from studio.blobs import SMALL, BlobError, BlobStore, PartOffset
-from studio.rest import Member, Problem, blocks, not_found, read_body
+from studio.rest import REFUSED, Body, Member, Problem, Refusal, blocks, not_found, read_body
 from studio.workspaces.models import Role
 
 router = Router(tags=["snapshots"])
@@ -31,6 +34,7 @@ target."""
 ZLIB = 1
 DIGEST = re.compile(r"[0-9a-f]{64}\Z")
 PAGE = 50
+MANIFEST = {"requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}}}
 
 
 class Wanted(Schema):
@@ -44,12 +48,49 @@ class Wanted(Schema):
     small: int
 
 
-class NewSnapshot(Schema):
+class NewSnapshot(Body):
     snapshot: str
     name: str = ""
 
 
-@router.post("/missing", auth=Member(Role.CONTRIBUTOR), response=Wanted)
+class Stored(Schema):
+    """How many contents were new."""
+
+    stored: int
+
+
+class Have(Schema):
+    """How many bytes of the content are here."""
+
+    have: int
+
+
+class SnapshotRow(Schema):
+    snapshot: str
+    name: str
+    files_count: int
+    size: int
+    created_at: datetime
+
+
+class Snapshots(Schema):
+    """``next``: the ``before`` of the page that follows; null on the last one."""
+
+    snapshots: list[SnapshotRow]
+    next: int | None
+
+
+class SnapshotListed(SnapshotRow):
+    """``files``: path, mode, size, SHA-256 of each. ``links``: path and target. ``dirs``: empty folders."""
+
+    files: list[tuple[str, int, int, str]]
+    links: list[tuple[str, str]]
+    dirs: list[str]
+
+
+@router.post(
+    "/missing", auth=Member(Role.CONTRIBUTOR), response={200: Wanted, REFUSED: Refusal}, openapi_extra=MANIFEST
+)
 def missing(request: HttpRequest) -> dict[str, Any]:
     """Take a manifest, and answer which contents it names are not here. Files up to ``small`` bytes go many
     in one body."""
@@ -78,7 +119,7 @@ def missing(request: HttpRequest) -> dict[str, Any]:
     }
 
 
-@router.put("/blobs", auth=Member(Role.CONTRIBUTOR))
+@router.put("/blobs", auth=Member(Role.CONTRIBUTOR), response={200: Stored, REFUSED: Refusal}, openapi_extra=BODY)
 def put_blobs(request: HttpRequest) -> dict[str, int]:
     """Store many small contents: ``digest(32) flags(u8) length(u64, big endian) data``, one after the
     other."""
@@ -88,7 +129,9 @@ def put_blobs(request: HttpRequest) -> dict[str, int]:
         raise Problem.of(422, "body", str(error), "Send the content that the digest names.") from error
 
 
-@router.put("/blobs/{digest}", auth=Member(Role.CONTRIBUTOR))
+@router.put(
+    "/blobs/{digest}", auth=Member(Role.CONTRIBUTOR), response={200: Have, REFUSED: Refusal}, openapi_extra=BODY
+)
 def put_blob(request: HttpRequest, digest: str, offset: int, size: int) -> dict[str, int]:
     """Add a piece of one content at ``offset``; ``size`` is that of the whole. Answers how many bytes are
     here now."""
@@ -107,7 +150,7 @@ def put_blob(request: HttpRequest, digest: str, offset: int, size: int) -> dict[
     return {"have": have}
 
 
-@router.post("", auth=Member(Role.CONTRIBUTOR), response={200: dict[str, Any]})
+@router.post("", auth=Member(Role.CONTRIBUTOR), response={200: SnapshotRow, REFUSED: Refusal})
 def create(request: HttpRequest, data: NewSnapshot) -> dict[str, Any]:
     """Record the snapshot whose manifest and contents are here; the same one again gives the first."""
     workspace = request.workspace  # type: ignore[attr-defined]
@@ -125,7 +168,7 @@ def create(request: HttpRequest, data: NewSnapshot) -> dict[str, Any]:
     return described(row)
 
 
-@router.get("", auth=Member(Role.READER))
+@router.get("", auth=Member(Role.READER), response={200: Snapshots, REFUSED: Refusal})
 def listed(request: HttpRequest, before: int | None = None) -> dict[str, Any]:
     """The newest first, 50 at a time; ``next`` is the ``before`` of the page that follows."""
     rows = Snapshot.objects.filter(workspace=request.workspace).order_by("-pk")  # type: ignore[attr-defined]
@@ -151,7 +194,7 @@ def limits(request: HttpRequest) -> dict[str, int]:
     return {"files": settings.SNAPSHOT_MAX_FILES, "bytes": settings.SNAPSHOT_MAX_BYTES}
 
 
-@router.get("/{digest}", auth=Member(Role.READER))
+@router.get("/{digest}", auth=Member(Role.READER), response={200: SnapshotListed, GONE: Refusal})
 def shown(request: HttpRequest, digest: str) -> dict[str, Any]:
     """One snapshot and its files: path, mode, size, digest."""
     row = find(request, digest)
@@ -159,7 +202,7 @@ def shown(request: HttpRequest, digest: str) -> dict[str, Any]:
     return {**described(row), "files": manifest.files, "links": manifest.links, "dirs": manifest.dirs}
 
 
-@router.get("/{digest}/files/{path:path}", auth=Member(Role.READER))
+@router.get("/{digest}/files/{path:path}", auth=Member(Role.READER), response={GONE: Refusal}, openapi_extra=BYTES)
 def download(request: HttpRequest, digest: str, path: str) -> FileResponse:
     """One file as it was, always as a download: a user's file is never a page of the studio."""
     row = find(request, digest)

@@ -7,7 +7,6 @@ from django.conf import settings
 from django.core.exceptions import PermissionDenied, RequestDataTooBig
 from django.db import DataError
 from django.http import Http404, HttpRequest, HttpResponse, UnreadablePostError
-from ninja import NinjaAPI
 from ninja.errors import HttpError, ValidationError
 
 from environments.api import environments
@@ -20,13 +19,14 @@ from runs.model_api import router as models
 from runs.snapshot_api import router as snapshots
 from runs.target_api import router as targets
 from studio.blobs import BlobMissing
+from studio.openapi import Api
 from studio.rest import Member, Person, Problem, not_found, refused
 from studio.workspaces.api import router as secret_names
 from studio.workspaces.own_api import router as own
 from studio.workspaces.token_api import router as tokens
 
 log = logging.getLogger("runstead.api")
-api = NinjaAPI(title="Runstead", version="1", urls_namespace="api", docs_url=None)
+api = Api(title="Runstead", version="1", urls_namespace="api", docs_url=None)
 ROUTERS = {
     "/{slug}/snapshots": snapshots,
     "/{slug}/experiments": experiments,

@@ -8,6 +8,8 @@ from typing import Any
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 
+from studio.rest import Problem
+
 log = logging.getLogger("runstead.errors")
 
 
@@ -27,6 +29,10 @@ def page(request: HttpRequest, status: int, title: str, what: str, next_step: st
     }
     if request.headers.get("HX-Request"):
         return render(request, "studio/_refused.html", words, status=status)
+    if request.path.startswith("/api/v1/"):
+        # As the API itself refuses; here it was refused before an operation was found.
+        problem = Problem.of(status, "", what, next_step or "Check what was sent.", id=incident)
+        return problem.response()
     if request.path.startswith("/api/"):
         return JsonResponse({"error": {"message": f"{what} {next_step}".strip(), "id": incident}}, status=status)
     return render(request, "studio/refused.html", words, status=status)

@@ -184,8 +184,11 @@ class Workspace:
         return "%s/%s/" % (self.url, self.name)
 
     def get_mlflow_tracking_uri(self, with_auth: bool = False) -> str:
-        """The address for `mlflow.set_tracking_uri`; the token goes into MLFLOW_TRACKING_TOKEN."""
-        return "%s/%s" % (self.url, self.name)
+        """The address for `mlflow.set_tracking_uri`. mlflow takes the token from MLFLOW_TRACKING_TOKEN: `with_auth` sets that variable of
+        this process."""
+        if with_auth:
+            os.environ["MLFLOW_TRACKING_TOKEN"] = self.transport.token
+        return "%s/%s/mlflow" % (self.url, self.name)
 
     # What is in it
 
