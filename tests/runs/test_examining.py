@@ -80,6 +80,13 @@ def test_a_run_in_which_nothing_is_missing_passes(workspace, target, built):
     assert any("parses under Python" in text for text in told(found, "ok"))
 
 
+def test_the_module_paths_that_every_run_is_given_are_not_missing_and_others_of_that_name_are(workspace, target, plain):
+    script = "from azureml.core import Run\nfrom azureml.core.run import Run\nimport azureml.train.estimator\nfrom runstead import Run\n"
+    assert not told(examine(wanted(workspace, target, plain, script)), "fail")
+    found = told(examine(wanted(workspace, target, plain, script + "import azureml.pipeline.core\n")), "fail")
+    assert len(found) == 1 and "azureml" in found[0]
+
+
 def test_a_missing_package_is_named_with_its_line_and_the_name_under_which_it_is_installed(workspace, target, built):
     found = examine(wanted(workspace, target, built, "import tiny_tool\nimport yaml\nimport sklearn.svm\n"))
     assert found.answered and not found.passed
