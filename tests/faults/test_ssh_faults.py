@@ -99,10 +99,12 @@ def test_only_replies_are_lost_while_runs_are_launched(remote, second, hosts, me
     for place, seconds in muted:
         mine = place.submit(count=4, lines=30, every=0.1)
         until(
-            lambda: {r["status"] for r in place.studio.control("runs", ids=mine)} & {"Queued", "Running"},
+            lambda place=place, mine=mine: (
+                {r["status"] for r in place.studio.control("runs", ids=mine)} & {"Queued", "Running"}
+            ),
             20,
             every=0.005,
-        )  # noqa: B023
+        )
         hosts.fault("mute", place.number, seconds)
         ids.append(mine)
     began = time.monotonic()
