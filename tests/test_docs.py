@@ -1,6 +1,7 @@
 """What the documents say is there, is there; what is there is said."""
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -115,7 +116,9 @@ def test_every_command_and_option_of_the_shell_that_is_told_exists():
         option for action in commands["attach"]._actions for option in action.option_strings if option.startswith("--")
     }
     rest = {"--help", "--json", "--anyway", "--port", "--gpus", "--python", "--socket", "--jump-key"}
-    assert attach - rest <= told, attach - told
+    packages = {"--index-url", "--extra-index-url", "--index-secret", "--find-links", "--conda-channel", "--offline"}
+    assert attach - rest - packages <= told, attach - told
+    assert packages <= set(re.findall(r"--[a-z-]+", source("docs/cli.md")))
 
 
 def test_the_python_of_the_documents_names_what_the_client_has():
@@ -168,3 +171,46 @@ def test_every_option_of_containers_that_an_environment_may_name_is_listed_and_n
 def test_the_commands_about_environments_are_shown():
     for name in re.findall(r'_part\(\s*parts, "([a-z]+)"', source("sdk/src/runstead/cli_envs.py")):
         assert f"runstead envs {name}" in ENVIRONMENTS, name
+
+
+# -- docs/cli.md: every command and option, as the parser has them
+
+
+def test_every_command_and_option_of_the_command_line_is_told_as_the_parser_has_it():
+    import argparse
+
+    from runstead import cli
+    from runstead.cli_completion import walked
+
+    sections = {
+        match[1]: match[2]
+        for match in re.finditer(
+            r"^##+ `runstead ([^`]+)`\n(.*?)(?=^#|\Z)", (ROOT / "docs" / "cli.md").read_text(), re.M | re.S
+        )
+    }
+    commands = {" ".join(path): parser for path, parser in walked([], cli._parser()) if path}
+    assert set(sections) == set(commands)
+    for name, parser in commands.items():
+        rows = re.findall(r"^\| (`.*?) \| (.*) \|$", sections[name], re.M)
+        told = {word.partition(" ")[0] for row, _ in rows for word in re.findall(r"`([^`]+)`", row)}
+        known: set[str] = set()
+        for action in parser._actions:
+            if not isinstance(action, argparse._HelpAction | argparse._SubParsersAction):
+                known |= set(action.option_strings or [(action.metavar or action.dest).replace("|", "\\|")])
+                text = (action.help or "").replace("|", "\\|")
+                assert any(text == what for _, what in rows), f"{name}: {action.dest}: {text}"
+        assert told == known, f"{name}: {told ^ known}"
+
+
+def test_commands_that_the_documents_show_are_taken_by_the_parser():
+    from runstead import cli
+
+    shown = []
+    for page in PAGES:
+        for block in re.findall(r"```(?:sh|bash|text)?\n(.*?)```", page.read_text(), re.S):
+            shown += re.findall(r"^(?:echo .*\| )?(runstead [a-z].*)$", block, re.M)
+    assert len(shown) > 10
+    for line in shown:
+        words = shlex.split(line.partition("   #")[0].partition(" > ")[0], comments=True)[1:]
+        known = words[: words.index("--")] if "--" in words else words
+        assert cli._parser(known[0]).parse_args(known).command == known[0], line

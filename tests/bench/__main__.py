@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.bench.report import Report
 
-PARTS = ("runs", "snapshots", "logging", "lists", "ssh", "docker", "environments")
+PARTS = ("runs", "snapshots", "logging", "lists", "ssh", "docker", "environments", "client")
 
 
 def main() -> None:

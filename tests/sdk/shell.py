@@ -55,7 +55,7 @@ class Shell:
         return done.stdout.decode()
 
     def json(self, *words: str, **more: Any) -> Any:
-        return json.loads(self.ok(*words, "--json", **more))
+        return json.loads(self.ok(words[0], "--json", *words[1:], **more))
 
     def refused(self, *words: str, code: int = 1, **more: Any) -> str:
         done = self(*words, **more)

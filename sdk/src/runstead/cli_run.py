@@ -30,18 +30,19 @@ def add(commands: Any) -> None:
     )
     run.add_argument("folder", nargs="?", metavar="FOLDER", help="the project folder (default: the working directory)")
     run.add_argument("-f", "--file", metavar="YAML", help="a run as the New run page shows it; options given here win")
-    run.add_argument("--experiment", help="the group of runs (default: the folder's name)")
-    run.add_argument("--name", help="the run's name")
-    run.add_argument("--target", help="the compute target (default: local)")
+    run.add_argument("--experiment", metavar="NAME", help="the group of runs (default: the folder's name)")
+    run.add_argument("--name", metavar="TEXT", help="the run's name")
+    run.add_argument("--target", metavar="NAME", help="the compute target (default: local)")
     run.add_argument("--env", dest="environment", metavar="NAME[:VERSION]", help="the environment")
     run.add_argument(
         "--framework",
+        metavar="NAME",
         help="python (default), pyspark, pytorch, tensorflow, mpi, or command: what follows -- is then the whole command line",
     )
     run.add_argument(
         "--processes", type=int, metavar="N", help="how many, with pytorch and mpi (default: the GPUs, else 1)"
     )
-    run.add_argument("--backend", help="how PyTorch's processes talk: nccl (default), gloo")
+    run.add_argument("--backend", metavar="NAME", help="how PyTorch's processes talk: nccl (default), gloo")
     run.add_argument("--workers", type=int, metavar="N", help="how many, with tensorflow (default: 1)")
     run.add_argument("--parameter-servers", type=int, metavar="N", help="how many, with tensorflow (default: 1)")
     for option, form, text in (
@@ -50,7 +51,7 @@ def add(commands: Any) -> None:
         ("repository", "URL", "where Spark finds packages"),
     ):
         run.add_argument("--spark-" + option, action="append", default=[], metavar=form, help=text)
-    run.add_argument("--deploy-mode", help="where Spark's driver runs: client, cluster")
+    run.add_argument("--deploy-mode", metavar="MODE", help="where Spark's driver runs: client, cluster")
     run.add_argument(
         "--set", dest="variables", action="append", default=[], metavar="NAME=VALUE", help="a variable of the script"
     )
@@ -62,8 +63,8 @@ def add(commands: Any) -> None:
     run.add_argument("--memory", metavar="8GB", help="the run is ended when it uses more")
     run.add_argument("--gpus", type=int, metavar="N", help="how many GPUs of the target it is given (default: none)")
     run.add_argument("--grace", metavar="30s", help="between asking the script to end and killing it (default: 10s)")
-    run.add_argument("--priority", type=int, help="higher starts first (default: 0)")
-    run.add_argument("--notes", help="a text about the run")
+    run.add_argument("--priority", type=int, metavar="N", help="higher starts first (default: 0)")
+    run.add_argument("--notes", metavar="TEXT", help="a text about the run")
     run.add_argument(
         "--follow", action="store_true", help="print the log until the run ends, then exit as the script did"
     )

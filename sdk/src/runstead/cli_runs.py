@@ -39,7 +39,7 @@ def add(commands: Any) -> None:
     runs = commands.add_parser(
         "runs", help="list the runs, newest first", epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )  # fmt: skip
-    runs.add_argument("--experiment", metavar="NAME")
+    runs.add_argument("--experiment", metavar="NAME", help="only of this experiment")
     runs.add_argument(
         "--status",
         choices=STATUSES,
@@ -134,7 +134,7 @@ def _show(options: argparse.Namespace, line: Optional[List[str]]) -> int:
         table(listed)
     rows = [
         ("  PARAMETER", "VALUE"),
-        *(("  " + line_of(row["name"]), line_of(row["value"])) for row in params["params"]),
+        *(("  " + line_of(name), line_of(value)) for name, value in params["params"].items()),
     ]
     if len(rows) > 1:
         print()

@@ -27,6 +27,19 @@ class Parser(argparse.ArgumentParser):
         options.setdefault("allow_abbrev", False)
         super().__init__(**options)
 
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As in argparse, but `--sort -val/acc` gives a value, since there is no such option."""
+        words = list(sys.argv[1:] if args is None else args)
+        joined: List[str] = []
+        while words:
+            word = words.pop(0)
+            action = self._option_string_actions.get(word)
+            takes = word.startswith("--") and action is not None and action.nargs is None
+            if takes and words and re.match(r"-[^-]", words[0]) and words[0] not in self._option_string_actions:
+                word += "=" + words.pop(0)
+            joined.append(word)
+        return super().parse_known_args(joined, namespace)
+
     def error(self, message: str) -> NoReturn:
         choice = re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message)
         if choice:
