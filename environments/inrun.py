@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import runpy
 import zipfile
 from functools import cache
 from pathlib import Path
@@ -22,6 +23,12 @@ def modules() -> dict[str, Path]:
     top = alias.pop(f"runstead/{ALIAS}/top.py")
     alias.pop(f"runstead/{ALIAS}/__main__.py")
     return dict(sorted({**own, **alias, f"{ALIAS}/__init__.py": top}.items()))
+
+
+@cache
+def alias_modules() -> frozenset[str]:
+    """Modules of Azure Machine Learning's SDK that every run can import."""
+    return frozenset(runpy.run_path(str(SOURCE / ALIAS / "names.py"))["MODULES"])
 
 
 @cache

@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from environments import inrun
 from environments.definition import Definition
 from environments.models import Build, BuildStatus, ComputeTarget, EnvironmentVersion, Lock
 from runs import modules
@@ -97,7 +98,8 @@ def minor_of(source: "str | Definition") -> int | None:
 def asked_of(found: Imports, framework: str) -> list[str]:
     """Modules that somebody has to hold, with those that the framework itself needs."""
     provided = PROVIDED | (BY_SPARK if framework == "pyspark" else frozenset())
-    names = [item.module for item in found.foreign if item.module.partition(".")[0] not in provided]
+    asked = [item.module for item in found.foreign if item.module.partition(".")[0] not in provided]
+    names = [name for name in asked if name not in inrun.alias_modules()]
     if framework == "pytorch":
         names.append("torch")
     return list(dict.fromkeys(names))[:1000]

@@ -248,7 +248,7 @@ def described(request: HttpRequest, row: RegisteredModel) -> dict[str, Any]:
         "archived_at": row.archived_at,
         "versions": getattr(row, "version_count", 0),
         "latest": getattr(row, "latest", None),
-        "url": page_url(request, f"models/{quote(row.name)}"),  # type: ignore[arg-type]
+        "url": page_url(request, f"models/{quote(row.name, safe='')}"),  # type: ignore[arg-type]
     }
 
 
@@ -272,5 +272,5 @@ def version_described(request: HttpRequest, row: ModelVersion) -> dict[str, Any]
         "created_by": str(row.created_by) if row.created_by else None,
         "created_at": row.created_at,
         "updated_at": row.updated_at,
-        "url": page_url(request, f"models/{quote(row.model.name)}"),  # type: ignore[arg-type]
+        "url": page_url(request, f"models/{quote(row.model.name, safe='')}/{row.number}"),  # type: ignore[arg-type]
     }

@@ -184,7 +184,8 @@ def missing(run: Run, path: str) -> str:
 
 def check_model_name(name: str) -> None:
     """As MLflow has it: any text without '/' and ':', which its addresses of models use. Raises ConfigError."""
-    if not 0 < len(name) <= MAX_NAME or not name.isprintable() or name != name.strip() or "/" in name or ":" in name:
+    plain = 0 < len(name) <= MAX_NAME and name.isprintable() and name == name.strip()
+    if not plain or set(name) & {"/", ":"} or name in {".", ".."}:
         rule = f"{name[:60]!r} is not a name. Use 1 to {MAX_NAME} printable characters without '/' and ':'."
         raise ConfigError({"name": rule})
 

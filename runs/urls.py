@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from django.urls import URLPattern, URLResolver
 
 app_name = "runs"
-MODULES = ("home", "lists", "experiments", "compose", "detail", "files", "logs", "metrics", "detach")
+MODULES = ("home", "lists", "experiments", "compose", "detail", "files", "logs", "metrics", "detach", "models")
 
 urlpatterns: list[URLPattern | URLResolver] = []
 for module in MODULES:

@@ -1,11 +1,12 @@
 """What the jump box finds: pages by their words, runs by number and name, experiments by name."""
 
 from dataclasses import dataclass
+from urllib.parse import quote
 
 from django.db.models import Q
 
 from environments.models import ComputeTarget, Environment
-from runs.models import Experiment, Run
+from runs.models import Experiment, RegisteredModel, Run
 from studio.workspaces.models import Workspace
 
 LIMIT = 8
@@ -24,6 +25,7 @@ PAGES = (
     ("", "home", "Home", "start overview"),
     ("experiments", "flask", "Experiments", ""),
     ("runs", "runs", "Runs", "list history"),
+    ("models", "cube", "Models", "registered versions"),
     ("runs/new", "plus", "New run", "start submit create"),
     ("compute", "server", "Compute", "targets machines slots queue"),
     ("environments", "layers", "Environments", "packages software python"),
@@ -40,6 +42,7 @@ def find(workspace: Workspace, query: str, *, staff: bool) -> list[tuple[str, li
     groups = [
         ("Runs", _runs(workspace, query, base)),
         ("Experiments", _experiments(workspace, query, base) if query else []),
+        ("Models", _models(workspace, query, base) if query else []),
         ("Pages", _pages(query, base, staff)),
         ("Compute and environments", _resources(workspace, query, base) if query else []),
     ]
@@ -85,6 +88,11 @@ def _runs(workspace: Workspace, query: str, base: str) -> list[Hit]:
 def _experiments(workspace: Workspace, query: str, base: str) -> list[Hit]:
     rows = Experiment.objects.filter(workspace=workspace, name__icontains=query).order_by("name")[:LIMIT]
     return [Hit(f"{base}experiments/{row.name}", "flask", row.name) for row in rows]
+
+
+def _models(workspace: Workspace, query: str, base: str) -> list[Hit]:
+    rows = RegisteredModel.objects.filter(workspace=workspace, name__icontains=query, archived_at=None)
+    return [Hit(f"{base}models/{quote(row.name, safe='')}", "cube", row.name) for row in rows.order_by("name")[:LIMIT]]
 
 
 def _resources(workspace: Workspace, query: str, base: str) -> list[Hit]:

@@ -312,14 +312,13 @@ def installer_run(
 
 def fits_together(pip: "List[str]") -> None:
     """Raises Failed where an old pip has installed versions that exclude each other: it takes the first that one package asks for."""
-    version = version_of(*pip)
     try:
         subprocess.check_output([*pip, "check", "--disable-pip-version-check"], stderr=subprocess.STDOUT)
     except subprocess.CalledProcessError as error:
         told = error.output.decode("utf-8", "replace").strip().splitlines()
         raise Failed(
-            "%s pip %d.%d does not choose versions that fit together: name one that does, or install uv or a newer pip on this machine."
-            % ((told[0] if told else "The packages do not fit together.",) + version[:2])
+            "%s pip %s does not choose versions that fit together: name one that does, or install uv or a newer pip on this machine."
+            % (told[0] if told else "The packages do not fit together.", "%d.%d" % version_of(*pip)[:2])
         )
 
 

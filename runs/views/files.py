@@ -16,7 +16,7 @@ from django.views.decorators.http import require_safe
 from runs import snapshots
 from runs.browse import Leaf, artifact_leaves, preview, shown_type, tree
 from runs.diffing import MAX_FILES, Change, changes, look_into
-from runs.models import Run
+from runs.models import RegisteredModel, Run
 from runs.views.detail import get_run, same_code
 from runs.zipstream import zipped
 from studio.blobs import BlobMissing, BlobStore
@@ -124,8 +124,15 @@ def browse(request: MemberRequest, number: int, kind: str, file: str) -> HttpRes
         "size": sum(leaf.size for leaf in leaves),
         "same": same_code(run) if kind == "snapshot" and run.snapshot else None,
         "suggested": suggested(run) if kind == "snapshot" else None,
+        "model_names": model_names(run) if kind == "outputs" else (),
     }
     return render(request, f"runs/{kind}.html", context)
+
+
+def model_names(run: Run) -> list[str]:
+    """Names under which this experiment's files were registered, the newest first: what a person most likely wants again."""
+    rows = RegisteredModel.objects.filter(workspace=run.workspace, versions__run__experiment=run.experiment)
+    return list(rows.order_by("-updated_at").values_list("name", flat=True).distinct()[:10])
 
 
 def entry(leaves: list[Leaf], run: Run) -> Leaf | None:

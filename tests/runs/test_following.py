@@ -100,6 +100,7 @@ def test_a_bad_question_is_refused(contributor_client: Client, run: Run, query: 
 
 SCRIPT = """
 import time
+open("outputs/own.txt", "w").write("the script's")
 for n in range(25):
     print("line", n, time.time(), flush=True)
     time.sleep(0.2)
@@ -115,10 +116,10 @@ def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
     assert live.stop() == 0, live.output.read_text()[-3000:]
 
 
-def ask(studio: Studio, path: str, *, begin: bool = False) -> http.client.HTTPResponse:
+def ask(studio: Studio, path: str, method: str = "GET", body: bytes | None = None) -> http.client.HTTPResponse:
     token = json.loads((studio.data_dir / "local-client.json").read_text())["token"]
     connection = http.client.HTTPConnection("127.0.0.1", studio.port, timeout=30)
-    connection.request("GET", f"/api/v1/default/{path}", headers={"Authorization": f"Bearer {token}"})
+    connection.request(method, f"/api/v1/default/{path}", body, headers={"Authorization": f"Bearer {token}"})
     answer = connection.getresponse()
     answer.connection = connection  # type: ignore[attr-defined]
     return answer
@@ -157,3 +158,22 @@ def test_a_real_server_sends_lines_within_a_second_and_keeps_threads_for_others(
     assert text.decode().split("\n")[:-1][0].startswith("line 0 ") and text.count(b"\n") == 25
     late.sort()
     assert late and late[len(late) // 2] < 1.5, late
+
+
+def test_what_a_client_keeps_with_a_running_run_stays_when_its_outputs_come_home(
+    studio: Studio, tmp_path: Path
+) -> None:
+    (tmp_path / "train.py").write_text(SCRIPT.replace("range(25)", "range(15)"))
+    (pk,) = studio.control("submit", folder=str(tmp_path))
+    number = studio.control("runs", ids=[pk])[0]["number"]
+    until(lambda: studio.control("runs", ids=[pk])[0]["status"] == "Running", 60)
+    for path in ("sent.txt", "outputs/own.txt"):
+        assert ask(studio, f"runs/{number}/artifacts/content?path={path}", "PUT", b"the client's").status == 201
+    assert ask(studio, f"runs/{number}/records", "POST", b'{"k": "late", "v": 1}\n').status == 200
+    until(lambda: studio.control("runs", ids=[pk])[0]["status"] == "Completed", 60)
+    kept = {
+        path: ask(studio, f"runs/{number}/artifacts/content?path={path}").read()
+        for path in ("sent.txt", "outputs/own.txt")
+    }
+    assert kept == {"sent.txt": b"the client's", "outputs/own.txt": b"the script's"}
+    assert json.loads(ask(studio, f"runs/{number}/metrics").read())["series"][0]["name"] == "late"

@@ -139,6 +139,12 @@ def test_parameters_tags_name_notes_and_properties(run: Run, workspace: Workspac
     assert (run.name, run.notes, run.properties, run.bad_records) == ("a <b>name</b>", "why", {"git": "abc"}, 1)
 
 
+def test_a_value_of_nothing_is_kept_and_stops_no_other(run: Run) -> None:
+    apply(run, {"op": "value", "k": "none", "v": None}, {"op": "value", "k": "text", "v": "a"}, {"k": "loss", "v": 1.0})
+    assert list(run.values.order_by("pk").values_list("name", "data")) == [("none", None), ("text", "a")]
+    assert series(run).count == 1
+
+
 def test_rows_and_tables_become_one_table(run: Run) -> None:
     apply(
         run,

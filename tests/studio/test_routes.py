@@ -71,7 +71,7 @@ class Route:
             values = (last if last and "<" not in text[match.end() :] else world).values
             if name == "number" and "environments/" in text:
                 name = "version"
-            if name == "version" and "models/" in text:
+            if "models/" in text and (name == "version" or (name == "number" and not text.startswith("api/"))):
                 name = "model_version"
             before = text[: match.start()].rstrip("/").rpartition("/")[2]
             if name in {"pk", "id"}:

@@ -87,5 +87,13 @@ def fill(workspace: Workspace, member: User, other: User, *, name: str, number: 
         workspace,
         run,
         values,
-        marks=[f"{name}-run", f"{name}-log-line", f"{name}-tag", f"{name}-env", f"{name}-lock", f"{name}-model", f"print('{name}')"],
+        marks=[
+            f"{name}-run",
+            f"{name}-log-line",
+            f"{name}-tag",
+            f"{name}-env",
+            f"{name}-lock",
+            f"{name}-model",
+            f"print('{name}')",
+        ],
     )

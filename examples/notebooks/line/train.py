@@ -1,8 +1,8 @@
-"""Fit a straight line to noisy points by gradient descent, with nothing but the standard library."""
+"""Fit a straight line to wavy points by gradient descent, with nothing but the standard library."""
 
 import argparse
 import json
-import random
+import math
 import time
 from pathlib import Path
 
@@ -17,14 +17,13 @@ parser.add_argument("--epochs", type=int, default=60)
 options = parser.parse_args()
 
 run = Run.get_context() if Run is not None else None
-noise = random.Random(7)
-points = [(x / 50, 3 * x / 50 + 1 + noise.gauss(0, 0.05)) for x in range(50)]
+points = [(x / 50, 3 * x / 50 + 1 + 0.1 * math.sin(7 * x)) for x in range(50)]
 slope = offset = 0.0
 for epoch in range(options.epochs):
-    errors = [slope * x + offset - y for x, y in points]
-    slope -= options.lr * 2 * sum(e * x for e, (x, _) in zip(errors, points)) / len(points)
-    offset -= options.lr * 2 * sum(errors) / len(points)
-    loss = sum(e * e for e in errors) / len(points)
+    errors = [(x, slope * x + offset - y) for x, y in points]
+    slope -= options.lr * 2 * sum(x * error for x, error in errors) / len(points)
+    offset -= options.lr * 2 * sum(error for _, error in errors) / len(points)
+    loss = sum(error**2 for _, error in errors) / len(points)
     print(f"epoch {epoch}: loss {loss:.4f}", flush=True)
     if run is not None:
         run.log("loss", loss, step=epoch)

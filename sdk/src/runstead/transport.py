@@ -75,7 +75,7 @@ class Transport:
         self._host = parts.hostname
         self._port = parts.port or (443 if self._secure else 80)
         self._root = parts.path.rstrip("/") + "/api/v1/"
-        self._token = token
+        self.token = token
         self._own = threading.local()
         self.version = ""
         """The studio's version, once it has answered."""
@@ -121,7 +121,7 @@ class Transport:
         `body`: bytes and what an open file holds are sent as they are, anything else as JSON.
         """
         sent = {
-            "Authorization": "Bearer " + self._token,
+            "Authorization": "Bearer " + self.token,
             "User-Agent": "runstead/" + __version__,
             "Accept": "application/json",
         }
@@ -175,7 +175,7 @@ class Transport:
         Not repeated: a body that ends early raises http.client.HTTPException or OSError where it is read, and `close` must
         follow. Raises ApiError, and Unreachable when there is no answer at all.
         """
-        sent = {"Authorization": "Bearer " + self._token, "User-Agent": "runstead/" + __version__, **(headers or {})}
+        sent = {"Authorization": "Bearer " + self.token, "User-Agent": "runstead/" + __version__, **(headers or {})}
         try:
             response, found = self._asked("GET", self._address(path, query), None, sent)
             if response.status >= 300:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-PAUSE, LONGEST_PAUSE = 0.1, 0.8
+PAUSE, LONGEST_PAUSE, BUSY_PAUSE = 0.1, 0.8, 0.5
 PATIENCE = 600.0
 """Seconds that a studio which does not answer is waited for: the run goes on meanwhile."""
 PIECE = 65536
@@ -123,6 +123,11 @@ def _stream(run: SubmittedRun, offset: int, decoder: codecs.IncrementalDecoder, 
     except (http.client.HTTPException, OSError, Unreachable):
         transport.close()
         time.sleep(PAUSE)
+        return count
+    except ApiError as error:
+        if error.status != 429:
+            raise
+        time.sleep(BUSY_PAUSE)  # as many follow as may: what has come meanwhile is asked for
         return count
     except BaseException:
         # What is left of the answer is in the way of the next request.

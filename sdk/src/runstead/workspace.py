@@ -68,19 +68,20 @@ class Workspace:
 
         Raises WorkspaceException when there is none that this sign-in may use.
         """
-        names = Workspace._names()
-        if name not in names:
+        known = Workspace._known()
+        if name not in known:
             raise WorkspaceException(
-                "name: there is no workspace %r for this sign-in. There are: %s." % (name, ", ".join(names) or "none")
+                "name: there is no workspace %r for this sign-in, which is for: %s. A token is of one workspace: sign in to another with "
+                "runstead login --workspace %s." % (name, ", ".join(known), name)
             )
-        return Workspace._of(name)
+        return known[name]
 
     @staticmethod
     def list(
         subscription_id: Optional[str] = None, auth: Any = None, resource_group: Optional[str] = None
     ) -> Dict[str, List[Workspace]]:
-        """Name → a list of the one workspace of that name, as the reference has it."""
-        return {name: [Workspace._of(name)] for name in Workspace._names()}
+        """Name → a list of the one workspace of that name, as the reference has it: those of the studio that one is signed in to."""
+        return {name: [workspace] for name, workspace in Workspace._known().items()}
 
     @staticmethod
     def create(
@@ -100,34 +101,25 @@ class Workspace:
 
         Raises WorkspaceException.
         """
-        there = name in Workspace._names()
-        if there and exist_ok:
-            return Workspace._of(name)
-        if there:
+        known = Workspace._known()
+        if name in known and exist_ok:
+            return known[name]
+        if name in known:
             raise WorkspaceException("name: there is a workspace %r already. Give exist_ok=True to use it." % name)
         raise WorkspaceException(
-            "name: a token is for one workspace, so it makes none. Make %r at %s/workspaces/new, and a token there."
-            % (name, settings.find()["url"])
+            "name: a token is of one workspace, so it makes none. Make %r at %s/workspaces/new, and a token there."
+            % (name, next(iter(known.values())).url)
         )
 
     @staticmethod
-    def _names() -> List[str]:
+    def _known() -> Dict[str, Workspace]:
+        """Name → workspace: the one that is found, and those of the same studio that one has signed in to."""
         mine = Workspace.from_config()
-        return [row["slug"] for row in mine.transport.request("GET", "/workspaces").json()["workspaces"]]
-
-    @staticmethod
-    def _of(name: str) -> Workspace:
-        mine = Workspace.from_config()
-        if mine.name == name:
-            return mine
-        found = settings.find()
-        token = settings.token_of(found["url"], name)
-        if not token:
-            raise WorkspaceException(
-                "name: this sign-in is for the workspace %s. Sign in to %s too: runstead login --workspace %s."
-                % (mine.name, name, name)
-            )
-        return Workspace(found["url"], name, token)
+        known = {mine.name: mine}
+        for login in settings.logins():
+            if login["url"] == mine.url and login["workspace"] not in known:
+                known[login["workspace"]] = Workspace(mine.url, login["workspace"], login["token"])
+        return known
 
     def write_config(self, path: Optional[str] = None, file_name: Optional[str] = None) -> None:
         """Write `.azureml/config.json` below `path` (default: the working directory), for `from_config()` there and below.
@@ -167,16 +159,18 @@ class Workspace:
     def get_details(self) -> Dict[str, Any]:
         """id, name, location, workspaceid, the sign-in's user and role, and the address of the pages."""
         me = self.transport.request("GET", "/me").json()
+        rows = self.transport.request("GET", "/workspaces").json()["workspaces"]
+        own = next((row for row in rows if row["slug"] == self.name), {"name": self.name, "role": None})
         return {
             "id": "/subscriptions/%s/resourceGroups/%s/workspaces/%s" % (self.subscription_id, GROUP, self.name),
             "name": self.name,
             "type": "Runstead",
             "location": self.location,
             "workspaceid": str(uuid.uuid5(uuid.NAMESPACE_URL, "%s/%s" % (self.url, self.name))),
-            "friendlyName": self.name,
+            "friendlyName": own["name"],
             "url": self.get_portal_url(),
-            "user": me.get("email") or me.get("user"),
-            "role": me.get("role"),
+            "user": me["email"],
+            "role": own["role"],
         }
 
     def get_portal_url(self) -> str:
@@ -184,8 +178,11 @@ class Workspace:
         return "%s/%s/" % (self.url, self.name)
 
     def get_mlflow_tracking_uri(self, with_auth: bool = False) -> str:
-        """The address for `mlflow.set_tracking_uri`; the token goes into MLFLOW_TRACKING_TOKEN."""
-        return "%s/%s" % (self.url, self.name)
+        """The address for `mlflow.set_tracking_uri`. mlflow takes the token from MLFLOW_TRACKING_TOKEN: `with_auth` sets that variable of
+        this process."""
+        if with_auth:
+            os.environ["MLFLOW_TRACKING_TOKEN"] = self.transport.token
+        return "%s/%s/mlflow" % (self.url, self.name)
 
     # What is in it
 

@@ -2,7 +2,7 @@
 import { typing, workspace } from "./common.js";
 
 const actions = new Map();
-const places = { r: "runs", e: "experiments", c: "compute" };
+const places = { r: "runs", e: "experiments", m: "models", c: "compute" };
 let leader = 0;
 
 // A page adds its own: key("x", () => …). The action gets the event; it is called only when nobody types.

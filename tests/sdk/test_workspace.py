@@ -1,0 +1,91 @@
+"""The workspace: found, written down, described; what is in it."""
+
+import json
+import re
+import uuid
+from pathlib import Path
+
+import pytest
+from runstead import ComputeTarget, Environment, Experiment, NotYet, UserError, Workspace
+from runstead.errors import WorkspaceException
+from runstead.pool import AmlCompute
+
+from tests.sdk.conftest import Home
+
+
+def test_it_is_found_with_no_configuration_at_all(home: Home) -> None:
+    done = home.python("-c", "from runstead import Workspace; ws = Workspace.from_config(); print(ws.name, ws.url)")
+    assert done.stdout.split() == ["default", home.studio.url]
+
+
+def test_what_notebooks_print_is_there(ws: Workspace, home: Home) -> None:
+    assert (ws.name, ws.resource_group, ws.location) == ("default", "runstead", f"127.0.0.1:{home.studio.port}")
+    assert uuid.UUID(ws.subscription_id)
+    details = ws.get_details()
+    assert (details["name"], details["role"]) == ("default", "owner")
+    assert details["user"] and details["id"].endswith("/workspaces/default")
+    assert ws.get_mlflow_tracking_uri() == f"{home.studio.url}/default/mlflow"
+
+
+@pytest.mark.parametrize("below", ["", "deep/deeper"])
+def test_a_written_configuration_is_found_from_below_and_holds_no_token(
+    ws: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, below: str
+) -> None:
+    ws.write_config(str(tmp_path))
+    file = tmp_path / ".azureml/config.json"
+    assert set(json.loads(file.read_text())) == {
+        "url",
+        "workspace",
+        "workspace_name",
+        "resource_group",
+        "subscription_id",
+    }
+    (tmp_path / below).mkdir(parents=True, exist_ok=True)
+    for path in (str(file), str(tmp_path / below)):
+        found = Workspace.from_config(path)
+        assert (found.name, found.url) == (ws.name, ws.url)
+        assert found.experiments == {} or found.get_details()
+
+
+def test_names_lead_to_what_is_there(ws: Workspace) -> None:
+    with Experiment(ws, "named").start_logging() as run:
+        pass
+    assert list(ws.experiments) == ["named"]
+    assert list(ws.compute_targets) == ["local"]
+    assert "AzureML-Minimal" in ws.environments and isinstance(ws.environments["python"], Environment)
+    assert ws.models == {}
+    assert ws.get_run(run.id).id == ws.get_run(run.number).id == run.id
+
+
+def test_another_workspace_needs_its_own_sign_in(ws: Workspace) -> None:
+    assert Workspace.get("default", subscription_id="x", resource_group="y").url == ws.url
+    assert list(Workspace.list()) == ["default"]
+    assert Workspace.create("default", exist_ok=True).name == "default"
+    for wrong in (
+        lambda: Workspace.get("other"),
+        lambda: Workspace.create("other"),
+        lambda: Workspace.create("default"),
+    ):
+        with pytest.raises(WorkspaceException, match="workspace"):
+            wrong()
+
+
+def test_a_pool_says_plainly_where_it_cannot_be_made(ws: Workspace) -> None:
+    configuration = AmlCompute.provisioning_configuration(min_nodes=0, max_nodes=1, members=["local"])
+    with pytest.raises(NotYet, match=r"ComputeTarget\.attach"):
+        ComputeTarget.create(ws, "pool", configuration)
+    with pytest.raises(UserError, match="max_nodes"):
+        AmlCompute.provisioning_configuration(min_nodes=3, max_nodes=2)
+    with pytest.warns(UserWarning, match="no machines are made"):
+        AmlCompute.provisioning_configuration(vm_size="STANDARD_D2_V2", max_nodes=4)
+    with pytest.raises(UserError, match="provisioning_configuration"):
+        ComputeTarget.create(ws, "pool", object())
+
+
+def test_loading_the_client_is_quick(home: Home) -> None:
+    done = home.python("-X", "importtime", "-c", "import runstead")
+    taken = {
+        name.strip(): int(total) for total, name in re.findall(r"\|\s*(\d+) \|\s*(runstead\S*)$", done.stderr, re.M)
+    }
+    assert taken["runstead"] < 100_000
+    assert set(taken) == {"runstead"}
