@@ -11,7 +11,7 @@ SOURCE = Path(__file__).resolve().parent.parent / "sdk" / "src" / "runstead"
 ALIAS = "azureml"
 MARK = "runstead-alias"
 """Beside the alias, so that it is told from a real package of that name."""
-LEFT_OUT = ("cli", "__main__", "widget", "runfile", "shell", "checkup", "following")
+LEFT_OUT = ("cli", "__main__", "widget", "runfile", "shell", "checkup", "following", "import_mlflow", "mlflow_")
 """Beginnings of the names of modules that show things or serve the command line. The others are of the standard library alone, and
 load only when a script asks for them: one that imports `Workspace` beside `Run` runs too."""
 
