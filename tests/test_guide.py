@@ -100,7 +100,7 @@ class Guide:
         """A command of the documents, its names replaced, and more words at its end."""
         assert line in ALL
         FOLLOWED.add(line)
-        for name, real in {**self.table, **others}.items():
+        for name, real in {**others, **self.table}.items():
             line = line.replace(name, real)
         return self.shell(f"{line} {more}", code=code, stdin=stdin)
 
@@ -278,7 +278,7 @@ def spark(tmp_path, request) -> dict[str, str]:
     return infra("spark", **env)
 
 
-def test_a_spark_cluster_by_ssh_passes_every_step_and_counts_words(guide, live, spark):
+def test_a_spark_cluster_by_ssh_and_from_here_passes_every_step_and_counts_words(guide, live, spark):
     live.control("environment", name="spark-python", user_managed=True, interpreter_path="/usr/bin/python3")
     # Loopback is all that this cluster has; its worker is small.
     small = " ".join(
@@ -286,13 +286,18 @@ def test_a_spark_cluster_by_ssh_passes_every_step_and_counts_words(guide, live, 
         for one in ("driver.host=127.0.0.1", "driver.bindAddress=127.0.0.1", "executor.memory=512m")
     )
     names = {"spark://head:7077": spark["SPARK_MASTER"], "/opt/spark": spark["SPARK_HOME"]}
-    said = guide.follow(guide.line("attach spark"), f"{small} --fingerprint {guide.fingerprint}", **names)
-    assert "ok    Spark " in said and "ok    Spark master" in said and spark["SPARK_VERSION"] in said
-    counted = guide.follow(
-        guide.line("run examples/spark-wordcount"), **{"--framework": "--env spark-python --framework"}
-    )
-    assert len(re.findall(r"^ +\d+  \w+$", counted, re.M)) == 10
-    guide.detach("spark")
+    remote = " --host edge.example.org --user ada --key ~/.ssh/id_ed25519"
+    for kind, more, others in (
+        ("Spark cluster, remote", f"--fingerprint {guide.fingerprint}", {}), ("Spark cluster", "", {remote: ""}),
+    ):  # fmt: skip
+        said = guide.follow(guide.line("attach spark"), f"{small} {more}", **names, **others)
+        assert "ok    Spark " in said and "ok    Spark master" in said and spark["SPARK_VERSION"] in said
+        assert f"spark is attached: {kind}, " in said
+        counted = guide.follow(
+            guide.line("run examples/spark-wordcount"), **{"--framework": "--env spark-python --framework"}
+        )
+        assert len(re.findall(r"^ +\d+  \w+$", counted, re.M)) == 10
+        guide.detach("spark")
 
 
 def test_distributed_training_on_a_remote_machine(guide, live, attached):
