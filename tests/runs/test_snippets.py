@@ -161,7 +161,8 @@ def test_the_yaml_says_which_command_takes_it(folder: str, source: str) -> None:
 def test_our_own_command_understands_its_snippet(
     arguments: tuple[str, ...], text: str, priority: int, grace: int
 ) -> None:
-    from runstead.cli import _asked, _parser
+    from runstead.cli import _parser
+    from runstead.cli_run import _asked
 
     config = {
         "arguments": arguments,

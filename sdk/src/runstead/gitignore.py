@@ -16,6 +16,7 @@ CLASSES = {
     "alnum": "a-zA-Z0-9", "alpha": "a-zA-Z", "blank": " \\t", "cntrl": "\\x00-\\x1f\\x7f", "digit": "0-9", "graph": "!-~",
     "lower": "a-z", "print": " -~", "punct": "!-/:-@\\[-`{-~", "space": " \\t-\\r", "upper": "A-Z", "xdigit": "0-9A-Fa-f",
 }  # fmt: skip
+SPECIAL = frozenset("*?[\\")
 NEVER = "(?!)"
 
 
@@ -104,7 +105,9 @@ def _regex(pattern: str) -> str:
             first = place - 1
             while place < end and pattern[place] == "*":
                 place += 1
-            whole = (first == 0 or pattern[first - 1] == "/") and (place == end or pattern[place] == "/")
+            # git compares the letters before the first special one by themselves, so what follows them begins anew.
+            begins = first == 0 or pattern[first - 1] == "/" or not SPECIAL.intersection(pattern[:first])
+            whole = begins and (place == end or pattern[place] == "/")
             if place - first < 2 or not whole:
                 parts.append("[^/]*")
             elif place == end:
