@@ -69,12 +69,8 @@ def test_the_table_of_modules_names_each_module_or_package_once():
                 there.add(f"{top}/{path.name}")
             elif (path / "__init__.py").exists() and path.name != "migrations":
                 there.add(f"{top}/{path.name}/")
-    parts = {
-        "studio/workspaces/access.py",
-        "environments/agent/tracking/",
-        "environments/curated/",
-        "sdk/src/runstead/",
-    }
+    # What lies deeper, and modules of the client, may have rows of their own.
+    parts = {name for name in set(told) - there if (ROOT / name).exists()}
     assert set(told) - parts == there, set(told) - parts ^ there
 
 
