@@ -83,7 +83,7 @@ def test_a_run_of_a_client_from_its_begin_to_its_end(contributor_client: Client,
     [
         ({"experiment": "-x"}, "experiment", "not a name"), ({"experiment": "e", "parent": 99}, "parent", "no run 99"),
         ({"experiment": "e", "parent": 2**70}, "parent", "no run"), ({"experiment": "e", "name": "x" * 256}, "name", "255"),
-        ({"experiment": "e", "tags": {"": "x"}}, "tags", "no name"), ({"experiment": "e", "tags": {"a": "x" * 5001}}, "tags", "5,000"),
+        ({"experiment": "e", "tags": {"": "x"}}, "tags", "no name"), ({"experiment": "e", "tags": {"a": "x" * 8001}}, "tags", "8,000"),
         ({"experiment": "e", "nmae": "x"}, "nmae", ""), ({}, "experiment", ""), ({"experiment": "e\0"}, "experiment", "no text"),
         ({"experiment": "e", "properties": {"a": [[]] * 20_000}}, "properties", "too long"),
     ],
