@@ -23,7 +23,7 @@ from django.utils import timezone  # noqa: E402
 
 from environments import builds  # noqa: E402
 from environments.definition import Definition  # noqa: E402
-from environments.models import Build, ComputeTarget, Environment, Lease  # noqa: E402
+from environments.models import Build, ComputeTarget, Environment, Lease, Lock  # noqa: E402
 from environments.registry import named, refresh, register  # noqa: E402
 from environments.target import open_target  # noqa: E402
 from runs import logs, preparing, queue  # noqa: E402
@@ -42,7 +42,7 @@ def op_submit(folder, script="train.py", arguments=(), count=1, environment="pyt
     user = User.objects.order_by("pk").first()
     snapshot, _ = submit_folder(workspace, Path(folder), user)
     place = ComputeTarget.objects.get(workspace=workspace, name=target)
-    version = Environment.objects.get(name=environment).versions.first()
+    version = named(workspace, environment)
     return [
         submit(
             workspace=workspace, user=user, experiment="faults", target=place, environment=version, snapshot=snapshot,
@@ -145,7 +145,7 @@ def op_environment(name, **definition):
 def op_build(environment, target):
     """What is kept of an environment's newest build on a target."""
     rows = Build.objects.filter(target__name=target, version__environment__name=environment).order_by("-pk")
-    return rows.values("status", "error", "python", "lock", "packages", "extras", "size").first()
+    return rows.values("status", "error", "python", "lock", "packages", "extras", "size", "attempt", "attempts").first()
 
 
 def op_prewarm(environment, target):
@@ -153,6 +153,12 @@ def op_prewarm(environment, target):
     place = ComputeTarget.objects.get(name=target)
     builds.ensure(place, named(place.workspace, environment))
     ring(place.pk)
+
+
+def op_locks(environment):
+    """What the newest version of an environment was resolved to, a text for each kind of machine."""
+    version = named(Workspace.objects.get(slug="default"), environment)
+    return list(Lock.objects.filter(workspace__slug="default", key=version.key).values_list("text", flat=True))
 
 
 def op_refresh(environment):

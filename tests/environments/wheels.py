@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 
 
 def wheel(
@@ -44,9 +44,21 @@ class Index:
         self.status = 0
         self.hashes = True
         self.address = ""
+        self._open: dict[str, Event] = {}
+
+    @contextmanager
+    def held(self, path: str) -> Iterator[None]:
+        """Requests for this path wait until the block ends."""
+        self._open[path] = Event()
+        try:
+            yield
+        finally:
+            self._open.pop(path).set()
 
     def respond(self, request: BaseHTTPRequestHandler) -> tuple[int, str, bytes]:
         self.asked[request.path] += 1
+        if (gate := self._open.get(request.path)) is not None:
+            gate.wait(120)
         if self.status:
             return self.status, "text/plain", b"no"
         want = "Basic " + base64.b64encode(self.auth.encode()).decode()

@@ -357,3 +357,21 @@ def test_the_command_needs_no_package_but_the_standard_library(home: Path) -> No
     )
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("runstead: No studio was found.")
+
+
+def test_a_run_is_checked_on_its_target_before_it_is_started(studio: str, tmp_path: Path) -> None:
+    from environments import reaching
+
+    project = tmp_path / "checked"
+    project.mkdir()
+    (project / "train.py").write_text("import os\nimport zebra_stripes\n")
+    config = ScriptRunConfig(str(project), "train.py", ["--data", "/nowhere/rows.csv"], environment="python:1")
+    try:
+        found = config.check(Workspace.from_config())
+    finally:
+        reaching.close_all()
+    assert not found and not found.passed and found.answered and found.seconds < 3
+    text = str(found)
+    assert "FAIL  train.py, line 2 imports zebra_stripes" in text
+    assert "WARN  /nowhere/rows.csv is not on local" in text
+    assert not Run.objects.exists()

@@ -23,6 +23,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Union
 
+    from .checking import RunCheck
     from .compute import ComputeTarget
     from .conda_dependencies import CondaDependencies
 
@@ -182,6 +183,14 @@ class ScriptRunConfig:
         self.script = script if script is not None else self.run_config.script
         self.arguments = list(arguments if arguments is not None else self.run_config.arguments)
         self.command = command if command is not None else self.run_config.command
+
+    def check(self, workspace: Workspace) -> RunCheck:
+        """Everything that can be told before the run is queued: the script, its imports, paths, room, on the target itself, within
+        three seconds. Nothing is started. `print(config.check(ws))` shows it; it is true when nothing surely fails.
+        """
+        from .checking import check
+
+        return check(workspace, self)
 
     def request(self) -> Dict[str, Any]:
         """The fields that the API takes, without experiment and snapshot. Raises UserError for wrong types."""
