@@ -34,6 +34,11 @@ class Remote:
             self.oracle.folder, *words, count=count, target=self.name, grace_seconds=grace_seconds
         )
 
+    def launching(self, ids: list[int]) -> None:
+        """Wait until the first of these is about to be started, or has just been."""
+        found = {"Queued", "Running"}
+        until(lambda: found & {row["status"] for row in self.studio.control("runs", ids=ids)}, 20, every=0.005)
+
     def running(self, ids: list[int]) -> list[int]:
         """Wait until each of these has printed something that the studio has."""
         self.studio.wait_for(ids, {"Running"})

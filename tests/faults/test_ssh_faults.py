@@ -97,16 +97,9 @@ def test_only_replies_are_lost_while_runs_are_launched(remote, second, hosts, me
     for place, _ in muted:
         place.studio.wait_for(place.submit(lines=1))
     for place, seconds in muted:
-        mine = place.submit(count=4, lines=30, every=0.1)
-        until(
-            lambda place=place, mine=mine: (
-                {r["status"] for r in place.studio.control("runs", ids=mine)} & {"Queued", "Running"}
-            ),
-            20,
-            every=0.005,
-        )
+        ids.append(place.submit(count=4, lines=30, every=0.1))
+        place.launching(ids[-1])
         hosts.fault("mute", place.number, seconds)
-        ids.append(mine)
     began = time.monotonic()
     later = [place.submit(count=3, lines=10) for place, _ in muted]
     measured[f"replies lost for {lasting} s: shown as unreachable after"] = f"{second.unreachable()} s"
