@@ -10,7 +10,7 @@ from studio.rest import Body
 REFUSED = frozenset({400, 401, 403, 404, 409, 415, 422, 429})
 
 
-class Mistake(Schema):
+class EnvironmentMistake(Schema):
     """``line`` and ``text``: where it is, in a list of the definition or in the text that was sent; lines count from 1."""
 
     field: str
@@ -26,7 +26,7 @@ class EnvironmentRefusal(Schema):
     title: str
     status: int
     detail: str
-    errors: list[Mistake]
+    errors: list[EnvironmentMistake]
 
 
 class NewEnvironment(Body):

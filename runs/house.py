@@ -6,10 +6,8 @@ decide.
 """
 
 import contextlib
-import ctypes
 import logging
 import signal
-import sys
 import threading
 import time
 from types import FrameType
@@ -29,7 +27,6 @@ log = logging.getLogger("runstead.house")
 
 RENEW_SECONDS = 1.0
 IDLE_SECONDS = 30.0
-PR_SET_PDEATHSIG = 1
 
 
 class House:
@@ -68,9 +65,7 @@ class House:
         self.close()
 
     def obey(self) -> None:
-        """End cleanly on SIGTERM, and when the worker above us dies."""
-        if sys.platform == "linux":
-            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        """End cleanly on SIGTERM, which also comes when the worker above us dies."""
 
         def stop(number: int, frame: FrameType | None) -> None:
             self.stopping = True

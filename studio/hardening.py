@@ -21,6 +21,14 @@ def die_with_parent() -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, SIGTERM, 0, 0, 0)
 
 
+def end_with(parent: int) -> None:
+    """As ``die_with_parent``, and end at once if the parent is gone already: then nobody would tell us. ``parent``: its pid. Call in the
+    child after fork."""
+    die_with_parent()
+    if os.getppid() != parent:
+        os._exit(1)
+
+
 def scrubbed_environment() -> dict[str, str]:
     """Our environment without the studio's own settings and secrets, for programs that work for runs."""
     return {k: v for k, v in os.environ.items() if not k.startswith(("RUNSTEAD_", "DJANGO_"))}

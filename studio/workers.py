@@ -9,6 +9,8 @@ from rq import Worker
 from rq.job import Job
 from rq.queue import Queue
 
+from studio.hardening import end_with
+
 
 class StudioWorker(Worker):
     """A worker that passes a stop on to the job it runs: attending takes as long as there are runs."""
@@ -25,4 +27,10 @@ class StudioWorker(Worker):
         from django.db import connections  # noqa: PLC0415 settings are ready by now
 
         connections.close_all()
+        self.forked_by = os.getpid()
         super().fork_work_horse(job, queue)
+
+    def main_work_horse(self, job: Job, queue: Queue) -> None:
+        """A worker that is killed takes its job along, also when that has only just been forked."""
+        end_with(self.forked_by)
+        super().main_work_horse(job, queue)

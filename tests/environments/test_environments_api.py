@@ -594,7 +594,7 @@ def test_the_description_of_the_api_says_where_a_mistake_is(client):
     schema = client.get("/api/v1/openapi.json").json()
     kinds = schema["components"]["schemas"]
     assert set(kinds["EnvironmentRefusal"]["properties"]) == {"title", "status", "detail", "errors"}
-    assert set(kinds["Mistake"]["properties"]) == {"field", "rule", "fix", "line", "text"}
+    assert set(kinds["EnvironmentMistake"]["properties"]) == {"field", "rule", "fix", "line", "text"}
     register = schema["paths"]["/api/v1/{slug}/environments"]["post"]
     assert {"200", "201", "409", "422"} <= set(register["responses"])
     assert {"definition", "text", "format"} <= set(kinds["NewEnvironment"]["properties"])

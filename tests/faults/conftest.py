@@ -8,6 +8,7 @@ import pytest
 from tests.faults.hosts import Hosts
 from tests.faults.oracle import Oracle
 from tests.live import Studio
+from tests.waiting import until
 
 
 @pytest.fixture(scope="module")
@@ -16,7 +17,7 @@ def studio(tmp_path_factory):
     live.control("slots", count=4)
     yield live
     assert live.stop() == 0, live.output.read_text()[-3000:]
-    assert survivors(live.data_dir) == [], "processes of this studio outlived it"
+    until(lambda: not survivors(live.data_dir), 10, what="processes of this studio outlive it")
 
 
 @pytest.fixture(scope="session")
@@ -35,7 +36,7 @@ def far_studio(tmp_path_factory, hosts):
     live = Studio(tmp_path_factory.mktemp("far") / "data").start()
     yield live
     assert live.stop() == 0, live.output.read_text()[-3000:]
-    assert survivors(live.data_dir) == [], "processes of this studio outlived it"
+    until(lambda: not survivors(live.data_dir), 10, what="processes of this studio outlive it")
 
 
 @pytest.fixture(scope="module")

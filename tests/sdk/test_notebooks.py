@@ -6,6 +6,7 @@ import hashlib
 import re
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,9 @@ def execute(home: Home, notebook: Any, monkeypatch: pytest.MonkeyPatch) -> list[
     if not folder.exists():
         shutil.copytree(FOLDER, folder)
     client = NotebookClient(notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": str(folder)}})
-    asyncio.run(client.async_execute())
+    # In a thread, because a test of the browser may have left a loop running in this one.
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(asyncio.run, client.async_execute()).result()
     return [cell.outputs for cell in notebook.cells if cell.cell_type == "code"]
 
 

@@ -375,7 +375,8 @@ def test_when_the_agent_goes_the_making_ends_and_leaves_nothing(tmp_path):
         (pid,) = makers(root)
         assert os.getpriority(os.PRIO_PROCESS, pid) == 19
         os.kill(pid, signal.SIGSTOP)
-    os.kill(pid, signal.SIGCONT)
+    with contextlib.suppress(ProcessLookupError):  # it may have been ended while it stood still
+        os.kill(pid, signal.SIGCONT)
     until(lambda: not makers(root))
     assert [path.name for path in (root / "spares").iterdir()] == [".lock"]
 
