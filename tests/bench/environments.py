@@ -7,6 +7,8 @@ import sys
 import time
 from pathlib import Path
 
+from uv import find_uv_bin
+
 from tests.bench.report import Lacking, Report, cpu_seconds
 from tests.bench.runs import TRIVIAL, Api, project
 from tests.live import FINAL, Studio
@@ -49,8 +51,17 @@ def uv(report: Report, folder: Path) -> None:
     env = {**os.environ, "UV_CACHE_DIR": str(folder / "uv-cache")}
     for name in ("cold", "warm"):
         place = folder / f"by-uv-{name}"
-        subprocess.run(["uv", "venv", "-q", "--python", sys.executable, place], check=True, env=env)
-        command = ["uv", "pip", "install", "-q", "--compile-bytecode", "--python", str(place / "bin/python"), *PACKAGES]
+        subprocess.run([find_uv_bin(), "venv", "-q", "--python", sys.executable, place], check=True, env=env)
+        command = [
+            find_uv_bin(),
+            "pip",
+            "install",
+            "-q",
+            "--compile-bytecode",
+            "--python",
+            str(place / "bin/python"),
+            *PACKAGES,
+        ]
         report.add(f"uv pip install with byte-code, {name}", "s", [timed(command, env)])
 
 
