@@ -37,7 +37,7 @@ def studio(tmp_path_factory, hosts):
     yield live
     try:
         assert live.stop() == 0, live.output.read_text()[-3000:]
-        assert survivors(live.data_dir) == [], "processes of this studio outlived it"
+        until(lambda: not survivors(live.data_dir), 10, what="processes of this studio outlive it")
     finally:
         subprocess.run(["umount", "-l", place], check=True)
 

@@ -97,7 +97,7 @@ def studio(server, tmp_path_factory):
     live.control("slots", count=4)
     yield live
     assert live.stop() == 0, live.output.read_text()[-3000:]
-    assert survivors(live.data_dir) == [], "processes of this studio outlived it"
+    until(lambda: not survivors(live.data_dir), 10, what="processes of this studio outlive it")
 
 
 @pytest.fixture
