@@ -113,7 +113,8 @@ def end(studio: Studio, ids: list[int]) -> None:
 
 
 def readopted(report: Report, studio: Studio, folder: Path, place: Place) -> None:
-    """All workers are killed, and nobody starts new ones for a second; then until new lines of all runs are there."""
+    """All workers are killed, and nobody starts new ones for a second; then from the first of them on until new lines of all runs
+    are there."""
     ids = running(studio, project(folder, f"talking-{place.label}", TALKING), place.target, 4)
     seconds = []
     for _ in range(REPEAT):
@@ -123,6 +124,7 @@ def readopted(report: Report, studio: Studio, folder: Path, place: Place) -> Non
         time.sleep(1)  # who comes next finds something to read
         sizes = {pk: studio.control("size", id=pk) for pk in ids}
         studio.up.send_signal(signal.SIGCONT)
+        until(lambda: studio.processes("worker"), 60)  # killed again and again, they are started again later each time
         began = time.monotonic()
         until(lambda: all(studio.control("size", id=pk) > size for pk, size in sizes.items()), 60)  # noqa: B023
         seconds.append(time.monotonic() - began)
