@@ -8,6 +8,7 @@ import re
 import sys
 
 from .errors import UserError
+from .progress import Bar
 from .shell import add_json, print_json, tell
 
 TYPE_CHECKING = False
@@ -95,20 +96,18 @@ def _run(options: argparse.Namespace, line: Optional[List[str]]) -> int:
     )
     workspace = Workspace.from_config()
     experiment = Experiment(workspace, asked.get("experiment") or _experiment_of(folder))
-    progress = _Progress()
     try:
-        run = experiment.submit(
-            source,
-            asked.get("tags"),
-            asked.get("name") or "",
-            asked.get("notes") or "",
-            progress if progress.shown else None,
-        )
+        with Bar() as bar:
+            run = experiment.submit(
+                source,
+                asked.get("tags"),
+                asked.get("name") or "",
+                asked.get("notes") or "",
+                bar.told if bar.shown else None,
+            )
     except KeyboardInterrupt:
-        progress.end()
         tell("\nInterrupted. The same command again goes on where this one stopped, and makes one run.")
         raise
-    progress.end()
     if not options.json:
         print("Run %s  %s" % (run.number, run.get_portal_url()), flush=True)
     elif not (options.follow or options.wait):
@@ -198,20 +197,3 @@ def _pair(name: str, text: str) -> Tuple[str, Optional[str]]:
 def _experiment_of(folder: str) -> str:
     name = os.path.basename(os.path.realpath(folder))
     return re.sub(r"[^A-Za-z0-9_\-]+", "-", name).strip("-_")[:255] or "experiment"
-
-
-class _Progress:
-    """How much of the folder has been sent, on a terminal only."""
-
-    def __init__(self) -> None:
-        self.shown = sys.stderr.isatty()
-        self._told = False
-
-    def __call__(self, done: int, total: int) -> None:
-        self._told = True
-        sys.stderr.write("\rSending %.1f of %.1f MB" % (done / 1e6, total / 1e6))
-        sys.stderr.flush()
-
-    def end(self) -> None:
-        if self._told:
-            sys.stderr.write("\r\x1b[K")

@@ -7,7 +7,6 @@ import os
 import sys
 
 from .shell import (
-    FINAL,
     add_json,
     artifacts_of,
     connect,
@@ -21,6 +20,7 @@ from .shell import (
     table,
     tell,
 )
+from .status import FINAL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

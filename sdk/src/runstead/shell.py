@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     from .transport import Transport
 
-FINAL = ("Completed", "Failed", "Canceled")
-
 
 class Parser(argparse.ArgumentParser):
     """A parser that takes no abbreviations and names what may have been meant."""
