@@ -7,7 +7,7 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 
-from environments import formats, registry
+from environments import formats, registry, service_only
 from environments.api_schemas import NewEnvironment
 from environments.definition import Definition, DefinitionError
 from environments.definition_rules import Line
@@ -49,6 +49,8 @@ def wanted(workspace: Workspace, data: NewEnvironment) -> Wanted:
         errors["description"] = f"It is longer than {MAX_DESCRIPTION} characters. Shorten it."
     if errors:
         raise refused(errors)
+    if note := service_only.note(definition):
+        notes = [*notes, note]
     return Wanted(name, description, definition, notes)
 
 

@@ -73,7 +73,7 @@ class VersionShown(Version):
 
 
 class VersionRegistered(Version):
-    """``notes``: what of a text was left out, or read otherwise than its own tool does."""
+    """``notes``: what of a text was left out, or read otherwise than its own tool does; which packages are not installed, and why."""
 
     notes: list[str]
 

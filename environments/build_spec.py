@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from environments import engine
+from environments import engine, service_only
 from environments.builders import BUILDERS, Place, spark
+from environments.builders.base import Step
 from environments.definition import Definition
 from environments.models import Build, ComputeTarget, Lock
 from environments.target import isolated
@@ -35,7 +36,8 @@ def spec(build: Build, target: ComputeTarget, root: str, uv: str = "") -> dict[s
     """``spec.json`` of the build's attempt. ``root``: the target's root folder; ``uv``: path of the one to use there. Raises CannotBuild."""
     assert build.version is not None, "a build is begun only for a version that asks for it"
     local = target.transport == "local"
-    definition = Definition.from_json(build.version.definition)
+    asked = Definition.from_json(build.version.definition)
+    definition = service_only.installed(asked)
     index, index_auth = index_of(definition, target)
     builder = definition.builder
     place = Place(
@@ -70,7 +72,7 @@ def spec(build: Build, target: ComputeTarget, root: str, uv: str = "") -> dict[s
         "attempt": build.attempt,
         "kind": "build",
         "build": place.wish(definition),
-        "steps": [*BUILDERS[builder](definition, place), *for_spark],
+        "steps": [*left_out(asked), *BUILDERS[builder](definition, place), *for_spark],
         "env": {name: value for name, value in passed.items() if name not in private},
         "secrets": {**private, **{name: value for name, value in auth.items() if value}},
         "limits": {"log_bytes": BUILD_LOG_BYTES, "seconds": BUILD_SECONDS, "memory_bytes": None},
@@ -80,6 +82,16 @@ def spec(build: Build, target: ComputeTarget, root: str, uv: str = "") -> dict[s
         "isolate": isolated(target, root),
         "studio": identity(),
     }
+
+
+def left_out(definition: Definition) -> list[Step]:
+    """A step that says in the log which packages are not installed, where there are any."""
+    note = service_only.note(definition)
+    if not note:
+        return []
+    count = len(service_only.left_out(definition))
+    title = f"Leave out {'1 package' if count == 1 else f'{count} packages'} of Azure Machine Learning's service"
+    return [{"title": title, "argv": ["python3", "-c", "import sys; print(sys.argv[1])", note], "env": {}, "cwd": "."}]
 
 
 def locks_of(workspace_id: int, key: str) -> dict[str, str]:

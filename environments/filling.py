@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from django.core.files.uploadedfile import UploadedFile
 
-from environments import documents, formats
+from environments import documents, formats, service_only
 from environments.definition import Definition, DefinitionError
 from environments.forms import parse_variables, typed
 
@@ -60,7 +60,7 @@ def fill(text: str, file: "UploadedFile[bytes] | None", file_name: str = "") -> 
         name=read.name,
         description=read.description,
         what=f"{file_name}, read as {words}" if file_name else words,
-        notes=read.notes + untypable(read.definition),
+        notes=read.notes + untypable(read.definition) + [note for note in [service_only.note(read.definition)] if note],
     )
 
 

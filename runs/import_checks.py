@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from environments import inrun
+from environments import inrun, service_only
 from environments.definition import Definition
 from environments.models import Build, BuildStatus, ComputeTarget, EnvironmentVersion, Lock
 from runs import modules
@@ -70,6 +70,7 @@ def recorded(version: EnvironmentVersion, target: ComputeTarget, definition: Def
     text = "\n".join([lock.text for lock in locks[:1]] + [build.lock for build in builds[:1]])
     listed = names_of(text.splitlines())
     source = "by the names of its packages" + ("" if listed else ", before it was ever built")
+    definition = service_only.installed(definition)
     asked = names_of([*definition.packages, *definition.conda_packages])
     return Held(modules=frozenset(modules.expected(listed | asked)), source=source, minor=minor)
 
@@ -156,7 +157,7 @@ def missing(
 ) -> Check:
     """What is said of one module that nobody holds."""
     top = item.module.partition(".")[0]
-    shown = item.module if item.module.startswith(("google.", "azure.")) else top
+    shown = item.module if item.module.startswith(("google.", "azure.", "azureml.")) else top
     who = f"{item.path}, line {item.line} imports {shown}" if item.path else "The framework needs torch"
     if top in modules.REMOVED and held.minor is not None and held.minor >= modules.REMOVED[top]:
         fix = f"Take Python 3.{modules.REMOVED[top] - 1}" + (
@@ -172,6 +173,10 @@ def missing(
         text = f"{who}, which is in {folder} of the folder, and not on Python's path"
         fix = f'Move it to the folder\'s root, or begin the script with import sys; sys.path.insert(0, "{folder.rstrip("/")}").'
         return Check(level(item, found, held, script), text, fix=fix)
+    package = "-".join(item.module.split(".")[:2])
+    if top == "azureml" and service_only.is_service_only(package):
+        fix = "It does nothing but speak to Azure Machine Learning's service: take the line out."
+        return Check(level(item, found, held, script), f"{who}, which no run has", modules.INSTEAD[top], fix=fix)
     near = difflib.get_close_matches(top, sorted(found.own - {top}), 1, 0.8)
     if not near and top not in modules.PACKAGES:
         near = difflib.get_close_matches(

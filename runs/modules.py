@@ -15,7 +15,7 @@ PACKAGES: dict[str, tuple[str, ...]] = {
     "rdkit": ("rdkit", "rdkit-pypi"), "sentence_transformers": ("sentence-transformers",), "lightning": ("lightning",),
     "hydra": ("hydra-core",), "imblearn": ("imbalanced-learn",), "mpl_toolkits": ("matplotlib",), "pylab": ("matplotlib",),
     "pkg_resources": ("setuptools",), "setuptools": ("setuptools",), "wx": ("wxpython",), "OpenSSL": ("pyopenssl",), "ldap": ("python-ldap",),
-    "Levenshtein": ("levenshtein", "python-levenshtein"), "fasttext": ("fasttext", "fasttext-wheel"), "azureml": ("azureml-core",),
+    "Levenshtein": ("levenshtein", "python-levenshtein"), "fasttext": ("fasttext", "fasttext-wheel"),
     "xgboost": ("xgboost", "xgboost-cpu", "py-xgboost"), "jose": ("python-jose",), "slugify": ("python-slugify",), "win32api": ("pywin32",),
     "community": ("python-louvain",), "einops": ("einops",), "sacred": ("sacred",), "pyspark": ("pyspark",), "gi": ("pygobject",),
 }  # fmt: skip
@@ -35,8 +35,8 @@ BRINGS: dict[str, tuple[str, ...]] = {
     "jupyter": ("ipykernel", "IPython", "notebook"), "dask": ("yaml", "fsspec", "toolz"), "optuna": ("numpy", "sqlalchemy", "tqdm", "yaml"),
     "accelerate": ("torch", "numpy", "yaml", "huggingface_hub"), "spacy": ("numpy", "requests", "tqdm", "pydantic"), "numba": ("numpy", "llvmlite"),
     "gensim": ("numpy", "scipy"), "catboost": ("numpy", "pandas", "scipy", "matplotlib"), "shap": ("numpy", "pandas", "scipy", "sklearn", "tqdm", "numba"),
-    "imbalanced-learn": ("sklearn", "numpy", "scipy"), "umap-learn": ("numpy", "scipy", "sklearn", "numba"), "azureml-core": ("azureml",),
-    "azureml-sdk": ("azureml",), "azureml-defaults": ("azureml",), "hydra-core": ("omegaconf",), "beautifulsoup4": ("soupsieve",),
+    "imbalanced-learn": ("sklearn", "numpy", "scipy"), "umap-learn": ("numpy", "scipy", "sklearn", "numba"),
+    "hydra-core": ("omegaconf",), "beautifulsoup4": ("soupsieve",),
 }  # fmt: skip
 REMOVED: dict[str, int] = {
     "distutils": 12, "imp": 12, "asynchat": 12, "asyncore": 12, "smtpd": 12, "cgi": 13, "cgitb": 13, "telnetlib": 13, "crypt": 13,
@@ -53,6 +53,8 @@ INSTEAD = {"azureml": "In a run `from runstead import Run` does the same, with n
 def package_of(module: str) -> str:
     """The package to install for a module, as far as its name tells."""
     top = module.partition(".")[0]
+    if top == "azureml":
+        return "-".join(module.split(".")[:2])
     if module.startswith("google.cloud."):
         return "-".join(module.split(".")[:3]).replace("_", "-")
     known = PACKAGES.get(top)

@@ -16,6 +16,7 @@ from typing import Self
 from django.db.models import Count, Q
 from django.utils import timezone
 
+from environments import service_only
 from environments.definition import Definition
 from environments.models import Build, BuildStatus, ComputeTarget, EnvironmentVersion
 from environments.options import TITLES, kind_of
@@ -256,7 +257,13 @@ def check_environment(version: EnvironmentVersion | None, target: ComputeTarget 
         fix = "The run has it built again. Read the build's log, and correct the environment first."
     elif what := USED.get(Definition.from_json(version.definition).kind):
         text, detail = f"{version} uses {what} of {target}", "It is looked for when the run is prepared."
-    return [Check(level, text, detail, "environment", fix)]
+    checks = [Check(level, text, detail, "environment", fix)]
+    if note := service_only.note(Definition.from_json(version.definition)):
+        fix = "Nothing is to be done: from azureml.core import Run works in every run."
+        checks.append(
+            Check("ok", f"Packages of Azure Machine Learning's service are left out of {version}", note, fix=fix)
+        )
+    return checks
 
 
 def check_target(target: ComputeTarget | None) -> list[Check]:

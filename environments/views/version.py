@@ -8,7 +8,7 @@ from django.http import Http404, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_POST
 
-from environments import builds, registry, snippets
+from environments import builds, registry, service_only, snippets
 from environments.contents import Package, frameworks_of, packages_of
 from environments.definition import Definition
 from environments.forms import KINDS, typed
@@ -57,10 +57,12 @@ def on_targets(request: MemberRequest, version: EnvironmentVersion) -> dict[str,
     """What the builds' card shows."""
     targets = list(ComputeTarget.objects.attached().filter(workspace=request.workspace))
     places = places_of([version], targets)[version.key]
+    definition = Definition.from_json(version.definition)
     return {
         "environment": version.environment,
         "version": version,
-        "definition": Definition.from_json(version.definition),
+        "definition": definition,
+        "left_out": service_only.note(definition),
         "places": places,
         "failed": [place for place in places if place.failed],
         "going_on": any(place.going_on for place in places),

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 import runstead
-from runstead import Experiment, RunsteadError, ScriptRunConfig, Workspace
+from runstead import CondaDependencies, Environment, Experiment, RunsteadError, ScriptRunConfig, Workspace
 from runstead import azureml as alias
 from runstead.azureml.names import MODULES
 from runstead.errors import NotYet, UserError
 
+from tests.environments.wheels import wheel
 from tests.sdk.conftest import SOURCE, Home
 
 # What real scripts import, by the reference.
@@ -140,13 +141,87 @@ def in_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 INSTALL = "import runstead.azureml; print(runstead.azureml.install());"
 
 
-@pytest.mark.parametrize("where", ["outside", "in a run"])
-def test_it_gives_way_to_the_real_package(where: str, in_run: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("given", ["installed", "as runs are given it"])
+def test_outside_a_run_it_gives_way_to_the_real_package(given: str, in_run: Path, tmp_path: Path) -> None:
     real = real_package(tmp_path, whole=True)
     code = "from azureml.core import Run; import azureml; print(Run.real, azureml.real)"
-    done = python(code, in_run, real) if where == "in a run" else python(INSTALL + code, SOURCE, real)
+    done = python(code, in_run, real) if given != "installed" else python(INSTALL + code, SOURCE, real)
     assert done.stdout.splitlines()[-1] == "True True", done.stderr
-    assert where == "in a run" or done.stdout.startswith("False\n")
+    assert given != "installed" or done.stdout.startswith("False\n")
+
+
+@pytest.mark.parametrize("given", ["installed", "as runs are given it", "installed behind it"])
+def test_in_a_run_the_real_package_is_not_what_is_found(given: str, in_run: Path, tmp_path: Path) -> None:
+    real = real_package(tmp_path, whole=True)
+    (real / "azureml/interpret").mkdir()
+    (real / "azureml/interpret/__init__.py").write_text("real = True\n")
+    code = (
+        "import azureml.core.run; from azureml.core import Run; from azureml import interpret;"
+        "print(Run.__module__, azureml.core.run.Run is Run, interpret.real)"
+    )
+    path = {"installed": [SOURCE, real], "installed behind it": [real, SOURCE]}.get(given, [in_run, real])
+    done = python(code if given.startswith("as") else INSTALL + code, *path, RUNSTEAD_RUN_DIR=str(tmp_path))
+    assert done.stdout.splitlines()[-1] == "runstead.run True True", done.stderr
+
+
+@pytest.fixture(scope="module")
+def with_the_real_one(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Python that has a package named azureml-core installed, built from source here; what it logs is lost, as theirs would be."""
+    from environments.programs import own_uv
+
+    folder = tmp_path_factory.mktemp("real")
+    source = folder / "source"
+    core = source / "azureml/core"
+    core.mkdir(parents=True)
+    (source / "azureml/__init__.py").write_text("__path__ = __import__('pkgutil').extend_path(__path__, __name__)\n")
+    text = "class Run:\n    @classmethod\n    def get_context(cls):\n        return cls()\n    def log(self, name, value):\n        print('lost')\n"
+    (core / "__init__.py").write_text(text)
+    built = wheel(
+        folder / "wheels", "azureml-core", "1.60.0",
+        files={str(path.relative_to(source)): path.read_text() for path in source.rglob("*.py")},
+    )  # fmt: skip
+    uv = own_uv()
+    assert uv is not None
+    subprocess.run([uv, "venv", "-q", "--python", sys.executable, folder / "venv"], check=True)
+    own = folder / "venv/bin/python"
+    subprocess.run([uv, "pip", "install", "-q", "--offline", "--python", own, built], check=True)
+    done = subprocess.run(
+        [own, "-c", "from azureml.core import Run; Run.get_context().log('a', 1)"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "lost\n"
+    return own
+
+
+def test_a_run_logs_to_the_studio_also_where_the_real_package_is_installed(
+    home: Home, ws: Workspace, with_the_real_one: Path
+) -> None:
+    code = "from azureml.core import Run\nrun = Run.get_context()\nrun.log('acc', 0.5)\nprint(run.experiment.name)\n"
+    environment = Environment("has-the-real-one")
+    environment.python.user_managed_dependencies = True
+    environment.python.interpreter_path = str(with_the_real_one)
+    config = ScriptRunConfig(home.project("real", train=code), "train.py", environment=environment)
+    run = Experiment(ws, "real").submit(config)
+    run.wait_for_completion()
+    assert run.get_metrics() == {"acc": 0.5}
+    assert b"lost" not in run.read_log()
+
+
+def test_an_environment_that_lists_the_real_package_is_made_without_it(home: Home, ws: Workspace) -> None:
+    code = "from azureml.core import Run\nrun = Run.get_context()\nrun.log('acc', 0.5)\nprint(run.experiment.name)\n"
+    environment = Environment("as-in-their-notebooks")
+    environment.python.conda_dependencies = CondaDependencies.create(pip_packages=["azureml-defaults", "azureml-sdk"])
+    config = ScriptRunConfig(home.project("lists", train=code), "train.py", environment=environment)
+    with pytest.warns(UserWarning, match="azureml-defaults, azureml-sdk are not installed") as caught:
+        run = Experiment(ws, "lists").submit(config)
+    assert {one.filename for one in caught} == {__file__}
+    run.wait_for_completion()
+    assert run.get_metrics() == {"acc": 0.5}
+    kept = Environment.get(ws, "as-in-their-notebooks")
+    assert list(kept.python.conda_dependencies.pip_packages) == ["azureml-defaults", "azureml-sdk"]
+    assert "azureml-defaults, azureml-sdk are not installed" in kept.build(ws).get_log()
 
 
 @pytest.mark.parametrize("where", ["outside", "in a run"])

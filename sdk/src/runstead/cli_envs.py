@@ -13,6 +13,7 @@ from . import environment_calls as calls
 from .client import Workspace
 from .environment import ImageBuildDetails
 from .errors import RunsteadError, UserError
+from .shell import tell
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -121,6 +122,8 @@ def _register(options: argparse.Namespace, line: Optional[List[str]]) -> int:
     if options.json:
         return _print(row)
     print(_reference(row))
+    for note in row.get("notes") or ():
+        tell(note)
     return 0
 
 

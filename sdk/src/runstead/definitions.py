@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import warnings
 
 from .conda_dependencies import CondaDependencies
 from .errors import UserError
 from .sections import SHM_SIZE, ContainerRegistry, SparkPackage
 from .units import size
+from .warned import warn
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -103,9 +103,7 @@ def _python(environment: Environment, found: Dict[str, Any]) -> None:
         found["variables"] = conda.variables
         return
     if list(conda.conda_packages) or list(conda.pip_packages):
-        warnings.warn(
-            "python.conda_dependencies are not installed: this environment uses what is there already.", stacklevel=4
-        )
+        warn("python.conda_dependencies are not installed: this environment uses what is there already.")
 
 
 def _docker(environment: Environment, found: Dict[str, Any]) -> None:

@@ -8,13 +8,13 @@ import json
 import os
 import sys
 import time
-import warnings
 
 from . import definitions
 from . import environment_calls as calls
 from .conda_dependencies import FILE_NAME, CondaDependencies
 from .errors import RunsteadError, UserError
 from .sections import ContainerRegistry, DockerSection, PythonSection, SparkPackage, SparkSection
+from .warned import warn
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Environment:
     def __setattr__(self, name: str, value: Any) -> None:
         if name in _MEANS_NOTHING:
             if value is not None:
-                warnings.warn("%s means nothing here and is left out." % name, stacklevel=2)
+                warn("%s means nothing here and is left out." % name)
         elif name in _SECTIONS and name != "environment_variables":
             wanted = {"python": PythonSection, "docker": DockerSection, "spark": SparkSection}[name]
             if not isinstance(value, wanted):
@@ -111,9 +111,7 @@ class Environment:
         """As a requirements file says. The studio names every line that it cannot take. `pip_version` is there for scripts of
         other systems: packages are installed by uv, or the target's own pip. Raises UserError."""
         if pip_version is not None:
-            warnings.warn(
-                "pip_version means nothing here: packages are installed by uv, or the target's own pip.", stacklevel=2
-            )
+            warn("pip_version means nothing here: packages are installed by uv, or the target's own pip.")
         made = Environment(name)
         made.python.conda_dependencies.set_pip_requirements(requirements(os.fspath(file_path)))
         return made
@@ -168,6 +166,8 @@ class Environment:
             registry.password = None
             data["registry"]["secret"] = registry.secret
         row = calls.register(workspace, self.name, data)
+        for note in row.get("notes") or ():
+            warn("environment %s: %s" % (self.name, note))
         self.name, self.version, self.curated = row["name"], str(row["version"]), False
         self._registered = data
         return self

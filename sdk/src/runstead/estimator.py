@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 
 from .conda_dependencies import CondaDependencies
 from .distributed import MpiConfiguration, PyTorchConfiguration, TensorflowConfiguration, apply
@@ -11,6 +10,7 @@ from .environment import Environment, requirements
 from .errors import NotYet, UserError
 from .run_configuration import OWN, RunConfiguration
 from .script_run_config import ScriptRunConfig
+from .warned import warn
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class Estimator:
             raise NotYet("inputs: data stores are not mounted into runs yet. Send the data with the folder.")
         for name, value in (("vm_size", vm_size), ("vm_priority", vm_priority)):
             if value is not None:
-                warnings.warn("%s means nothing here: no machine is made for a run." % name, stacklevel=3)
+                warn("%s means nothing here: no machine is made for a run." % name)
         self.source_directory = os.fspath(source_directory)
         self.run_config = RunConfiguration(script=entry_script, arguments=_arguments(script_params))
         self.run_config.target = compute_target or "local"

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import warnings
 
 from . import distributed
 from .errors import NotYet, UserError
 from .run_configuration import RunConfiguration, named, words
 from .sections import DockerConfiguration
+from .warned import warn
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class ScriptRunConfig:
         if run_config is not None:
             for name, value in given.items():
                 if value is not None:
-                    warnings.warn("%s is ignored because run_config is given: set it there." % name, stacklevel=2)
+                    warn("%s is ignored because run_config is given: set it there." % name)
         self.source_directory = os.fspath(source_directory)
         self.run_config = run_config or RunConfiguration()
         if run_config is None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import difflib
-import warnings
 
 from .conda_dependencies import CondaDependencies
 from .errors import UserError
+from .warned import warn
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ class Section:
         if name in self.NOTHING:
             default, instead = self.NOTHING[name]
             if value not in (default, None):
-                warnings.warn("%s.%s means nothing here: %s" % (self.PART, name, instead), stacklevel=3)
+                warn("%s.%s means nothing here: %s" % (self.PART, name, instead))
         elif not name.startswith("_") and not hasattr(type(self), name) and name not in self._names():
             own = [known for known in dir(type(self)) if isinstance(getattr(type(self), known), property)]
             near = difflib.get_close_matches(name, [*own, *self._names()], 1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import warnings
 
 from . import definitions, sending
 from .environment import Environment
@@ -12,6 +11,7 @@ from .run_configuration import OWN, RunConfiguration, named
 from .script_run_config import ScriptRunConfig
 from .sections import DockerConfiguration
 from .submitted import SubmittedRun
+from .warned import warn
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -89,7 +89,4 @@ def _warn_without_engine(workspace: Workspace, target: str) -> None:
 
     found = ComputeTarget(workspace, target)
     if found.type != "Docker":
-        warnings.warn(
-            "docker: runs on %s are processes, not containers. Attach a Docker target and submit there." % target,
-            stacklevel=4,
-        )
+        warn("docker: runs on %s are processes, not containers. Attach a Docker target and submit there." % target)

@@ -1,7 +1,8 @@
 """The module paths of Azure Machine Learning's SDK as aliases of this package: `import runstead.azureml; runstead.azureml.install()`.
 
-Scripts that import `azureml.core` then run unchanged. Where the real package is installed it is found instead. `python -m
-runstead.azureml` does it for every program of this Python, `--remove` takes it back.
+Scripts that import `azureml.core` then run unchanged. Where the real package is installed it is found instead, except in a run of
+the studio: from there it could not reach its service, and what it logs would be lost. `python -m runstead.azureml` does it for every
+program of this Python, `--remove` takes it back.
 """
 
 from __future__ import annotations
@@ -25,10 +26,13 @@ ROOT = "azureml"
 def install() -> bool:
     """Make the aliases importable in this process. False when the real package is there, which then stays what is found."""
     if not any(isinstance(finder, Finder) for finder in sys.meta_path):
-        # Behind the others: whatever is really there comes first.
-        sys.meta_path.append(Finder())
+        if in_run():
+            sys.meta_path.insert(0, Finder())
+        else:
+            # Behind the others: whatever is really there comes first.
+            sys.meta_path.append(Finder())
         importlib.invalidate_caches()
-    return not real()
+    return not gives_way()
 
 
 def uninstall() -> None:
@@ -42,6 +46,16 @@ def uninstall() -> None:
 def real() -> bool:
     """Whether `azureml.core` of somebody else can be imported."""
     return any(os.path.isdir(os.path.join(folder, "core")) for folder in portions())
+
+
+def in_run() -> bool:
+    """Whether this process belongs to a run of the studio."""
+    return bool(os.environ.get("RUNSTEAD_RUN_DIR"))
+
+
+def gives_way() -> bool:
+    """Whether the real package is what is found."""
+    return not in_run() and real()
 
 
 def portions(but: str = "") -> List[str]:
@@ -63,14 +77,18 @@ MARK = "runstead-alias"
 
 
 class Finder(importlib.abc.MetaPathFinder):
-    """Finds the names of the table, unless the real package is there."""
+    """Finds the names of the table, unless the real package is there and this is no run."""
 
     def find_spec(
         self, fullname: str, path: Optional[Sequence[str]] = None, target: Optional[ModuleType] = None
     ) -> Optional[importlib.machinery.ModuleSpec]:
-        if fullname not in MODULES or real():
+        if fullname not in MODULES or gives_way():
             return None
-        return importlib.machinery.ModuleSpec(fullname, Loader(), is_package=_is_package(fullname))
+        spec = importlib.machinery.ModuleSpec(fullname, Loader(), is_package=_is_package(fullname))
+        if fullname == ROOT and spec.submodule_search_locations is not None:
+            # Other parts of the namespace, such as plug-ins, are found below it.
+            spec.submodule_search_locations.extend(portions())
+        return spec
 
 
 class Loader(importlib.abc.Loader):
@@ -106,11 +124,10 @@ def _is_package(name: str) -> bool:
 def stand_in(namespace: Any) -> None:
     """What the file `azureml/__init__.py` of a run does: be the real package where there is one, else make the aliases importable."""
     found = portions(os.path.dirname(namespace["__file__"]))
-    if not any(os.path.isdir(os.path.join(folder, "core")) for folder in found):
-        namespace["__path__"] = found
+    namespace["__path__"] = found
+    if in_run() or not any(os.path.isdir(os.path.join(folder, "core")) for folder in found):
         install()
         return
-    namespace["__path__"] = found
     for folder in found:
         path = os.path.join(folder, "__init__.py")
         if os.path.isfile(path):

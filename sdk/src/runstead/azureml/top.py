@@ -1,4 +1,4 @@
-"""`azureml` as a run finds it: the real package where its environment has it, else the names of runstead."""
+"""`azureml` as a run finds it: the names of runstead, with whatever else of the namespace its environment has."""
 
 from runstead.azureml import stand_in
 
