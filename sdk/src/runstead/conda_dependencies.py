@@ -24,7 +24,7 @@ class CondaDependencies:
     """What conda and pip install. Without conda packages and channels only pip is needed, and used."""
 
     def __init__(self, conda_dependencies_file_path: Union[str, os.PathLike[str], None] = None) -> None:
-        """Empty, or as a conda file says (reading one needs PyYAML). Raises UserError."""
+        """Empty, or as a conda file says. Raises UserError."""
         self.name = ""
         self.python_version = ""
         """3.x or 3.x.y; empty: the target's own Python."""

@@ -53,6 +53,8 @@ def fill(environment: Environment, data: Mapping[str, Any]) -> None:
     python.conda_dependencies = conda
     docker.base_image = data.get("base_image") or None
     docker.base_dockerfile = data.get("dockerfile") or None
+    # Nothing but the image: that is what containers are asked for with.
+    docker.enabled = python.user_managed_dependencies and bool(docker.base_image or docker.base_dockerfile)
     registry = data.get("registry") or {}
     docker.base_image_registry = ContainerRegistry(
         registry.get("address"), registry.get("username"), secret=registry.get("secret")
@@ -110,6 +112,13 @@ def _docker(environment: Environment, found: Dict[str, Any]) -> None:
     docker = environment.docker
     found["base_image"] = _text("docker.base_image", docker.base_image)
     found["dockerfile"] = _dockerfile(docker.base_dockerfile)
+    if found.get("user_managed") and not docker.enabled and (found["base_image"] or found["dockerfile"]):
+        # As in the reference; below packages an image is where targets with an engine begin.
+        warn(
+            "docker.base_image is left out: this environment is an interpreter on the target, since docker.enabled is False. Set it to "
+            "True, or run_config.docker.use_docker, to run in the image."
+        )
+        found["base_image"] = found["dockerfile"] = ""
     if found["base_image"] and found["dockerfile"]:
         raise UserError(
             "docker.base_dockerfile: give either base_dockerfile or base_image. Set the other to None; the FROM line names the image."

@@ -6,13 +6,14 @@ import codecs
 import copy
 import json
 import os
+import re
 import sys
 import time
 
 from . import definitions
 from . import environment_calls as calls
 from .conda_dependencies import FILE_NAME, CondaDependencies
-from .errors import RunsteadError, UserError
+from .errors import NotYet, RunsteadError, UserError
 from .sections import ContainerRegistry, DockerSection, PythonSection, SparkPackage, SparkSection
 from .warned import warn
 
@@ -28,6 +29,9 @@ SAVED = "azureml_environment.json"
 DOCKERFILE = "BaseDockerfile"
 _SECTIONS = ("python", "docker", "spark", "environment_variables")
 _MEANS_NOTHING = ("inferencing_stack_version", "asset_id")
+_THEIR_IMAGE = re.compile(r"(?:mcr\.microsoft\.com|viennaprivate\.azurecr\.io)/azureml/")
+_THEIR_REPOSITORIES = ("https://mmlspark.azureedge.net/maven",)
+_THEIR_SPARK_PACKAGES = ("com.microsoft.ml.spark:mmlspark_2.11",)
 
 
 class Environment:
@@ -101,7 +105,7 @@ class Environment:
 
     @staticmethod
     def from_conda_specification(name: str, file_path: Path) -> Environment:
-        """As a conda file says (reading it needs PyYAML). Raises UserError."""
+        """As a conda file says. Raises UserError."""
         made = Environment(name)
         made.python.conda_dependencies = CondaDependencies(file_path)
         return made
@@ -376,8 +380,9 @@ def as_dict(environment: Environment) -> Dict[str, Any]:
     }  # fmt: skip
 
 
-def from_dict(data: Mapping[str, Any], folder: str) -> Environment:
-    made = Environment(str(data.get("name") or os.path.basename(os.path.abspath(folder))))
+def from_dict(data: Mapping[str, Any], folder: str, name: str = "") -> Environment:
+    """What `as_dict` says, also as the reference wrote it. `name`: where it has none of its own, instead of the folder's."""
+    made = Environment(str(data.get("name") or name or os.path.basename(os.path.abspath(folder))))
     python, docker, spark = (data.get(part) or {} for part in ("python", "docker", "spark"))
     made.environment_variables = dict(data.get("environmentVariables") or {})
     made.python.user_managed_dependencies = bool(python.get("userManagedDependencies"))
@@ -394,16 +399,26 @@ def from_dict(data: Mapping[str, Any], folder: str) -> Environment:
         from_root = os.path.join(os.path.dirname(os.path.abspath(folder)), file or FILE_NAME)
         made.python.conda_dependencies = CondaDependencies(path if os.path.exists(path) else from_root)
     made.docker.enabled = bool(docker.get("enabled"))
-    made.docker.base_image = docker.get("baseImage")
+    image = docker.get("baseImage")
+    # Their SDK writes its own image into every file; it counts where containers are asked for.
+    made.docker.base_image = None if not made.docker.enabled and _THEIR_IMAGE.match(image or "") else image
     made.docker.base_dockerfile = docker.get("baseDockerfile")
     made.docker.shm_size = docker.get("shmSize") or made.docker.shm_size
     made.docker.arguments = list(docker.get("arguments") or [])
     registry = docker.get("baseImageRegistry") or {}
     names = ("address", "username", "password", "secret")
     made.docker.base_image_registry = ContainerRegistry(*(registry.get(name) for name in names))
-    made.spark.repositories = list(spark.get("repositories") or [])
-    made.spark.packages = [
+    packages = [
         SparkPackage(*(one.get(part) for part in ("group", "artifact", "version")))
         for one in spark.get("packages") or []
     ]
+    # It wrote these into every file, too, and their repository is gone.
+    made.spark.repositories = [url for url in spark.get("repositories") or [] if url not in _THEIR_REPOSITORIES]
+    made.spark.packages = [one for one in packages if str(one).rpartition(":")[0] not in _THEIR_SPARK_PACKAGES]
+    if data.get("r"):
+        raise NotYet(
+            "environment.r: environments of R are not made yet. Take an image that has R: Environment.from_docker_image(…)."
+        )
+    if any((data.get("databricks") or {}).values()):
+        warn("environment.databricks means nothing here and is left out: list the packages under python or spark.")
     return made

@@ -146,7 +146,7 @@ class RunConfiguration(Section):
 
     @staticmethod
     def load(path: Union[str, os.PathLike[str]], name: Optional[str] = None) -> RunConfiguration:
-        """What `save` wrote, also that of Azure Machine Learning; reading it needs PyYAML. Raises UserError."""
+        """What `save` wrote, also that of Azure Machine Learning. Raises UserError."""
         from .runconfig_file import load
 
         return load(path, name)

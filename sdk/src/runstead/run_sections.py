@@ -66,7 +66,7 @@ class AmlComputeConfiguration(Section):
         "vm_size": (None, _INSTEAD),
         "vm_priority": (None, _INSTEAD),
         "retain_cluster": (False, _INSTEAD),
-        "cluster_max_node_count": (None, _INSTEAD),
+        "cluster_max_node_count": (1, _INSTEAD),
         "name": (None, _INSTEAD),
     }
     vm_size: Optional[str]

@@ -8,8 +8,10 @@ from functools import partial
 from . import environment as environments
 from . import yaml_text
 from .environment import Environment
-from .errors import UserError
+from .errors import NotYet, UserError
+from .run_configuration import OWN as OWN_NAME
 from .run_configuration import RunConfiguration, named
+from .run_sections import CLUSTER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -136,6 +138,8 @@ def load(path: Path, name: Optional[str]) -> RunConfiguration:
     config = RunConfiguration(_path=os.path.dirname(base) if os.path.basename(base) in FOLDERS else base, _name=stem)
     keys = {key: attribute for attribute, key in SIMPLE.items()}
     for key, value in data.items():
+        if key == "hdi" and OURS not in data and value == {"yarnDeployMode": CLUSTER}:
+            continue  # in every file of the reference, for any target
         _read(config, str(key), value, keys, base)
     return config
 
@@ -159,16 +163,24 @@ def _read(config: RunConfiguration, key: str, value: Any, keys: Dict[str, str], 
         _section(getattr(config, key), key, value, [(own, theirs) for own, theirs in SECTIONS[key].items()])
     elif key == OURS:
         _section(config, key, value, [(name, name) for name in OWN])
-    elif key not in _LEFT_OUT:
+    elif key.lower() in _OF_DATA:
+        if value:
+            raise NotYet(
+                "path: %s: data stores are not mounted into runs yet. Take it out, and send the data with the folder, or read it where the "
+                "target has it." % key
+            )
+    elif key.lower() not in _LEFT_OUT:
         known = (*keys, *readers, *SECTIONS, OURS)
         raise UserError("path: %r is not known in a run configuration. Use: %s." % (key, ", ".join(known)))
 
 
-# What files of the other system hold and what has no meaning here.
+# What files of the reference hold, of any of its versions, in any case of letters: empty or refused, and what has no meaning here.
+_OF_DATA = ("datareferences", "datacaches")
 _LEFT_OUT = (
-    "autoPrepareEnvironment", "exposedPorts", "parallelTask", "batchAi", "aisuperComputer", "kubernetescompute", "docker_compute",
-    "useAbsolutePath", "sourceDirectoryDataStore", "dataCaches", "identity", "credentialPassthrough", "services", "priority",
-    "jobName", "maxRunDurationSecondsPerNode",
+    "autoprepareenvironment", "exposedports", "paralleltask", "batchai", "aisupercomputer", "kubernetescompute", "cmk8scompute",
+    "docker_compute", "useabsolutepath", "sourcedirectorydatastore", "identity", "credentialpassthrough", "services", "priority",
+    "jobname", "maxrundurationsecondspernode", "applicationendpoints", "globaljobdispatcher", "commandreturncodeconfig", "scripttype",
+    "instancetypes", "parameters", "snapshotid", "snapshots", "telemetryvalues",
 )  # fmt: skip
 
 
@@ -188,7 +200,10 @@ def _environment(config: RunConfiguration, value: Any, base: str) -> None:
         value = yaml_text.read("path", os.path.join(base, value))
     if isinstance(value, dict):
         # What a run's variables were, the file keeps with the environment: there they mean the same.
-        value = environments.from_dict(value, base)
+        theirs = (
+            str(value.get("name") or "").lower().startswith("azureml-")
+        )  # a curated one, written out: names of the studio's
+        value = environments.from_dict({**value, "name": None} if theirs else value, base, OWN_NAME)
     config.environment = value
 
 

@@ -73,6 +73,8 @@ def _settled(experiment: Experiment, run_config: RunConfiguration) -> Optional[s
                 "environment.docker.shm_size, and register it."
             )
         environment.docker.arguments, environment.docker.shm_size = list(docker.arguments), docker.shm_size
+    if docker.use_docker and isinstance(environment, Environment):
+        environment.docker.enabled = True
     contained = docker.use_docker or (isinstance(environment, Environment) and environment.docker.enabled)
     if contained:
         _warn_without_engine(experiment.workspace, named("target", run_config.target))
