@@ -8,7 +8,7 @@ from ninja import Schema
 
 from environments.models import ComputeTarget, EnvironmentVersion
 from environments.registry import NoSuchEnvironment, named
-from runs import artifact_api, gitinfo, log_api, record_api, run_api, snapshots
+from runs import artifact_api, gitinfo, log_api, record_api, run_api, shell_lines, shellwords, snapshots
 from runs.config import ConfigError, ScriptRunConfig
 from runs.examining import examine, ready
 from runs.log_api import LOG_PIECE, MAX_LOG_PIECE
@@ -30,7 +30,10 @@ CONFIG = (
 
 
 class NewRun(Body):
-    """A submit. ``target`` and ``environment`` are names; ``environment`` may end with ``:<version>``; ``parent`` is a run's number."""
+    """A submit. ``target`` and ``environment`` are names; ``environment`` may end with ``:<version>``; ``parent`` is a run's number.
+
+    ``command``: the words to start, or a text: one with operators, substitutions or patterns outside quotes is run by bash on the target,
+    or sh. A list of one item, with an item that is nothing but an operator, or that begins with a whole line is joined and read as a text."""
 
     BYTES: ClassVar = frozenset({"arguments", "command", "variables"})
 
@@ -40,7 +43,7 @@ class NewRun(Body):
     environment: str | None = None
     script: str = ""
     arguments: list[str] = []
-    command: list[str] = []
+    command: list[str] | str = []
     framework: str = "python"
     distribution: dict[str, Any] = {}
     spark: dict[str, Any] = {}
@@ -60,6 +63,10 @@ class NewRun(Body):
     def config(self) -> ScriptRunConfig:
         values = {name: getattr(self, name) for name in CONFIG}
         values["framework"] = self.framework.lower()
+        try:
+            values["command"] = shell_lines.command(self.command)
+        except shellwords.QuoteError as error:
+            raise ConfigError({"command": str(error)}) from None
         return ScriptRunConfig.from_json(values)
 
 
@@ -117,7 +124,7 @@ class RunCheck(NewRun):
 def checked(request: HttpRequest, data: RunCheck) -> dict[str, Any]:
     """Everything that can be told before the run is queued, the target itself asked, within three seconds. Nothing is started."""
     workspace = workspace_of(request)
-    wanted = Wanted(workspace, data.config())
+    wanted = Wanted(workspace, ScriptRunConfig())
     checks: list[Check] = []
 
     def attempt(find: "Callable[[], T]") -> "T | None":
@@ -127,12 +134,13 @@ def checked(request: HttpRequest, data: RunCheck) -> dict[str, Any]:
             checks.extend(Check("fail", f"{field}: {message}") for field, message in error.errors.items())
             return None
 
+    wanted.config = attempt(data.config) or wanted.config
     wanted.snapshot = attempt(lambda: find_snapshot(workspace, data.snapshot))
     wanted.target = attempt(lambda: find_target(workspace, data.target))
     wanted.version = attempt(
         lambda: find_environment(workspace, data.environment) if data.environment else default_environment()
     )
-    wanted.config = attempt(lambda: data.config().validated(wanted.paths)) or wanted.config
+    wanted.config = attempt(lambda: wanted.config.validated(wanted.paths)) or wanted.config
     if not checks and wanted.target and wanted.version and wanted.snapshot:
         target, version, snapshot = wanted.target, wanted.version, wanted.snapshot
         name = data.experiment or "check"

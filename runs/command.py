@@ -13,7 +13,7 @@ REFERENCE = re.compile(r"\$(?:\{([A-Za-z_][A-Za-z0-9_]*)\}|([A-Za-z_][A-Za-z0-9_
 
 def expand(argument: str, variables: Mapping[str, str]) -> str:
     """Replace ``$NAME`` and ``${NAME}`` by the run's own variables; leave unknown names alone. There is no
-    shell."""
+    shell, unless the command is a line for one."""
     return REFERENCE.sub(lambda m: variables.get(m[1] or m[2], m[0]), argument)
 
 
@@ -23,7 +23,8 @@ def argv(config: ScriptRunConfig, place: Place, variables: Mapping[str, str]) ->
     def expanded(words: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(expand(word, variables) for word in words)
 
-    command = config.command[:1] + expanded(config.command[1:])
+    # A shell puts variables in itself, and so that their values cannot become commands.
+    command = config.command if config.shell_line else config.command[:1] + expanded(config.command[1:])
     return FRAMEWORKS[config.framework].argv(
         replace(config, arguments=expanded(config.arguments), command=command), place
     )

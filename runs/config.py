@@ -12,6 +12,7 @@ from typing import Any, Self
 from environments.variables import check_variables, is_bytes
 from runs.distribution import check_distribution, check_spark
 from runs.frameworks import FRAMEWORKS
+from runs.shell_lines import line_of
 
 MAX_ARGUMENT_BYTES = 100_000  # of one argument; the kernel takes 131,072 with its terminating NUL
 MAX_ARGUMENTS_BYTES = 1_000_000
@@ -48,6 +49,16 @@ class ScriptRunConfig:
     """How many GPUs the run is given; it finds them in CUDA_VISIBLE_DEVICES."""
     grace_seconds: int = 10
     """Between asking the script to end and killing it."""
+
+    @property
+    def shell_line(self) -> str:
+        """The line that a shell on the target runs; empty where none is in between."""
+        return line_of(self.command)
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """What the program receives, as far as it is known before: of a line for the shell nothing."""
+        return self.arguments if self.shell_line else (*self.arguments, *self.command[1:])
 
     def to_json(self) -> dict[str, Any]:
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}

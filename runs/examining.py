@@ -238,7 +238,7 @@ class Examination:
 
     def seen_paths(self) -> dict[str, str]:
         """Absolute path in the arguments → where that is on the machine; empty where a run cannot see it."""
-        words = (*self.config.arguments, *self.config.command[1:])
+        words = self.config.words
         found: dict[str, str] = {}
         hidden = isolated(self.target, root_of(self.target)) if self.target.transport == "local" else []
         for named in argument_paths.absolute(words)[:50]:

@@ -6,7 +6,7 @@ texts as they were.
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -15,7 +15,7 @@ from django.http import QueryDict
 
 from environments.models import ComputeTarget, EnvironmentVersion, Label
 from environments.registry import NoSuchEnvironment, named
-from runs import gitinfo, shellwords, snapshots
+from runs import gitinfo, shell_lines, shellwords, snapshots
 from runs.config import ConfigError, ScriptRunConfig
 from runs.framework_form import PARTS, FrameworkForm, Text, framework_values
 from runs.models import Run, Snapshot
@@ -161,9 +161,9 @@ class RunForm(FrameworkForm):
         return self._words("arguments") if self.framework_name != "command" else ()
 
     def clean_command(self) -> tuple[str, ...]:
-        return self._words("command") if self.framework_name == "command" else ()
+        return self._words("command", shell_lines.command) if self.framework_name == "command" else ()
 
-    def _words(self, name: str) -> tuple[str, ...]:
+    def _words(self, name: str, read: "Callable[[str], Sequence[str]]" = shellwords.split) -> tuple[str, ...]:
         text = str(self.cleaned_data[name])
         if len(text) > MAX_TEXT:
             raise ValidationError(
@@ -171,7 +171,7 @@ class RunForm(FrameworkForm):
             )
         try:
             # A browser sends every line break as CR LF.
-            return tuple(shellwords.split(text.replace("\r\n", "\n")))
+            return tuple(read(text.replace("\r\n", "\n")))
         except shellwords.QuoteError as error:
             raise ValidationError(str(error)) from None
 
@@ -422,7 +422,7 @@ def values_from(given: Mapping[str, Any]) -> dict[str, Any]:
         },
         **framework_values(given),
         "arguments": shellwords.lines(given.get("arguments", [])),
-        "command": shellwords.lines(given.get("command", [])),
+        "command": shell_lines.lines(given.get("command", [])),
         "time_limit": duration_text(limit) if limit is not None else "",
         "memory": size_text(memory) if memory is not None else "",
         "gpus": str(given["gpus"]) if given.get("gpus") else "",

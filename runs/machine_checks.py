@@ -68,7 +68,7 @@ def check_place(
 def check_paths(wanted: Wanted, seen: Mapping[str, str], reply: Mapping[str, Any]) -> Iterator[Check]:
     """Paths in the arguments."""
     config, target = wanted.config, wanted.target
-    words = (*config.arguments, *config.command[1:])
+    words = config.words
     for named in argument_paths.at_home(words)[:MAX_NAMED]:
         text = f"{named.path} is passed as it is: there is no shell that would complete ~"
         yield Check("warn", text, fix="Write the whole path, or have the script call os.path.expanduser.")
@@ -140,7 +140,7 @@ def check_words(wanted: Wanted, reference: "Pattern[str]") -> Iterator[Check]:
     definition = (wanted.version.definition if wanted.version else {}) or {}
     there = {*config.variables, *definition.get("variables", {})}
     unknown: dict[str, str] = {}
-    for word in (*config.arguments, *config.command[1:]):
+    for word in config.words:
         for match in reference.finditer(word):
             name = match[1] or match[2]
             if name not in there and not name.startswith(("AZUREML_", "RUNSTEAD_")):

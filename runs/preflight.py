@@ -152,6 +152,8 @@ def preflight(wanted: Wanted) -> list[Check]:
 def check_script(wanted: Wanted) -> list[Check]:
     if wanted.snapshot is None or wanted.paths is None:
         return [Check("todo", "Choose the project folder")]
+    if wanted.config.shell_line:
+        return [Check("ok", "The command is a line for a shell, bash or sh on the target")]
     if wanted.config.framework == "command":
         return [Check("ok", f"The command has {len(wanted.config.command)} words")] if wanted.config.command else []
     script = wanted.config.script
@@ -208,7 +210,7 @@ def check_files(wanted: Wanted) -> list[Check]:
         return []
     missing: list[str] = []
     found = 0
-    for argument in (*wanted.config.arguments, *wanted.config.command[1:]):
+    for argument in wanted.config.words:
         name = argument.partition("=")[2] if argument.startswith("-") else argument
         if not FILE.match(name) or name.startswith(WRITTEN) or name == wanted.config.script:
             continue

@@ -13,6 +13,8 @@ import yaml
 
 from runs.config import ScriptRunConfig
 from runs.distribution import COUNTS, process_count
+from runs.shell_lines import command, spelled
+from runs.shellwords import QuoteError
 from runs.units import duration_text, parse_duration, parse_size, size_text
 
 DEFAULT_GRACE = ScriptRunConfig.grace_seconds
@@ -89,10 +91,16 @@ def cli_options(request: RunRequest) -> list[list[str]]:
 
 def cli_argv(request: RunRequest) -> list[str]:
     """The whole command line as a program receives it."""
-    config = request.config
-    line = config.command or (config.script, *config.arguments)
     options = [part for option in cli_options(request) for part in _joined(option)]
-    return ["runstead", "run", request.source, *options, "--", *line]
+    return ["runstead", "run", request.source, *options, "--", *_line(request.config)]
+
+
+def _line(config: ScriptRunConfig) -> list[str]:
+    """What stands behind ``--``."""
+    if not config.command:
+        return [config.script, *config.arguments]
+    found = spelled(config.command)
+    return [found] if isinstance(found, str) else found
 
 
 def _joined(option: list[str]) -> list[str]:
@@ -102,11 +110,9 @@ def _joined(option: list[str]) -> list[str]:
 
 def cli(request: RunRequest) -> str:
     """The command line for a POSIX shell, one option a line."""
-    config = request.config
-    line = config.command or (config.script, *config.arguments)
     rows = [shlex.join(["runstead", "run", request.source])]
     rows += ["  " + shlex.join(_joined(option)) for option in cli_options(request)]
-    rows += _wrapped("  -- ", "     ", [shlex.quote(word) for word in line])
+    rows += _wrapped("  -- ", "     ", [shlex.quote(word) for word in _line(request.config)])
     return " \\\n".join(rows)
 
 
@@ -128,7 +134,8 @@ def python(request: RunRequest) -> str:
     name, _, version = request.environment.partition(":")
     fields = [("source_directory", repr(request.source))]
     if config.framework == "command":
-        fields.append(("command", _listed(config.command)))
+        found = spelled(config.command)
+        fields.append(("command", repr(found) if isinstance(found, str) else _listed(tuple(found))))
     else:
         fields.append(("script", repr(config.script)))
         if config.arguments:
@@ -209,7 +216,7 @@ def to_mapping(request: RunRequest) -> dict[str, Any]:
         "spark": dict(config.spark),
         "script": config.script,
         "arguments": list(config.arguments),
-        "command": list(config.command),
+        "command": spelled(config.command),
         "variables": dict(config.variables),
         "secrets": dict(config.secrets),
         "tags": dict(request.tags),
@@ -305,6 +312,13 @@ def _words(name: str, value: Any) -> list[str]:
     return [_text(f"{name}, item {number}", item) for number, item in enumerate(value, 1)]
 
 
+def _command(name: str, value: Any) -> list[str]:
+    try:
+        return list(command(value if isinstance(value, str) else _words(name, value)))
+    except QuoteError as error:
+        raise YamlError(f"{name}: {error}") from None
+
+
 def _pairs(name: str, value: Any) -> dict[str, str]:
     if not isinstance(value, dict):
         raise YamlError(f"{name}: expected NAME: value lines, got {_kind(value)}.")
@@ -358,6 +372,6 @@ OBJECTS: dict[str, dict[str, Any]] = {
 }
 READERS: dict[str, Any] = {
     "experiment": _text, "name": _text, "target": _text, "environment": _text, "framework": _text, "script": _text,
-    "distribution": _object, "spark": _object, "arguments": _words, "command": _words, "variables": _pairs, "secrets": _pairs, "tags": _tags, "time_limit": _seconds,
+    "distribution": _object, "spark": _object, "arguments": _words, "command": _command, "variables": _pairs, "secrets": _pairs, "tags": _tags, "time_limit": _seconds,
     "memory": _bytes, "gpus": _whole, "grace": _seconds, "priority": _whole, "notes": _text,
 }  # fmt: skip

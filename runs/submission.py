@@ -220,5 +220,7 @@ def command_text(config: ScriptRunConfig) -> str:
         "pytorch": ["torchrun", "--nproc_per_node", count],
         "mpi": ["mpirun", "-np", count, "python"],
     }
+    if config.shell_line:
+        return config.shell_line
     line = config.command or (*programs.get(config.framework, ["python"]), config.script, *config.arguments)
     return shlex.join(line)

@@ -46,6 +46,8 @@ def _field(name: str, value: Any) -> Any:
         raise UserError("%s: there is no such field. %s" % (name, hint))
     if name in TEXTS:
         return _text(name, value)
+    if name == "command" and isinstance(value, str):
+        return value
     if name in LISTS:
         if not isinstance(value, list):
             raise UserError("%s: a list is needed, one item a line beginning with '-'." % name)
