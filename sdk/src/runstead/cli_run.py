@@ -15,6 +15,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Dict, List, Optional, Tuple
 
+    from .script_run_config import ScriptRunConfig
+
+FRAMEWORKS = ("python", "pyspark", "pytorch", "tensorflow", "mpi", "command")
 EXAMPLE = """example:
   runstead run ./digits --experiment digits --env scikit-learn --set SEED=7 --time-limit 6h --follow -- train.py --lr 0.1
 """
@@ -38,6 +41,8 @@ def add(commands: Any) -> None:
     run.add_argument(
         "--framework",
         metavar="NAME",
+        type=str.lower,
+        choices=FRAMEWORKS,
         help="python (default), pyspark, pytorch, tensorflow, mpi, or command: what follows -- is then the whole command line",
     )
     run.add_argument(
@@ -52,7 +57,12 @@ def add(commands: Any) -> None:
         ("repository", "URL", "where Spark finds packages"),
     ):
         run.add_argument("--spark-" + option, action="append", default=[], metavar=form, help=text)
-    run.add_argument("--deploy-mode", metavar="MODE", help="where Spark's driver runs: client, cluster")
+    run.add_argument(
+        "--deploy-mode",
+        metavar="MODE",
+        choices=("client", "cluster"),
+        help="where Spark's driver runs: client, cluster",
+    )
     run.add_argument(
         "--set", dest="variables", action="append", default=[], metavar="NAME=VALUE", help="a variable of the script"
     )
@@ -75,25 +85,14 @@ def add(commands: Any) -> None:
 
 
 def _run(options: argparse.Namespace, line: Optional[List[str]]) -> int:
-    from . import distributed
-    from .client import Experiment, RunConfiguration, ScriptRunConfig, Workspace
+    from .client import Experiment, Workspace
 
-    asked = _asked(options, line)
     folder = options.folder or "."
-    config = RunConfiguration(framework=asked.get("framework"))
-    config.target = asked.get("target") or "local"
-    config.environment = asked.get("environment") or None
-    distributed.read(config, asked.get("distribution", {}), asked.get("spark", {}))
-    config.environment_variables = asked.get("variables", {})
-    config.secrets = asked.get("secrets", {})
-    config.max_run_duration_seconds = asked.get("time_limit")
-    config.memory_bytes = asked.get("memory")
-    config.gpus = asked.get("gpus", 0)
-    config.grace_seconds = asked.get("grace", config.grace_seconds)
-    config.priority = asked.get("priority", 0)
-    source = ScriptRunConfig(
-        folder, asked.get("script"), asked.get("arguments"), run_config=config, command=asked.get("command") or None
-    )
+    try:
+        asked = _asked(options, line)
+        source = _configured(folder, asked)
+    except UserError as error:
+        options.parser.error(str(error))  # wrong usage: nothing has been asked of the studio yet
     workspace = Workspace.from_config()
     experiment = Experiment(workspace, asked.get("experiment") or _experiment_of(folder))
     try:
@@ -115,6 +114,26 @@ def _run(options: argparse.Namespace, line: Optional[List[str]]) -> int:
     if options.follow or options.wait:
         return _waited(workspace.transport, run.number, options)
     return 0
+
+
+def _configured(folder: str, asked: Dict[str, Any]) -> ScriptRunConfig:
+    from . import distributed
+    from .client import RunConfiguration, ScriptRunConfig
+
+    config = RunConfiguration(framework=asked.get("framework"))
+    config.target = asked.get("target") or "local"
+    config.environment = asked.get("environment") or None
+    distributed.read(config, asked.get("distribution", {}), asked.get("spark", {}))
+    config.environment_variables = asked.get("variables", {})
+    config.secrets = asked.get("secrets", {})
+    config.max_run_duration_seconds = asked.get("time_limit")
+    config.memory_bytes = asked.get("memory")
+    config.gpus = asked.get("gpus", 0)
+    config.grace_seconds = asked.get("grace", config.grace_seconds)
+    config.priority = asked.get("priority", 0)
+    return ScriptRunConfig(
+        folder, asked.get("script"), asked.get("arguments"), run_config=config, command=asked.get("command") or None
+    )
 
 
 def _waited(transport: Any, number: int, options: argparse.Namespace) -> int:

@@ -116,6 +116,13 @@ def artifacts_of(transport: Transport, number: int) -> List[Dict[str, Any]]:
         after = page["next"]
 
 
+def count(text: str) -> int:
+    """A number of things, for argparse."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError("%r is no number of things: use 0 or more" % text)
+    return int(text)
+
+
 def table(rows: Sequence[Sequence[str]]) -> None:
     """Print rows, the first the heads, in columns."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
