@@ -7,6 +7,7 @@ import os
 import re
 
 from .errors import UserError
+from .warned import warn
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,6 +16,18 @@ if TYPE_CHECKING:
 FILE_NAME = "conda_dependencies.yml"
 _PYTHON = re.compile(r"(?:[\w.-]+::)?python\s*(?:=|==|\s)\s*(3\.\d{1,2}(?:\.\d{1,3})?)(?:\.?\*)?\Z")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_NO_EFFECT = (
+    "--pre",
+    "--no-cache-dir",
+    "--upgrade",
+    "-U",
+    "--quiet",
+    "-q",
+    "--verbose",
+    "-v",
+    "--no-input",
+    "--disable-pip-version-check",
+)
 _INDEX = ("--index-url", "-i", "--extra-index-url")
 # Texts that YAML reads as something else, or that hold what has a meaning in it.
 _PLAIN = re.compile(r"[A-Za-z_/][A-Za-z0-9_./=<>!~+\[\],;*^$ -]*(?:::?[A-Za-z0-9_./-]+)*\Z")
@@ -83,6 +96,17 @@ class CondaDependencies:
         """`3.11`, or None when the target's own is taken."""
         return self.python_version or None
 
+    @staticmethod
+    def merge_requirements(requirements: Sequence[str]) -> List[str]:
+        """Requirements of pip with those of one name made one: `numpy>=1.20` and `numpy<2` become `numpy>=1.20,<2`. Raises UserError."""
+        made: Dict[str, List[str]] = {}
+        for text in _texts("requirements", requirements):
+            whole = re.match(r"([A-Za-z0-9][\w.-]*(?:\s*\[[^\]]*\])?)\s*([^;@]*)\Z", text)
+            parts = made.setdefault(_named(text) if whole else text, [whole.group(1) if whole else text])
+            for one in whole.group(2).split(",") if whole else ():
+                _add(parts, one.strip()) if one.strip() else None
+        return [parts[0] + ",".join(parts[1:]) for parts in made.values()]
+
     # How it is changed. Each raises UserError.
 
     def add_channel(self, channel: str) -> None:
@@ -139,8 +163,16 @@ class CondaDependencies:
         self.index_url = _text("index_url", index_url)
 
     def set_pip_option(self, pip_option: str) -> None:
-        """`--index-url URL` or `--extra-index-url URL`; others mean nothing to the installer of the studio."""
+        """`--index-url URL` or `--extra-index-url URL`. `--pre` and what says how pip talks or caches is left out with a warning."""
         text = _text("pip_option", pip_option)
+        if text in _NO_EFFECT:
+            instead = (
+                ": a version that is no release yet is taken where a requirement names one, such as numpy>=2.0rc1"
+                if text == "--pre"
+                else ""
+            )
+            warn("pip_option: %s means nothing here and is left out%s." % (text, instead))
+            return
         if not text.startswith(_INDEX):
             raise UserError("pip_option: %r is not known. Use --index-url or --extra-index-url." % text)
         self.add_pip_package(text)

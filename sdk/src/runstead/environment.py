@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import copy
+import difflib
 import json
 import os
 import re
@@ -14,12 +15,13 @@ from . import definitions
 from . import environment_calls as calls
 from .conda_dependencies import FILE_NAME, CondaDependencies
 from .errors import NotYet, RunsteadError, UserError
+from .not_yet import WHY, member
 from .sections import ContainerRegistry, DockerSection, PythonSection, SparkPackage, SparkSection
 from .warned import warn
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Dict, List, Mapping, Optional, Union
+    from typing import Any, Dict, List, Mapping, Optional, Sequence, Union
 
     from .client import Workspace
 
@@ -64,11 +66,24 @@ class Environment:
         if name in _MEANS_NOTHING:
             if value is not None:
                 warn("%s means nothing here and is left out." % name)
+        elif name in ("r", "databricks"):
+            if value is not None:
+                raise NotYet("%s: %s" % (name, WHY["Environment." + name]))
+            return
+        elif name not in (*_SECTIONS, "name", "version", "curated") and not name.startswith("_"):
+            near = difflib.get_close_matches(name, _SECTIONS, 1)
+            hint = (
+                "Did you mean %s?" % near[0] if near else "There are: %s." % ", ".join(("name", "version", *_SECTIONS))
+            )
+            raise UserError("environment.%s: there is no such attribute. %s" % (name, hint))
         elif name in _SECTIONS and name != "environment_variables":
             wanted = {"python": PythonSection, "docker": DockerSection, "spark": SparkSection}[name]
             if not isinstance(value, wanted):
                 raise UserError("%s: a %s is needed, got %r." % (name, wanted.__name__, value))
         object.__setattr__(self, name, value)
+
+    r = member("Environment.r")
+    databricks = member("Environment.databricks")
 
     # Found in the studio.
 
@@ -316,13 +331,22 @@ class ImageBuildDetails:
 
 
 def requirements(path: str) -> List[str]:
-    """The lines of a requirements file without its comments. Raises UserError."""
-    lines = []
+    """The lines of a requirements file, and of those that it names with `-r`, without comments. Raises UserError."""
+    lines: List[str] = []
+    _requirements(os.path.abspath(path), (), lines)
+    return lines
+
+
+def _requirements(path: str, within: Sequence[str], lines: List[str]) -> None:
+    if path in within:
+        raise UserError("file_path: %s names itself with -r." % path)
     for line in definitions.read("file_path", path).splitlines():
         text = line.partition(" #")[0].strip()
-        if text and not text.startswith("#"):
+        other = re.match(r"(?:-r|--requirement)[\s=]*(\S.*)\Z", text)
+        if other:
+            _requirements(os.path.normpath(os.path.join(os.path.dirname(path), other.group(1))), (*within, path), lines)
+        elif text and not text.startswith("#") and text not in lines:
             lines.append(text)
-    return lines
 
 
 def _in_container(
@@ -416,9 +440,7 @@ def from_dict(data: Mapping[str, Any], folder: str, name: str = "") -> Environme
     made.spark.repositories = [url for url in spark.get("repositories") or [] if url not in _THEIR_REPOSITORIES]
     made.spark.packages = [one for one in packages if str(one).rpartition(":")[0] not in _THEIR_SPARK_PACKAGES]
     if data.get("r"):
-        raise NotYet(
-            "environment.r: environments of R are not made yet. Take an image that has R: Environment.from_docker_image(…)."
-        )
+        raise NotYet("environment.r: %s" % WHY["Environment.r"])
     if any((data.get("databricks") or {}).values()):
         warn("environment.databricks means nothing here and is left out: list the packages under python or spark.")
     return made

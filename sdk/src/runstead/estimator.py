@@ -8,6 +8,7 @@ from .conda_dependencies import CondaDependencies
 from .distributed import MpiConfiguration, PyTorchConfiguration, TensorflowConfiguration, apply
 from .environment import Environment, requirements
 from .errors import NotYet, UserError
+from .keywords import names_of, refuse
 from .run_configuration import OWN, RunConfiguration
 from .script_run_config import ScriptRunConfig
 from .warned import warn
@@ -82,6 +83,7 @@ class Estimator:
         paths, below `source_directory` or as they are. `use_docker`: the target decides; an image given here asks for containers.
         Raises UserError, NotYet.
         """
+        refuse(type(self).__name__, kwargs, names_of(Estimator.__init__))
         if inputs:
             raise NotYet("inputs: data stores are not mounted into runs yet. Send the data with the folder.")
         for name, value in (("vm_size", vm_size), ("vm_priority", vm_priority)):

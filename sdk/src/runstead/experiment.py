@@ -219,6 +219,13 @@ class Experiment:
         self._fresh()
         self._row = self._ask("PATCH", fields)
 
+    def _repr_html_(self) -> str:
+        from .notebook_html import table
+
+        # Not the address that the studio says: asking for that would make the experiment.
+        page = "%sexperiments/%s" % (self.workspace.get_portal_url(), self.name)
+        return table(page, name=self.name, workspace=self.workspace.name)
+
     def __repr__(self) -> str:
         return "Experiment(name=%r)" % self.name
 

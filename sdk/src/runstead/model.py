@@ -7,7 +7,9 @@ import uuid
 from urllib.parse import quote
 
 from .errors import ModelNotFoundException, ModelPathNotFoundException, UserError
+from .keywords import names_of, refuse
 from .listing import wanted
+from .not_yet import method
 from .transport import ApiError
 
 TYPE_CHECKING = False
@@ -27,6 +29,20 @@ class Model:
     `Model(ws, id="digits:3")` another. Raises ModelNotFoundException when there is none.
     """
 
+    class Framework:
+        """What `model_framework` may say; any other text, too."""
+
+        CUSTOM = "Custom"
+        MULTI = "Multi"
+        ONNX = "Onnx"
+        SCIKITLEARN = "ScikitLearn"
+        TENSORFLOW = "TensorFlow"
+
+    deploy = method("Model.deploy")
+    package = method("Model.package")
+    profile = method("Model.profile")
+    print_configuration = method("Model.print_configuration")
+
     def __init__(
         self,
         workspace: Workspace,
@@ -40,6 +56,7 @@ class Model:
         expand: bool = True,
         **kwargs: Any,
     ) -> None:
+        refuse("Model", kwargs, names_of(Model.__init__))
         self.workspace = workspace
         if id is not None:
             name, colon, text = id.rpartition(":")
@@ -265,6 +282,12 @@ class Model:
 
     def __deepcopy__(self, memo: Any) -> Model:
         return self
+
+    def _repr_html_(self) -> str:
+        from .notebook_html import table
+
+        page = "%smodels/%s/%d" % (self.workspace.get_portal_url(), quote(self.name, safe=""), self.version)
+        return table(page, name=self.name, version=self.version, framework=self.model_framework, run=self.run_id)
 
     def __repr__(self) -> str:
         return "Model(workspace=%r, name=%r, id=%r, version=%d)" % (self.workspace, self.name, self.id, self.version)

@@ -14,6 +14,7 @@ _DATA = (
 )
 _SERVING = "models are registered and downloaded, and not served yet."
 _CLOUD = "it is a machine of a cloud. Attach a machine that you have: ComputeTarget.attach."
+_CLOUD_PARTS = "it is a part of a cloud, and there is none here."
 _PIPELINES = "pipelines are not there yet. Submit the runs one after the other, each after wait_for_completion()."
 
 WHY: Dict[str, str] = {
@@ -35,6 +36,20 @@ WHY: Dict[str, str] = {
         _CLOUD,
     ),
     **dict.fromkeys(("Pipeline", "PythonScriptStep", "PipelineData"), _PIPELINES),
+    **dict.fromkeys(
+        ("Workspace.datastores", "Workspace.datasets", "Workspace.get_default_datastore", "Workspace.set_default_datastore"), _DATA
+    ),
+    **dict.fromkeys(
+        ("Model.deploy", "Model.package", "Model.profile", "Model.print_configuration", "Workspace.webservices", "Workspace.images"), _SERVING
+    ),
+    **dict.fromkeys(
+        ("Workspace.get_default_compute_target", "Workspace.set_default_compute_target"),
+        "no target is the default of a workspace. Name one: ScriptRunConfig(…, compute_target='local').",
+    ),
+    **dict.fromkeys(("Workspace.delete", "Workspace.update"), "it is done on the studio's pages: a token is for one workspace alone."),
+    "Workspace.linked_services": _CLOUD_PARTS,
+    "Environment.databricks": "it means nothing here: list the packages under python or spark.",
+    "Environment.r": "environments of R are not made yet. Take an image that has R: Environment.from_docker_image(…).",
     "Chainer": "its support ended. Use Estimator with pip_packages=['chainer'].",
 }  # fmt: skip
 
@@ -65,6 +80,29 @@ def __getattr__(name: str) -> Any:
     made = _Meta(name, (), {"__new__": refuse, "__doc__": WHY[name], "__module__": __name__})
     globals()[name] = made
     return made
+
+
+class _Missing(NotYet, AttributeError):
+    """Of an attribute: `hasattr` and whatever looks at all attributes take it as one that is not there."""
+
+
+def member(name: str) -> Any:
+    """A property that says why it is not there."""
+
+    def refuse(self: Any) -> Any:
+        raise _Missing("%s: %s" % (name, WHY[name]))
+
+    return property(refuse, doc="Not there yet: %s" % WHY[name])
+
+
+def method(name: str) -> Any:
+    """A method, static or not, that says why it is not there."""
+
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise _refusal(name)
+
+    refuse.__doc__, refuse.__name__, refuse.__qualname__ = "Not there yet: %s" % WHY[name], name.partition(".")[2], name
+    return staticmethod(refuse)
 
 
 def _refusal(name: str) -> NotYet:

@@ -278,6 +278,12 @@ class ScriptRun(Run):
 
         return save(self._writer.run_dir, name, path, plot)
 
+    def get_secret(self, name: str) -> str:
+        """The secret that this run was given under the variable `name` (`-` counts as `_`). Raises UserError."""
+        from .keyvault import given
+
+        return given(name)
+
     def _state(self) -> Any:
         from .reading import State
 

@@ -6,6 +6,7 @@ import os
 
 from . import distributed
 from .errors import NotYet, UserError
+from .keywords import names_of, refuse
 from .run_configuration import RunConfiguration, named, words
 from .sections import DockerConfiguration
 from .warned import warn
@@ -45,8 +46,14 @@ class ScriptRunConfig:
         max_run_duration_seconds: Optional[int] = MONTH,
         command: Union[str, Sequence[Any], None] = None,
         docker_runtime_config: Optional[DockerConfiguration] = None,
+        **kwargs: Any,
     ) -> None:
         """`max_run_duration_seconds`: the run is ended after it; None: never. Raises UserError, NotYet."""
+        refuse("ScriptRunConfig", kwargs, names_of(ScriptRunConfig.__init__))
+        if not isinstance(source_directory, (str, os.PathLike)) or not os.fspath(source_directory):
+            raise UserError(
+                "source_directory: the project's folder is needed, for example '.', got %r." % (source_directory,)
+            )
         if resume_from is not None:
             raise NotYet(
                 "resume_from: outputs of another run are not brought to a new one yet. Fetch them with run.download_files() and "

@@ -119,6 +119,12 @@ class SubmittedRun(Run):
     def _add_properties(self, properties: Dict[str, str]) -> None:
         self._data = self._ask("PATCH", body={"properties": properties})
 
+    def get_secret(self, name: str) -> str:
+        """Raises NotYet: a script is asked for it, with `Run.get_context().get_secret(name)`."""
+        from .keyvault import outside
+
+        raise outside(name)
+
     # Files
 
     def upload_file(self, name: str, path_or_stream: Source, datastore_name: Optional[str] = None) -> None:
@@ -224,6 +230,13 @@ class SubmittedRun(Run):
 
     def __deepcopy__(self, memo: Any) -> SubmittedRun:
         return self
+
+    def _repr_html_(self) -> str:
+        from .notebook_html import table
+
+        return table(
+            self.get_portal_url(), experiment=self._data["experiment"], id=self.id, type=self.type, status=self.status
+        )
 
     def __repr__(self) -> str:
         return "Run(Experiment: %s, Id: %s, Type: %s, Status: %s)" % (

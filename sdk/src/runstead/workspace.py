@@ -9,6 +9,8 @@ from urllib.parse import quote
 
 from . import config as settings
 from .errors import UserError, WorkspaceException
+from .keywords import names_of, refuse
+from .not_yet import member, method
 from .transport import ApiError, Transport
 
 TYPE_CHECKING = False
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from .compute import ComputeTarget
     from .environment import Environment
     from .experiment import Experiment
+    from .keyvault import Keyvault
     from .model import Model
     from .submitted import SubmittedRun
 
@@ -28,9 +31,36 @@ GROUP = "runstead"
 class Workspace:
     """A workspace of a studio. `Workspace.from_config()` finds the one to use."""
 
-    def __init__(self, url: str, name: str, token: str) -> None:
-        self.name = name
-        self.transport = Transport(url, name, token)
+    def __init__(
+        self,
+        url: Optional[str] = None,
+        name: Optional[str] = None,
+        token: Optional[str] = None,
+        *,
+        subscription_id: Optional[str] = None,
+        resource_group: Optional[str] = None,
+        workspace_name: Optional[str] = None,
+        auth: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        """By the studio's address, the workspace's name and a token; or as in the reference, where `workspace_name`, or the third of three
+        values, is that of `Workspace.get`: what names a cloud's parts is not looked at. Raises UserError, WorkspaceException."""
+        refuse("Workspace", kwargs, (*names_of(Workspace.__init__), "sku", "tags", "location", "cloud"))
+        if url is not None and "://" not in url:
+            url, name, workspace_name = None, None, token if workspace_name is None else workspace_name
+        if url is not None:
+            if not name or not token:
+                raise UserError("name: with the address of a studio the name of a workspace and a token are needed.")
+            self.name = name
+            self.transport = Transport(url, name, token)
+            return
+        wanted = workspace_name or name
+        if not wanted:
+            raise UserError(
+                "workspace_name: the name of a workspace is needed. Workspace.from_config() finds the one that is set up."
+            )
+        found = Workspace.get(wanted)
+        self.name, self.transport = found.name, found.transport
 
     @property
     def url(self) -> str:
@@ -227,9 +257,32 @@ class Workspace:
 
         return {one.name: one for one in Model.list(self, latest=True)}
 
+    def get_default_keyvault(self) -> Keyvault:
+        """The workspace's secrets: they can be set and listed."""
+        from .keyvault import Keyvault
+
+        return Keyvault(self)
+
+    datastores = member("Workspace.datastores")
+    datasets = member("Workspace.datasets")
+    webservices = member("Workspace.webservices")
+    images = member("Workspace.images")
+    linked_services = member("Workspace.linked_services")
+    get_default_datastore = method("Workspace.get_default_datastore")
+    set_default_datastore = method("Workspace.set_default_datastore")
+    get_default_compute_target = method("Workspace.get_default_compute_target")
+    set_default_compute_target = method("Workspace.set_default_compute_target")
+    delete = method("Workspace.delete")
+    update = method("Workspace.update")
+
     def __deepcopy__(self, memo: Dict[int, Any]) -> Workspace:
         """A copied configuration means the same workspace; a connection cannot be copied."""
         return self
+
+    def _repr_html_(self) -> str:
+        from .notebook_html import table
+
+        return table(self.get_portal_url(), name=self.name, studio=self.url)
 
     def __repr__(self) -> str:
         return "Workspace(name=%r, url=%r)" % (self.name, self.url)
