@@ -102,6 +102,12 @@ def test_a_failure_is_told_with_the_line_of_the_project(shell: Shell, project: P
     line = next(line for line in text.splitlines() if ": error: " in line)
     found = re.match(str(cli_init.SUMMARY["pattern"]["regexp"]), line)
     assert found and found.group(1, 2) == ("helper.py", "5")
+    # Whoever follows later is told the same, beside the log.
+    number = re.search(r"runstead: run (\d+) failed", text)
+    assert number
+    done = shell("logs", "-f", number[1])
+    assert done.returncode == 0
+    assert done.stderr.decode().splitlines() == [line]
 
 
 def test_a_canceled_run_is_no_success(shell: Shell, studio: Studio, project: Path, tmp_path: Path) -> None:
@@ -554,45 +560,23 @@ def test_tasks_of_vs_code_are_written_and_those_of_others_kept(shell: Shell, tmp
     assert json.loads(shell.ok("init", "--vscode", "--print", cwd=tmp_path)) == first
 
 
-def matched(matcher: dict[str, Any], lines: list[str]) -> "list[tuple[str, str, str]]":
-    """What VS Code's matcher of several lines finds: each pattern on its own line, one after the other."""
-    patterns = matcher["pattern"] if isinstance(matcher["pattern"], list) else [matcher["pattern"]]
-    found = []
-    for start in range(len(lines) - len(patterns) + 1):
-        groups: dict[str, str] = {}
-        for pattern, line in zip(patterns, lines[start:], strict=False):
-            match = re.search(pattern["regexp"], line)
-            if match is None:
-                break
-            groups |= {name: match.group(number) for name, number in pattern.items() if isinstance(number, int)}
-        else:
-            found.append((groups["file"], groups["line"], groups["message"]))
-    return found
-
-
-def test_the_problem_matchers_find_the_line_of_real_tracebacks(
-    shell: Shell, studio: Studio, project: Path, tmp_path: Path
+@pytest.mark.parametrize("where", ["its own", "the library's"])
+def test_the_problem_matcher_finds_the_projects_line_wherever_the_error_was_raised(
+    shell: Shell, tmp_path: Path, where: str
 ) -> None:
     folder = tmp_path / "failing"
     (folder / "pkg").mkdir(parents=True)
     (folder / "train.py").write_text(
         "from pkg.inner import work\n\n\ndef main():\n    work({'a': 1}, 'b')\n\n\nmain()\n"
     )
-    (folder / "pkg/inner.py").write_text("def work(table, key):\n    # deep\n    return table[key] + 1\n")
+    fails = "table[key] + 1" if where == "its own" else "json.loads(key)"
+    (folder / "pkg/inner.py").write_text(f"import json\ndef work(table, key):\n    return {fails}\n")
     number = str(shell.json("run", str(folder), "--experiment", "cli", "--", "train.py")["number"])
-    lines = shell("logs", "-f", number).stdout.decode().splitlines()
-    assert "/code/pkg/inner.py" in "\n".join(lines)
-    found = matched(cli_init.TRACEBACK, lines) + matched(cli_init.MARKED, lines)
-    assert found == [("pkg/inner.py", "3", "KeyError: 'b'")]
-    # A relative path, without marks; and one of the standard library, which is not the project's.
-    plain = ["Traceback (most recent call last):", '  File "train.py", line 8, in <module>', "    main()", "ValueError"]
-    assert matched(cli_init.TRACEBACK, plain) == [("train.py", "8", "ValueError")]
-    foreign = [
-        '  File "/usr/lib/python3.11/json/__init__.py", line 3, in loads',
-        "    raise TypeError",
-        "TypeError: no",
-    ]
-    assert matched(cli_init.TRACEBACK, foreign) == []
+    done = shell("logs", "-f", number)
+    assert "/code/pkg/inner.py" in done.stdout.decode()
+    matches = [re.search(cli_init.SUMMARY["pattern"]["regexp"], line) for line in done.stderr.decode().splitlines()]
+    found = [match.group(1, 2) for match in matches if match is not None]
+    assert found == [("pkg/inner.py", "3")]
 
 
 @pytest.mark.parametrize(

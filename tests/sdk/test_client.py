@@ -302,7 +302,7 @@ def test_a_run_configuration_wins_with_a_warning_over_what_is_given_beside_it() 
         "b.py",
         "python",
     )
-    assert ScriptRunConfig(".", command="python train.py 'a b'").request()["command"] == ["python", "train.py", "a b"]
+    assert ScriptRunConfig(".", command="python train.py 'a b'").request()["command"] == "python train.py 'a b'"
     for wrong in (
         {"script": "a.py", "arguments": [["x"]]},
         {"script": "a.py", "arguments": [None]},

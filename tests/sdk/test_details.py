@@ -165,6 +165,8 @@ def test_details_for_people_show_status_metrics_and_log_and_no_markup_of_the_scr
     html = shown.look(run).html()
     assert "&lt;script&gt;" in html and "<script" not in html
     assert "<polyline" in html and "0.25" in html and "größe" in html
+    assert "<th>Metric</th><th>Last</th><th>Course</th>" in html
+    assert html.index("flex-direction:column-reverse") < html.index("größe")  # a live log is at its end
     assert RunDetails(run).get_widget_data()["run_id"] == run.id
 
 

@@ -31,6 +31,7 @@ from tests.environments.building import version_of
 from tests.environments.wheels import serving, wheel
 from tests.live import ROOT, Studio
 from tests.runs import factory
+from tests.waiting import until
 
 SDK = ROOT / "sdk" / "src"
 
@@ -342,6 +343,49 @@ def test_a_failed_build_says_why_and_is_tried_again(ws, index, capsys):
     details.wait_for_completion(show_output=False)
     assert details.status == "Ready" and "failed" not in details.get_log().lower()
     assert capsys.readouterr().out == ""
+
+
+def following_of(kind, run):
+    words = ["-m", "runstead", "logs", "-f", str(run.number)]
+    if kind == "Python":
+        words = [
+            "-c",
+            f"from runstead import Workspace; Workspace.from_config().get_run({run.id!r}).wait_for_completion(show_output=True)",
+        ]
+    return [sys.executable, "-u", *words]
+
+
+@pytest.mark.parametrize("kind", ["Python", "shell"])
+def test_while_a_run_is_prepared_the_log_of_the_build_is_shown_apart_from_its_own(ws, index, tmp_path, kind):
+    name = f"slow-{kind.lower()}"
+    wheel(index.folder, name, "1.0")
+    (tmp_path / "train.py").write_text("print('from the script')\n")
+    config = ScriptRunConfig(tmp_path, "train.py", environment=tiny(name, index, name))
+    out, err = tmp_path / "out", tmp_path / "err"
+    with index.held(f"/simple/{name}/"):
+        run = Experiment(ws, name).submit(config)
+        until(lambda: index.asked[f"/simple/{name}/"], 60)
+        with out.open("wb") as first, err.open("wb") as second:
+            following = subprocess.Popen(
+                following_of(kind, run),
+                env={**os.environ, "PYTHONPATH": str(SDK)},
+                stdout=first,
+                stderr=second,
+                stdin=subprocess.DEVNULL,
+            )
+        shown = out if kind == "Python" else err
+        until(lambda: "Resolve 1 package" in shown.read_text(), 60, what="the build's log while it goes on")
+        assert "from the script" not in out.read_text()
+    assert following.wait(60) == 0
+    log = Environment.get(ws, name).build(ws).get_log()
+    assert log.rstrip("\n") in shown.read_text()
+    if kind == "shell":
+        assert out.read_text() == "from the script\n"
+        assert f"[Build of {name}:1 on local]\n" in err.read_text()
+    else:
+        before, script = out.read_text().split("Streaming log\n=============\n\n")
+        assert f"Streaming build of {name}:1 on local\n===" in before and log.rstrip("\n") in before
+        assert script.startswith("from the script\n\nExecution Summary")
 
 
 def test_an_index_with_a_password_is_read_by_the_name_of_a_secret(ws, tmp_path):

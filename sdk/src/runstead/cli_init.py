@@ -12,27 +12,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Dict, List, Optional
 
-# A frame of the project: by a path that is relative, or that lies in the run's copy of the project on its target.
-FRAME = r'^\s*File "(?:[^"]*/runs/[^/"]+/code/|(?![/<]|[A-Za-z]:))([^"]+)", line (\d+)(?:, in .*)?$'
-ERROR = r"^((?:[A-Za-z_]\w*\.)*[A-Za-z_]\w*(?::\s.*)?)$"
-PLACE = {"owner": "runstead", "fileLocation": ["relative", "${workspaceFolder}"], "severity": "error"}
 SUMMARY = {
-    **PLACE,
+    "owner": "runstead",
     "source": "runstead",
+    "fileLocation": ["relative", "${workspaceFolder}"],
+    "severity": "error",
     "pattern": {"regexp": r"^(.+):(\d+): error: (.*)$", "file": 1, "line": 2, "message": 3},
 }
-"""What `runstead run --follow` says at the end of a run that failed: the project's own line, wherever the error was raised."""
-TRACEBACK = {
-    **PLACE,
-    "source": "traceback",
-    "pattern": [
-        {"regexp": FRAME, "file": 1, "line": 2},
-        {"regexp": r"^\s+(?!File \").*$"},
-        {"regexp": ERROR, "message": 1},
-    ],
-}
-MARKED = {**TRACEBACK, "pattern": [*TRACEBACK["pattern"][:2], {"regexp": r"^\s+[~^][~^ ]*$"}, TRACEBACK["pattern"][2]]}  # type: ignore[index]
-"""The same by a Python from 3.11 on, which marks the part of the line that failed."""
+"""What `runstead run --follow` and `logs --follow` say at the end of a run that failed: the project's own line, wherever the error was raised."""
 
 
 def add(commands: Any) -> None:
@@ -99,7 +86,7 @@ def tasks() -> Dict[str, Any]:
                 ["run", "${workspaceFolder}", "--file", "${workspaceFolder}/run.yaml", "--follow"],
                 [SUMMARY],
             ),
-            _task("follow a run", ["logs", "--follow", "${input:runstead-run}"], [TRACEBACK, MARKED]),
+            _task("follow a run", ["logs", "--follow", "${input:runstead-run}"], [SUMMARY]),
             _task("cancel a run", ["cancel", "${input:runstead-run}"], []),
             _task("open the studio", ["open"], []),
         ],

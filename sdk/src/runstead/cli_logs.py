@@ -27,7 +27,7 @@ def add(commands: Any) -> None:
 
 
 def _logs(options: argparse.Namespace, line: Optional[List[str]]) -> int:
-    from .following import follow
+    from .following import follow, tell_place
 
     transport = connect()
     path = path_of_run(transport, options.run)
@@ -37,7 +37,10 @@ def _logs(options: argparse.Namespace, line: Optional[List[str]]) -> int:
     fetch(transport, path, options.run)
     out = sys.stdout.buffer
     if options.follow:
-        return 0 if follow(transport, number, out, name=options.name, offset=options.offset) else 1
+        whole = follow(transport, number, out, name=options.name, offset=options.offset)
+        if options.name == "log":
+            tell_place(fetch(transport, path, options.run))
+        return 0 if whole else 1
     offset = options.offset
     while True:
         query = {"offset": offset, "name": options.name}

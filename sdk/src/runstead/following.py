@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import time
 
 from .log_stream import LONGEST_PAUSE, PAUSE, LogStream, patiently
@@ -23,12 +24,25 @@ def follow(transport: Transport, number: int, out: Any, *, name: str = "log", of
     """
     log = LogStream(transport, number, name, offset)
     with _looking(transport, number):
+        if name == "log" and not offset:
+            _prepared(transport, number)
         for data in log.pieces():
             out.write(data)
             out.flush()
     if log.lost:
         tell("[a part of the log is lost: %s]" % log.lost)
     return not log.lost
+
+
+def _prepared(transport: Transport, number: int) -> None:
+    """Until the run is prepared: the log of the build that it waits for, beside the output, which is the run's own log."""
+    from .build_log import show
+
+    def write(data: bytes) -> None:
+        sys.stderr.buffer.write(data)
+        sys.stderr.flush()
+
+    show(transport, number, lambda title: tell("[Build of %s]" % title), write)
 
 
 def wait(transport: Transport, number: int, *, shown: bool) -> Dict[str, Any]:
@@ -64,12 +78,16 @@ def exit_code(run: Dict[str, Any]) -> int:
         return 0
     if run["status"] == "Failed":
         tell("runstead: run %s failed: %s." % (run["number"], failure(run)))
-        error = run.get("error") or {}
-        if error.get("file") and error.get("file_line"):
-            # As compilers do, so that editors find the place.
-            tell("%s:%s: error: %s" % (error["file"], error["file_line"], " ".join(failure(run).split())))
+        tell_place(run)
     code = run.get("exit_code")
     return code if isinstance(code, int) and 0 < code < 256 else 1
+
+
+def tell_place(run: Dict[str, Any]) -> None:
+    """Of a run that failed in a file of its project: the place as compilers say it, so that editors find it."""
+    error = run.get("error") or {}
+    if run["status"] == "Failed" and error.get("file") and error.get("file_line"):
+        tell("%s:%s: error: %s" % (error["file"], error["file_line"], " ".join(failure(run).split())))
 
 
 def failure(run: Dict[str, Any]) -> str:

@@ -26,6 +26,7 @@ def wait(run: SubmittedRun, show_output: bool, raise_on_error: bool) -> Dict[str
         if show_output:
             print("RunId: %s\nWeb View: %s\n" % (run.id, run.get_portal_url()), flush=True)
             if run.type == "script":
+                _prepared(run)
                 print("Streaming log\n=============\n", flush=True)
                 follow(run, None)
         pause = PAUSE
@@ -42,6 +43,27 @@ def wait(run: SubmittedRun, show_output: bool, raise_on_error: bool) -> Dict[str
     if raise_on_error and run.status == "Failed":
         raise RunFailed(run.failure(), details)
     return details
+
+
+def _prepared(run: SubmittedRun) -> None:
+    """Until the run is prepared: the log of the build that it waits for, under a heading of its own."""
+    from .build_log import show
+
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    begun = []
+
+    def begin(title: str) -> None:
+        begun.append(title)
+        heading = "Streaming build of " + title
+        print("%s\n%s\n" % (heading, "=" * len(heading)), flush=True)
+
+    def write(data: bytes) -> None:
+        sys.stdout.write(decoder.decode(data))
+        sys.stdout.flush()
+
+    show(run.workspace.transport, run.number, begin, write, PATIENCE)
+    if begun:
+        print(decoder.decode(b"", final=True))
 
 
 def follow(run: SubmittedRun, out: Optional[IO[str]]) -> None:

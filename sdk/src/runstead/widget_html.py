@@ -104,15 +104,22 @@ class View:
             return ""
         more = len(self.metrics) - METRICS
         rest = "<tr><td colspan='3'>and %d more</td></tr>" % more if more > 0 else ""
-        return "<table style='font-family:sans-serif'><tr><th>Metric</th><th>Last</th><th></th></tr>%s%s</table>" % (
-            "".join(rows),
-            rest,
+        return (
+            "<table style='font-family:sans-serif'><tr><th>Metric</th><th>Last</th><th>Course</th></tr>%s%s</table>"
+            % (
+                "".join(rows),
+                rest,
+            )
         )
 
     def log_block(self) -> str:
         if not self.log:
             return ""
-        return "<pre style='max-height:24em;overflow:auto;background:#f6f6f6;padding:6px'>%s</pre>" % escape(self.log)
+        # Reversed, a box without scripts stays at its end while it grows.
+        return (
+            "<div style='display:flex;flex-direction:column-reverse;max-height:24em;overflow:auto;background:#f6f6f6;padding:6px'>"
+            "<pre style='margin:0'>%s</pre></div>" % escape(self.log)
+        )
 
     # Text
 
