@@ -32,6 +32,7 @@ from environments.definition import Definition
 from environments.forms import free, typed
 from environments.models import Environment, EnvironmentVersion, Label
 from studio.accounts.models import User
+from studio.once import claimed, once
 from studio.rest import Member, Problem, not_found, page_url, refused
 from studio.workspaces.models import Role, Workspace
 
@@ -62,7 +63,8 @@ def listed_environments(request: HttpRequest, archived: bool = False, search: st
 def registered(request: HttpRequest, data: NewEnvironment) -> Status[Any]:
     """Keep a definition, or what a text says, under a name: 201 with a new version; 200 with the newest one if it is the same."""
     asked = wanted(workspace_of(request), data)
-    version, new = keep(workspace_of(request), asked, person(request))
+    with claimed(request, data.model_dump()):
+        version, new = keep(workspace_of(request), asked, person(request))
     return Status(201 if new else 200, {**described(request, [version])[0], "notes": asked.notes})
 
 
@@ -126,18 +128,29 @@ def compared(request: HttpRequest, reference: str, other: QueryEx[str, P(alias="
 def cloned(request: HttpRequest, reference: str, data: CloneWanted | None = None) -> Status[Any]:
     """A new environment of the workspace that begins with this version: its definition, and what was resolved and built of it.
     Repeated, it answers 200 with the copy of the first call."""
-    version, workspace, name = find(request, reference), workspace_of(request), data.name if data else ""
+    version, name = find(request, reference), data.name if data else ""
+
+    def make() -> dict[str, Any]:
+        row, new = copied(request, version, name)
+        return {"new": new, "version": described(request, [row])[0]}
+
+    made = once(request, {"name": name}, make)
+    return Status(201 if made["new"] else 200, made["version"])
+
+
+def copied(request: HttpRequest, version: EnvironmentVersion, name: str) -> tuple[EnvironmentVersion, bool]:
+    """The clone of a version, and whether it is new. Raises Problem."""
+    workspace = workspace_of(request)
     there = own(workspace, name)
     copy = registry.latest(there) if there is not None else None
     if copy is not None and copy.number == 1 and (copy.key, copy.definition) == (version.key, version.definition):
-        return Status(200, described(request, [copy])[0])
+        return copy, False
     try:
-        made = registry.clone(version, workspace, free(workspace, name), person(request))
+        return registry.clone(version, workspace, free(workspace, name), person(request)), True
     except ValidationError as error:
         raise refused({"name": " ".join(error.messages)}) from None
     except registry.Refused as error:
         raise refused(error.errors) from None
-    return Status(201, described(request, [made])[0])
 
 
 @environments.post(
@@ -150,7 +163,8 @@ def refreshed(request: HttpRequest, reference: str) -> Status[Any]:
     request answers 200 with the version of the first."""
     version = own_version(request, reference)
     newest = version.environment.versions.latest("number")
-    made = registry.refresh(version, person(request), idempotency_key(request))
+    with claimed(request, None):
+        made = registry.refresh(version, person(request), idempotency_key(request))
     return Status(201 if made.number > newest.number else 200, described(request, [made])[0])
 
 

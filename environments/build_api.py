@@ -18,8 +18,9 @@ from environments.contents import packages_of
 from environments.definition import Definition
 from environments.models import Build, BuildStatus, ComputeTarget, EnvironmentVersion, Lock
 from environments.places import Place
+from studio.once import claimed
 from studio.queues import ring
-from studio.rest import Member, Problem, not_found, page_url
+from studio.rest import Member, Problem, not_found, page_url, sends
 from studio.workspaces.models import Role
 
 builds = Router(tags=["environments"])
@@ -46,9 +47,10 @@ def asked(request: HttpRequest, reference: Path[str], data: schemas.BuildWanted 
     if not Place(target, None, Definition.from_json(version.definition)).possible:
         rule = f"{version} is an image, and {target.name} has no container engine."
         raise Problem.of(422, "target", rule, "Build it on a Docker target.")
-    build = domain.ensure(target, version)
-    domain.retry(build)
-    ring(target.pk)
+    with claimed(request, {"target": wanted}):
+        build = domain.ensure(target, version)
+        domain.retry(build)
+        ring(target.pk)
     return Status(200 if build.status == BuildStatus.READY else 202, described(request, build, version))
 
 
@@ -104,7 +106,12 @@ def listed_locks(request: HttpRequest, reference: Path[str]) -> dict[str, Any]:
     }
 
 
-@locks.get("/{platform}", auth=Member(Role.READER), response={200: str, REFUSED: EnvironmentRefusal})
+@locks.get(
+    "/{platform}",
+    auth=Member(Role.READER),
+    response={REFUSED: EnvironmentRefusal},
+    openapi_extra=sends("text/plain; charset=utf-8"),
+)
 def lock(request: HttpRequest, reference: Path[str], platform: str) -> HttpResponse:
     """The exact packages with their hashes, as text that the installer which wrote it reads."""
     version = find(request, reference)

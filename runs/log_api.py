@@ -11,16 +11,14 @@ from runs.following import PLACES, follow
 from runs.logs import LogLost, Reader
 from runs.models import LogStream, Run
 from runs.rest import MAX_NUMBER, Closing, find_run, guarded, router
-from studio.rest import REFUSED, Member, Problem, Refusal, not_found
+from studio.rest import REFUSED, Member, Problem, Refusal, not_found, sends
 from studio.workspaces.models import Role
 
 LOG_PIECE = 1024 * 1024
 MAX_LOG_PIECE = 16 * 1024 * 1024
 FOLLOW_SECONDS = 55
 MAX_FOLLOW_SECONDS = 300
-BYTES = {
-    "responses": {200: {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}}
-}
+BYTES = sends("application/octet-stream")
 
 
 class Log(Schema):

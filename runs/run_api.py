@@ -26,7 +26,7 @@ from runs.rest import (
 )
 from runs.status import RunKind, RunStatus
 from runs.submission import cancel
-from studio.once import once
+from studio.once import claimed, once
 from studio.rest import (
     REFUSED,
     Body,
@@ -44,14 +44,14 @@ from studio.workspaces.models import Role
 MAX_PAGES_TAGS = 20
 
 
-class Page(Schema):
+class RunsPage(Schema):
     """``next``: the ``before`` of the page that follows; null on the last one."""
 
     runs: list[RunShown]
     next: int | str | None
 
 
-class Wanted(Schema):
+class RunsWanted(Schema):
     """Which runs, in which order. ``q`` is the filter of the run list; ``order_by`` a column, a metric or ``param.<name>``, with ``-``
     in front for descending. Children are left out unless ``parent`` names theirs, ``q`` speaks of parents, or
     ``include_children`` is set."""
@@ -116,8 +116,8 @@ class Taken(Schema):
     records: int
 
 
-@router.get("", auth=Member(Role.READER), response={200: Page, REFUSED: Refusal})
-def listed(request: HttpRequest, query: Query[Wanted]) -> dict[str, Any]:
+@router.get("", auth=Member(Role.READER), response={200: RunsPage, REFUSED: Refusal})
+def listed(request: HttpRequest, query: Query[RunsWanted]) -> dict[str, Any]:
     """The newest first, or as ``order_by`` says; runs without a value come last."""
     workspace = workspace_of(request)
     limit = paged(query.limit)
@@ -138,7 +138,7 @@ def listed(request: HttpRequest, query: Query[Wanted]) -> dict[str, Any]:
     return {"runs": [described(request, run) for run in runs], "next": following}
 
 
-def tokens_of(request: HttpRequest, wanted: Wanted) -> list[Token]:
+def tokens_of(request: HttpRequest, wanted: RunsWanted) -> list[Token]:
     """The words of the filter. Raises Problem naming each that cannot filter."""
     text = wanted.q if wanted.archived == "no" else f"{wanted.q} archived:{wanted.archived}"
     tokens = parse(text, workspace_of(request), person(request))
@@ -151,7 +151,7 @@ def tokens_of(request: HttpRequest, wanted: Wanted) -> list[Token]:
     return tokens
 
 
-def conditions_of(request: HttpRequest, wanted: Wanted) -> list[Condition]:
+def conditions_of(request: HttpRequest, wanted: RunsWanted) -> list[Condition]:
     workspace = workspace_of(request)
     found: list[Condition] = []
     if wanted.experiment is not None:
@@ -178,17 +178,18 @@ def conditions_of(request: HttpRequest, wanted: Wanted) -> list[Condition]:
 @router.post("/interactive", auth=Member(Role.CONTRIBUTOR), response={200: RunShown, REFUSED: Refusal})
 def begun(request: HttpRequest, data: NewInteractive) -> dict[str, Any]:
     """Begin a run that the studio does not execute. With ``Idempotency-Key`` a repeated request answers the run of the first."""
-    run = outside.begin(
-        workspace_of(request),
-        person(request),
-        data.experiment,
-        name=short("name", data.name, 255),
-        tags=checked_tags(data.tags),
-        properties=checked_properties(data.properties),
-        parent=find_parent(request, data.parent),
-        notes=data.notes,
-        request_id=idempotency_key(request),
-    )
+    with claimed(request, data.model_dump()):
+        run = outside.begin(
+            workspace_of(request),
+            person(request),
+            data.experiment,
+            name=short("name", data.name, 255),
+            tags=checked_tags(data.tags),
+            properties=checked_properties(data.properties),
+            parent=find_parent(request, data.parent),
+            notes=data.notes,
+            request_id=idempotency_key(request),
+        )
     return described(request, run)
 
 
@@ -244,7 +245,7 @@ def finished(request: HttpRequest, number: int, data: Ending | None = None) -> d
 
 
 @router.post("/{int:number}/records", auth=Member(Role.CONTRIBUTOR), response={200: Taken, REFUSED: Refusal}, openapi_extra={
-    "requestBody": {"required": True, "content": {"application/x-ndjson": {"schema": {"type": "string"}}}}
+    "requestBody": {"required": False, "content": {"application/x-ndjson": {"schema": {"type": "string"}}}}
 })  # fmt: skip
 def taken(request: HttpRequest, number: int) -> dict[str, Any]:
     """Lines of JSON as in a run directory's ``records.jsonl``, plain or gzip, up to 16 MB: metrics, parameters, tags, tables. All of

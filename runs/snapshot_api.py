@@ -24,6 +24,7 @@ from runs.log_api import BYTES
 from runs.manifest import Manifest, SnapshotError, max_bytes
 from runs.models import Snapshot
 from studio.blobs import SMALL, BlobError, BlobStore, PartOffset
+from studio.once import claimed
 from studio.rest import REFUSED, Body, Member, Problem, Refusal, blocks, not_found, read_body
 from studio.workspaces.models import Role
 
@@ -37,7 +38,7 @@ PAGE = 50
 MANIFEST = {"requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}}}
 
 
-class Wanted(Schema):
+class ContentsWanted(Schema):
     """``missing``: ranges [first, end) of positions in the manifest's files. ``have``: bytes of large ones
     that are here."""
 
@@ -89,7 +90,7 @@ class SnapshotListed(SnapshotRow):
 
 
 @router.post(
-    "/missing", auth=Member(Role.CONTRIBUTOR), response={200: Wanted, REFUSED: Refusal}, openapi_extra=MANIFEST
+    "/missing", auth=Member(Role.CONTRIBUTOR), response={200: ContentsWanted, REFUSED: Refusal}, openapi_extra=MANIFEST
 )
 def missing(request: HttpRequest) -> dict[str, Any]:
     """Take a manifest, and answer which contents it names are not here. Files up to ``small`` bytes go many
@@ -159,12 +160,13 @@ def create(request: HttpRequest, data: NewSnapshot) -> dict[str, Any]:
         raise Problem.of(409, "snapshot", "Its manifest is not here.", "Send it to snapshots/missing first.")
     if sizes[data.snapshot] > max_bytes():
         raise Problem.of(422, "snapshot", "It is no manifest.", "Send the manifest to snapshots/missing first.")
-    try:
-        row = snapshots.create(workspace, store.read(data.snapshot), request.user, data.name)  # type: ignore[arg-type]
-    except snapshots.MissingContents as error:
-        raise Problem.of(409, error.path, error.rule, error.fix, missing=len(error.digests)) from error
-    except SnapshotError as error:
-        raise Problem.of(422, error.path, error.rule, error.fix) from error
+    with claimed(request, data.model_dump()):
+        try:
+            row = snapshots.create(workspace, store.read(data.snapshot), request.user, data.name)  # type: ignore[arg-type]
+        except snapshots.MissingContents as error:
+            raise Problem.of(409, error.path, error.rule, error.fix, missing=len(error.digests)) from error
+        except SnapshotError as error:
+            raise Problem.of(422, error.path, error.rule, error.fix) from error
     return described(row)
 
 

@@ -5,7 +5,8 @@ a file), the rule, and the fix.
 """
 
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from difflib import get_close_matches
 from http import HTTPStatus
 from typing import Any, ClassVar
 
@@ -89,18 +90,30 @@ class Body(Schema):
     checked, and kept, by rules of their own.
     """
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
     BYTES: ClassVar[frozenset[str]] = frozenset()
 
     @model_validator(mode="before")
     @classmethod
     def _is_text(cls, values: Any) -> Any:
         if isinstance(values, Mapping):
+            if strangers := unknown(values, cls.model_fields, "field"):
+                raise Problem(422, "; ".join(f"{e['field']}: {e['rule']} {e['fix']}" for e in strangers), strangers)
             wrong = (unstorable(value, name) for name, value in values.items() if name not in cls.BYTES)
             if field := next(filter(None, wrong), ""):
                 rule = "It holds a character that no text can have: NUL, or half of a surrogate pair."
                 raise Problem.of(422, field, rule, "Remove it, or type it anew.")
         return values
+
+
+def unknown(given: Iterable[Any], known: Collection[str], what: str) -> list[dict[str, Any]]:
+    """A mistake for each name that is none of the known ones, with those that may have been meant."""
+    errors = []
+    for name in (str(name) for name in given if name not in known):
+        close = get_close_matches(name, known, n=3)
+        fix = f"Did you mean {' or '.join(close)}?" if close else f"There are: {', '.join(sorted(known)) or 'none'}."
+        errors.append({"field": name[:100], "rule": f"There is no such {what}.", "fix": fix})
+    return errors
 
 
 def unstorable(value: Any, where: str) -> str:
@@ -261,6 +274,11 @@ def read_body(request: HttpRequest, limit: int) -> bytes:
     if unpack and not unpack.eof:
         raise Problem.of(400, "body", "The gzip ends early.", "Send it again.")
     return bytes(body)
+
+
+def sends(kind: str) -> dict[str, Any]:
+    """What the description of an operation adds that answers bytes of this content type."""
+    return {"responses": {200: {"content": {kind: {"schema": {"type": "string", "format": "binary"}}}}}}
 
 
 def person(request: HttpRequest) -> User:

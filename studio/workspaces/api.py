@@ -5,19 +5,11 @@ from datetime import datetime
 from django.http import HttpRequest
 from ninja import Router, Schema, Status
 
-from studio.rest import Body, Member, refused
+from studio.rest import REFUSED, Body, Member, Refusal, refused
 from studio.workspaces.forms import SecretForm, save_secret
 from studio.workspaces.models import Role, Secret, Workspace
 
 router = Router(tags=["secrets"])
-REFUSED = frozenset({400, 401, 403, 404, 415, 422, 429})
-
-
-class Refusal(Schema):
-    title: str
-    status: int
-    detail: str
-    errors: list[dict[str, str]]
 
 
 class SecretName(Schema):

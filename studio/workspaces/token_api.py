@@ -1,13 +1,14 @@
 """Tokens over HTTP: a token's text is in one answer only, the one that makes it."""
 
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Annotated, Any
 
 from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 from ninja import Router, Schema, Status
+from pydantic import Field
 
 from studio import audit
 from studio.accounts.models import Token
@@ -48,7 +49,7 @@ class NewToken(Body):
     """``days`` until it ends; null: no end."""
 
     name: str
-    scope: Role = Role.CONTRIBUTOR
+    scope: Annotated[Role, Field(strict=False)] = Role.CONTRIBUTOR
     days: int | None = 90
 
 
