@@ -9,7 +9,7 @@ from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest
-from ninja import P, QueryEx, Router, Status
+from ninja import P, Query, QueryEx, Router, Status
 
 from environments import registry
 from environments.api_input import check_name, is_curated, keep, own, wanted
@@ -33,7 +33,7 @@ from environments.forms import free, typed
 from environments.models import Environment, EnvironmentVersion, Label
 from studio.accounts.models import User
 from studio.once import claimed, once
-from studio.rest import Member, Problem, not_found, page_url, refused
+from studio.rest import Member, Position, Problem, not_found, page_of, page_url, refused, slice_of
 from studio.workspaces.models import Role, Workspace
 
 environments = Router(tags=["environments"])
@@ -41,7 +41,9 @@ MAX_KEY = 64
 
 
 @environments.get("", auth=Member(Role.READER), response={200: Environments, REFUSED: EnvironmentRefusal})
-def listed_environments(request: HttpRequest, archived: bool = False, search: str = "") -> dict[str, Any]:
+def listed_environments(
+    request: HttpRequest, position: Query[Position], archived: bool = False, search: str = ""
+) -> dict[str, Any]:
     """The newest version of every environment that runs of the workspace may use. The workspace's own hide curated ones of the same
     name. ``search``: words that are all in its name, description, kind, labels or packages. ``archived``: those instead."""
     rows = registry.visible(workspace_of(request)).filter(archived_at__isnull=not archived)
@@ -52,7 +54,9 @@ def listed_environments(request: HttpRequest, archived: bool = False, search: st
     for version in sorted(shown, key=lambda version: version.environment.curated):
         found.setdefault(version.environment.name.lower(), version)
     answers = described(request, [found[name] for name in sorted(found)])
-    return {"environments": [row for row in answers if says(row, search[:200].lower().split())]}
+    fitting = [row for row in answers if says(row, search[:200].lower().split())]
+    page, following = slice_of(fitting, lambda row: str(row["name"]).lower(), position)
+    return {"environments": page, "next": following}
 
 
 @environments.post(
@@ -96,10 +100,11 @@ def shown(request: HttpRequest, reference: str) -> dict[str, Any]:
 @environments.get(
     "/{reference}/versions", auth=Member(Role.READER), response={200: Versions, REFUSED: EnvironmentRefusal}
 )
-def listed_versions(request: HttpRequest, reference: str) -> dict[str, Any]:
+def listed_versions(request: HttpRequest, reference: str, position: Query[Position]) -> dict[str, Any]:
     """All versions, the newest first, also archived ones."""
     rows = find_environment(request, reference).versions.select_related("created_by").prefetch_related("labels")
-    return {"versions": [numbered(row, [label.name for label in row.labels.all()]) for row in rows.order_by("-number")]}
+    page, following = page_of(rows, "number", position, newest=True)
+    return {"versions": [numbered(row, [label.name for label in row.labels.all()]) for row in page], "next": following}
 
 
 @environments.get(

@@ -18,10 +18,10 @@ from runs.artifacts import ArtifactRefused
 from runs.browse import Leaf
 from runs.log_api import BYTES
 from runs.models import Artifact, Snapshot
-from runs.rest import Closing, find_run, guarded, paged, router
+from runs.rest import Closing, find_run, guarded, router
 from runs.zipstream import zipped
 from studio.blobs import BlobMissing, BlobStore
-from studio.rest import REFUSED, Member, Problem, Refusal, blocks, not_found, sends
+from studio.rest import REFUSED, Member, Problem, Refusal, blocks, not_found, paged, sends
 from studio.workspaces.models import Role
 
 FILES = 1000

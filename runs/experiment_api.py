@@ -10,9 +10,9 @@ from ninja import Router, Schema, Status
 
 from runs.experiments import NotEmpty, change, create, remove
 from runs.models import Experiment, Run
-from runs.rest import PAGE, checked_tags, paged
+from runs.rest import PAGE, checked_tags
 from studio.once import claimed
-from studio.rest import REFUSED, Body, Member, Problem, Refusal, not_found, page_url, person, workspace_of
+from studio.rest import REFUSED, Body, Member, Problem, Refusal, not_found, page_url, paged, person, workspace_of
 from studio.workspaces.models import Role
 
 router = Router(tags=["experiments"])

@@ -12,10 +12,10 @@ from runs.artifact_api import GONE, download
 from runs.changing import PropertyTaken, checked_properties
 from runs.log_api import BYTES
 from runs.models import ModelVersion, RegisteredModel
-from runs.rest import PAGE, checked_tags, paged, run_named
+from runs.rest import PAGE, checked_tags, run_named
 from studio.blobs import BlobStore
 from studio.once import once
-from studio.rest import REFUSED, Body, Member, Problem, Refusal, not_found, page_url, person, workspace_of
+from studio.rest import REFUSED, Body, Member, Problem, Refusal, not_found, page_url, paged, person, workspace_of
 from studio.workspaces.models import Role
 
 router = Router(tags=["models"])

@@ -19,7 +19,6 @@ from runs.rest import (
     described,
     find_parent,
     find_run,
-    paged,
     router,
     runs_of,
     short,
@@ -35,6 +34,7 @@ from studio.rest import (
     Refusal,
     idempotency_key,
     not_found,
+    paged,
     person,
     read_body,
     workspace_of,
@@ -245,7 +245,7 @@ def finished(request: HttpRequest, number: int, data: Ending | None = None) -> d
 
 
 @router.post("/{int:number}/records", auth=Member(Role.CONTRIBUTOR), response={200: Taken, REFUSED: Refusal}, openapi_extra={
-    "requestBody": {"required": False, "content": {"application/x-ndjson": {"schema": {"type": "string"}}}}
+    "requestBody": {"required": False, "content": {"application/x-ndjson": {"schema": {"type": "string", "format": "binary"}}}}
 })  # fmt: skip
 def taken(request: HttpRequest, number: int) -> dict[str, Any]:
     """Lines of JSON as in a run directory's ``records.jsonl``, plain or gzip, up to 16 MB: metrics, parameters, tags, tables. All of

@@ -25,7 +25,7 @@ from runs.manifest import Manifest, SnapshotError, max_bytes
 from runs.models import Snapshot
 from studio.blobs import SMALL, BlobError, BlobStore, PartOffset
 from studio.once import claimed
-from studio.rest import REFUSED, Body, Member, Problem, Refusal, blocks, not_found, read_body
+from studio.rest import REFUSED, Body, Member, Problem, Refusal, blocks, not_found, paged, read_body
 from studio.workspaces.models import Role
 
 router = Router(tags=["snapshots"])
@@ -171,15 +171,16 @@ def create(request: HttpRequest, data: NewSnapshot) -> dict[str, Any]:
 
 
 @router.get("", auth=Member(Role.READER), response={200: Snapshots, REFUSED: Refusal})
-def listed(request: HttpRequest, before: int | None = None) -> dict[str, Any]:
-    """The newest first, 50 at a time; ``next`` is the ``before`` of the page that follows."""
+def listed(request: HttpRequest, before: int | None = None, limit: int = PAGE) -> dict[str, Any]:
+    """The newest first; ``next`` is the ``before`` of the page that follows."""
+    limit = paged(limit)
     rows = Snapshot.objects.filter(workspace=request.workspace).order_by("-pk")  # type: ignore[attr-defined]
     if before is not None:
         rows = rows.filter(pk__lt=before)
-    page = list(rows[: PAGE + 1])
+    page = list(rows[: limit + 1])
     return {
-        "snapshots": [described(row) for row in page[:PAGE]],
-        "next": page[PAGE - 1].pk if len(page) > PAGE else None,
+        "snapshots": [described(row) for row in page[:limit]],
+        "next": page[limit - 1].pk if len(page) > limit else None,
     }
 
 

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 
 from django.http import HttpRequest
-from ninja import Router, Schema, Status
+from ninja import Query, Router, Schema, Status
 
 from environments import at_once, attaching
 from environments.at_once import NotPassed, Unconfirmed, Wanted
@@ -19,7 +19,7 @@ from runs.detaching import detach, live
 from runs.models import Run
 from studio.accounts.models import User
 from studio.once import claimed
-from studio.rest import REFUSED, Body, Member, Problem, Refusal, not_found, page_url, refused
+from studio.rest import REFUSED, Body, Member, Position, Problem, Refusal, not_found, page_of, page_url, refused
 from studio.workspaces.models import Role
 
 router = Router(tags=["targets"])
@@ -67,6 +67,7 @@ class Target(Schema):
 
 class Targets(Schema):
     targets: list[Target]
+    next: str | None
 
 
 class NewTarget(Body):
@@ -125,9 +126,10 @@ class Key(Schema):
 
 
 @router.get("", auth=Member(Role.READER), response={200: Targets, REFUSED: Refusal})
-def listed(request: HttpRequest) -> dict[str, Any]:
-    """Compute targets of the workspace."""
-    return {"targets": [described(request, row) for row in targets_of(request)]}
+def listed(request: HttpRequest, position: Query[Position]) -> dict[str, Any]:
+    """Compute targets of the workspace, by name."""
+    page, following = page_of(targets_of(request), "name", position)
+    return {"targets": [described(request, row) for row in page], "next": following}
 
 
 @router.post("", auth=Member(Role.OWNER), response={200: Target, 201: Target, REFUSED: Refusal})

@@ -106,7 +106,7 @@ def makers(studio: Studio, api: Api, folder: Path) -> list[Maker]:
         Maker("/tokens", {"name": "ci"}, {"name": "cd"}, lambda a: a["id"], counted("/tokens", "tokens")),
         Maker("/environments", {"name": "made", "definition": {}}, {"name": "made", "definition": {"packages": ["tiny"]}},
               lambda a: (a["name"], a["version"]), counted("/environments?search=made", "environments")),
-        Maker("/environments/{reference}/clone", {}, {"name": "named"}, lambda a: a["name"], counted("/environments", "environments"),
+        Maker("/environments/{reference}/clone", {"name": "copy"}, {"name": "named"}, lambda a: a["name"], counted("/environments", "environments"),
               {"reference": "base"}),
         Maker("/environments/{reference}/refresh", None, None, lambda a: a["version"], counted("/environments/base/versions", "versions"),
               {"reference": "base"}, {"reference": "other"}),

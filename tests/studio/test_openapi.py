@@ -12,6 +12,7 @@ from django.core.handlers.wsgi import WSGIHandler
 from django.core.signals import request_finished, request_started
 from django.db import close_old_connections, transaction
 from django.test import Client
+from django.utils import timezone
 from hypothesis import HealthCheck, settings
 from schemathesis.checks import load_all_checks
 from schemathesis.config import SchemathesisConfig
@@ -21,12 +22,15 @@ from schemathesis.generation.feedback import FeedbackSources
 from schemathesis.pytest._test_builder import build_operation_test
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
-from runs.models import Run
+from environments import registry
+from environments.models import Build, Lock
+from runs.models import Artifact, LogStream, MetricValue, RegisteredModel, Run, RunEvent, RunParameter
 from runs.status import RunStatus
 from studio import rest
 from studio.accounts.models import Token, User
 from studio.api import ROUTERS, api
-from studio.workspaces.models import Role, Workspace
+from studio.workspaces.models import Role, Secret, Workspace
+from tests.runs import factory
 from tests.studio.world import World, fill
 
 SCHEMA = json.loads(json.dumps(api.get_openapi_schema(), default=str))
@@ -39,6 +43,14 @@ FEW = {("POST", "/targets"), ("POST", "/targets/{name}/test"), ("POST", "/target
 HERE = {"transport": "local", "options": {}}
 # Names have rules that a schema does not tell, so that what it allows may be refused.
 UNTOLD = [positive_data_acceptance]
+
+
+def properties(operation: dict[str, Any]) -> dict[str, Any]:
+    """What an answer 200 holds, by name."""
+    schema = operation["responses"].get("200", {}).get("content", {}).get("application/json", {}).get("schema", {})
+    return dict(
+        SCHEMA["components"]["schemas"].get(schema.get("$ref", "").rpartition("/")[2], {}).get("properties", {})
+    )
 
 
 def described() -> Any:
@@ -63,7 +75,7 @@ def described() -> Any:
 @pytest.fixture(scope="module")
 def schema() -> Any:
     load_all_checks()
-    schemathesis.serializer("application/x-ndjson")(lambda _, value: {"data": str(value).encode()})
+    schemathesis.serializer.alias("application/x-ndjson", "application/octet-stream")
     return described()
 
 
@@ -204,6 +216,69 @@ def test_no_two_shapes_share_a_name() -> None:
     assert {"RunShown", "NewRun", "Version"} <= found.keys()
     shared = {name for name, models in found.items() if len(models) > 1 and name not in NINJAS}
     assert not shared
+
+
+LISTS = {
+    path: path.rpartition("/")[2]
+    for path, item in SCHEMA["paths"].items()
+    if "get" in item and properties(item["get"]).get(path.rpartition("/")[2], {}).get("type") in {"array", "object"}
+}
+
+
+def test_the_lists_are_found() -> None:
+    assert {"runs", "environments", "versions", "builds", "locks", "targets", "secrets", "tokens", "models", "experiments", "snapshots",
+            "artifacts", "logs", "events", "params", "packages", "values", "workspaces"} == set(LISTS.values())  # fmt: skip
+
+
+@pytest.mark.parametrize("path", LISTS)
+def test_every_list_has_pages_of_a_bounded_size(path: str, world: World, owner: User, owner_client: Client) -> None:
+    for name in ("b", "c"):
+        more(world, owner, name)
+    operation, rows = SCHEMA["paths"][path]["get"], LISTS[path]
+    named = {parameter["name"] for parameter in operation["parameters"] if parameter["in"] == "query"}
+    place = next(iter(named & {"after", "before"}))
+    assert "next" in properties(operation) and "limit" in named
+    address = re.sub(r"{(\w+)}", lambda match: there(world, path.partition("{slug}")[2], match[1]), path)
+    whole = owner_client.get(address, {"limit": 10**9}).json()
+    assert whole["next"] is None and (len(whole[rows]) > 1 or rows in SINGLE)
+    found, after = [], ""
+    while after is not None:
+        page = owner_client.get(address, {"limit": 1, **({place: after} if after else {})}).json()
+        assert len(page[rows]) == 1
+        found += page[rows].items() if isinstance(page[rows], dict) else page[rows]
+        after = page["next"]
+    assert found == (list(whole[rows].items()) if isinstance(whole[rows], dict) else whole[rows])
+    for wrong in ("0", "-1", "x"):
+        assert owner_client.get(address, {"limit": wrong}).json()["errors"][0]["field"] == "limit"
+
+
+SINGLE = {"workspaces"}  # the owner is a member of one
+
+
+def more(world: World, owner: User, name: str) -> None:
+    """Another row of each kind."""
+    workspace, run = world.workspace, world.run
+    target = factory.make_target(workspace, f"{name}-box")
+    version = world.run.environment
+    assert version is not None
+    factory.make_build(target, version)
+    Lock.objects.create(workspace=workspace, key=version.key, platform=f"{name}-platform", text="")
+    registry.refresh(factory.make_version(workspace, f"{name}-env"))
+    registry.refresh(version)
+    Build.objects.filter(target=run.target, key=version.key).update(
+        packages=[{"name": "tiny", "version": n} for n in "12"]
+    )
+    factory.make_run(workspace, files={"train.py": name.encode()}, experiment=f"{name}-experiment", target=target)
+    Artifact.objects.create(run=run, path=f"{name}.txt", size=0)
+    LogStream.objects.create(run=run, name=f"logs/{name}.txt")
+    RunParameter.objects.create(run=run, workspace=workspace, name=name, value="1")
+    RunEvent.objects.create(run=run, detail=name)
+    MetricValue.objects.create(run=run, name=name, kind="list", data=[1], at=timezone.now())
+    RegisteredModel.objects.create(workspace=workspace, name=f"{name}-model")
+    Token.issue(user=owner, workspace=workspace, name=name)
+    secret = Secret(workspace=workspace, name=name, created_by=owner)
+    secret.seal("x")
+    secret.save()
 
 
 # Made for each operation, and not shown.

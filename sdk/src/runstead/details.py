@@ -59,7 +59,7 @@ def save_logs(run: Any, destination: Any) -> List[str]:
 
 
 def _logs(run: Any) -> List[Dict[str, Any]]:
-    return list(run._ask("GET", "/logs")["logs"])
+    return list(run.workspace.transport.rows("runs/%d/logs" % run.number, "logs"))
 
 
 def _address(run: Any, name: str) -> str:
