@@ -168,7 +168,7 @@ def refreshed(request: HttpRequest, reference: str) -> Status[Any]:
     request answers 200 with the version of the first."""
     version = own_version(request, reference)
     newest = version.environment.versions.latest("number")
-    with claimed(request, None):
+    with claimed(request, None, f"refresh environment {version.environment_id}"):
         made = registry.refresh(version, person(request), idempotency_key(request))
     return Status(201 if made.number > newest.number else 200, described(request, [made])[0])
 

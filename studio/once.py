@@ -48,14 +48,15 @@ def once(
 
 
 @contextmanager
-def claimed(request: HttpRequest, asked: Any) -> Iterator[None]:
+def claimed(request: HttpRequest, asked: Any, of: str = "") -> Iterator[None]:
     """For what answers a repeated request as the first by itself, or takes too long for one transaction: the request's key is for this
-    request alone from now on, unless it is refused. Raises Problem when the key was used for something else."""
+    request alone from now on, unless it is refused. ``of``: what is asked for, where several addresses name the same. Raises Problem
+    when the key was used for something else."""
     key = idempotency_key(request)
     if key is None:
         yield
         return
-    row, new = answer_of(request, key, asked)
+    row, new = answer_of(request, key, asked, of)
     try:
         yield
     except BaseException:
@@ -66,11 +67,11 @@ def claimed(request: HttpRequest, asked: Any) -> Iterator[None]:
         Answer.objects.filter(at__lt=timezone.now() - KEPT).delete()
 
 
-def answer_of(request: HttpRequest, key: str, asked: Any) -> tuple[Answer, bool]:
+def answer_of(request: HttpRequest, key: str, asked: Any, of: str = "") -> tuple[Answer, bool]:
     """The row of a key, and whether it is new. Raises Problem when it is of another request."""
     data = asked if isinstance(asked, bytes) else json.dumps(asked, sort_keys=True, default=str).encode()
     first = {
-        "operation": f"{request.method} {request.path}"[:300],
+        "operation": (of or f"{request.method} {request.path}")[:300],
         "digest": hashlib.sha256(str(request.user.pk).encode() + b" " + data).hexdigest(),
     }
     row, new = Answer.objects.get_or_create(workspace=workspace_of(request), key=key, defaults=first)

@@ -4,6 +4,7 @@ import django.core.validators
 import django.db.models.deletion
 import django.utils.timezone
 import runs.models.logged
+import studio.database
 from django.conf import settings
 from django.db import migrations, models
 
@@ -122,7 +123,7 @@ class Migration(migrations.Migration):
                 ('name', models.CharField(max_length=255)),
                 ('notes', models.TextField(blank=True)),
                 ('archived_at', models.DateTimeField(blank=True, null=True)),
-                ('config', models.JSONField(default=dict)),
+                ('config', models.JSONField(decoder=studio.database.BytesDecoder, default=dict, encoder=studio.database.BytesEncoder)),
                 ('priority', models.IntegerField(default=0)),
                 ('gpus', models.PositiveIntegerField(default=0)),
                 ('properties', models.JSONField(default=dict)),

@@ -13,7 +13,7 @@ from environments.models import Build, ComputeTarget, EnvironmentVersion
 from runs.models.experiment import Experiment
 from runs.models.snapshot import Snapshot
 from runs.status import FINAL, EndReason, RunKind, RunStatus, moves
-from studio.database import storable
+from studio.database import BytesDecoder, BytesEncoder, storable
 from studio.workspaces.models import Workspace
 
 
@@ -48,7 +48,7 @@ class Run(models.Model):
     target = models.ForeignKey(ComputeTarget, models.PROTECT, null=True, related_name="runs")
     environment = models.ForeignKey(EnvironmentVersion, models.PROTECT, null=True, related_name="runs")
     snapshot = models.ForeignKey(Snapshot, models.PROTECT, null=True, related_name="runs")
-    config = models.JSONField(default=dict)
+    config = models.JSONField(default=dict, encoder=BytesEncoder, decoder=BytesDecoder)
     """As ``runs.config.ScriptRunConfig.to_json`` writes it."""
     priority = models.IntegerField(default=0)
     gpus = models.PositiveIntegerField(default=0)

@@ -279,7 +279,7 @@ def test_records_go_in_plain_or_packed_and_come_out(
         False,
     )
     assert points["time"][0] == 1795470000.5
-    assert contributor_client.get(f"{BASE}{path}/params").json() == {"params": {"lr": "0.1"}}
+    assert contributor_client.get(f"{BASE}{path}/params").json() == {"params": {"lr": "0.1"}, "next": None}
 
 
 def test_points_and_series_are_read_by_cursor(contributor_client: Client, begun: dict[str, Any]) -> None:

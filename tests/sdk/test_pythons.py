@@ -95,6 +95,6 @@ def test_a_users_afternoon(home: Home, python: str) -> None:
     newest = listed["runs"][0] if isinstance(listed, dict) else listed[0]
     assert newest["status"] == "Completed"
     assert "trained again" in ran(home, *command, "logs", str(newest["number"]))
-    ran(home, *command, "download", str(newest["number"]), "outputs/model.txt", "--to", "fetched")
+    ran(home, *command, "download", str(newest["number"]), "outputs/model.txt", "--output", "fetched")
     assert "local" in ran(home, *command, "targets") and "python" in ran(home, *command, "envs")
     assert ran(home, *command, "--help") and ran(home, *command, "run", "--help")
