@@ -138,7 +138,7 @@ def snapshot(request: HttpRequest, number: int) -> dict[str, Any]:
 def snapshot_zip(request: HttpRequest, number: int) -> HttpResponseBase:
     """All files of the snapshot as a zip, made while it is sent."""
     row = snapshot_of(request, number)
-    leaves = [Leaf(entry.path, entry.size, entry.digest) for entry in snapshots.files(row)]
+    leaves = [Leaf(entry.path, entry.size, entry.digest, mode=entry.mode) for entry in snapshots.files(row)]
     response = StreamingHttpResponse(zipped(BlobStore(row.workspace_id), leaves), content_type="application/zip")
     return guarded(response, f"snapshot-{row.short}.zip")
 
