@@ -19,6 +19,7 @@ from runs.rest import (
     described,
     find_parent,
     find_run,
+    find_snapshot,
     paged,
     router,
     runs_of,
@@ -71,7 +72,9 @@ class Wanted(Schema):
 
 
 class NewInteractive(Body):
-    """A run that you execute yourself and tell of. ``parent`` is a run's number."""
+    """A run that you execute yourself and tell of. ``parent`` is a run's number, ``snapshot`` the id of one that the workspace has.
+    ``heartbeat``: you will be heard of every minute, by records or by ``heartbeat``; a run whose client then is silent for long
+    ends as Failed, and goes on when it is heard of again."""
 
     experiment: str
     name: str = ""
@@ -79,6 +82,8 @@ class NewInteractive(Body):
     properties: dict[str, Any] = {}
     notes: str = ""
     parent: int | None = None
+    snapshot: str | None = None
+    heartbeat: bool = False
 
 
 class RunChange(Body):
@@ -114,6 +119,12 @@ class Taken(Schema):
     """``records``: how many lines were applied."""
 
     records: int
+
+
+class Heard(Schema):
+    """``status`` of the run: whether somebody has ended it meanwhile."""
+
+    status: str
 
 
 @router.get("", auth=Member(Role.READER), response={200: Page, REFUSED: Refusal})
@@ -187,6 +198,8 @@ def begun(request: HttpRequest, data: NewInteractive) -> dict[str, Any]:
         properties=checked_properties(data.properties),
         parent=find_parent(request, data.parent),
         notes=data.notes,
+        snapshot=find_snapshot(request, data.snapshot),
+        heartbeat=data.heartbeat,
         request_id=idempotency_key(request),
     )
     return described(request, run)
@@ -241,6 +254,17 @@ def finished(request: HttpRequest, number: int, data: Ending | None = None) -> d
     except (NotOutside, Ended) as refusal:
         raise Problem.of(409, "status", refusal.rule, refusal.fix, run_status=run.status) from refusal
     return described(request, run)
+
+
+@router.post("/{int:number}/heartbeat", auth=Member(Role.CONTRIBUTOR), response={200: Heard, REFUSED: Refusal})
+def heartbeat(request: HttpRequest, number: int) -> dict[str, Any]:
+    """Say that the client of an interactive run is there: every minute or more often, while it sends no records. A run that was
+    ended because nobody heard of it goes on. 409 for a run of a target."""
+    run = find_run(request, number)
+    if not run.is_interactive:
+        raise Problem.of(409, "run", NotOutside.rule, "Leave it out.", run_status=run.status)
+    outside.hear(run)
+    return {"status": run.status}
 
 
 @router.post("/{int:number}/records", auth=Member(Role.CONTRIBUTOR), response={200: Taken, REFUSED: Refusal}, openapi_extra={
