@@ -200,11 +200,11 @@ def read_other(batch: Batch, kind: str, record: dict[str, Any], at: float) -> No
     elif kind == "model":
         batch.wishes.append(wish(record, at))
     elif kind == "child":
-        child = batch.children.setdefault(identifier("c", record.get("c")), Batch())
-        above = record.get("p")
-        child.begun = child.begun or Begun(
-            text(record.get("k") or "", MAX_RUN_NAME), "" if above is None else identifier("p", above), at
-        )
+        key, above = identifier("c", record.get("c")), record.get("p")
+        parent = "" if above is None else identifier("p", above)
+        begun = Begun("" if name is None else text(name, MAX_RUN_NAME), parent, at)
+        child = batch.children.setdefault(key, Batch())
+        child.begun = child.begun or begun
     elif kind == "of":
         read_of_child(batch, record, at)
     elif kind == "image":
