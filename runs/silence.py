@@ -9,7 +9,6 @@ from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.db.models import F
-from django.utils import timezone
 
 from runs.models import Run
 from runs.status import EndReason, RunStatus
@@ -23,11 +22,10 @@ AT_ONCE = 200
 class Silence:
     """Looks again and again. Time in which the studio could not hear anybody counts for nobody."""
 
-    def __init__(self) -> None:
-        self.looked_at = self.listening_since = timezone.now()
+    def __init__(self, now: datetime) -> None:
+        self.looked_at = self.listening_since = now
 
-    def look(self) -> None:
-        now = timezone.now()
+    def look(self, now: datetime) -> None:
         if not timedelta() <= now - self.looked_at < GAP:
             self.listening_since = now
         self.looked_at = now

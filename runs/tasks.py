@@ -23,7 +23,7 @@ log = logging.getLogger("runstead.tasks")
 SEAL_AFTER = timedelta(seconds=30)
 """Just ended, a log is read most; and a burst of runs has better use for the processors."""
 SEAL_EVERY = 30
-silence = Silence()
+silence = Silence(timezone.now())
 BUILT = (BuildStatus.READY, BuildStatus.FAILED)
 
 
@@ -60,5 +60,5 @@ def sweep() -> None:
         ring_now(target_id)
     if unsealed().exists():
         once("runs.tasks.seal", SEAL_EVERY)
-    silence.look()
+    silence.look(timezone.now())
     leftovers.sweep()

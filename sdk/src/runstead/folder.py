@@ -42,8 +42,12 @@ class Folder:
     system gives them: bytes that are not UTF-8 are halves of surrogate pairs in them, as `os.fsdecode` makes them.
     """
 
-    def __init__(self, path: str, walked: Optional[Callable[[Folder], None]] = None) -> None:
-        """`walked` is called before anything is read, when all is known but the digests; what it raises goes on."""
+    def __init__(
+        self, path: str, walked: Optional[Callable[[Folder], None]] = None, enough: Optional[int] = None
+    ) -> None:
+        """`walked` is called before anything is read, when all is known but the digests; what it raises goes on. It is called
+        early when there are more than `enough` files.
+        """
         if not os.path.isdir(path):
             raise UserError(
                 "source_directory: there is no folder %r. The working directory is %s." % (path, os.getcwd())
@@ -56,7 +60,7 @@ class Folder:
         self._found: List[Tuple[str, os.stat_result]] = []
         self._links: Dict[str, str] = {}
         self._dirs: List[str] = []
-        self._walk()
+        self._walk(enough)
         if walked is not None:
             walked(self)
         self._hash_all(HashCache(path))
@@ -109,10 +113,12 @@ class Folder:
                     return name, Rules(lines_of(file.read()))
         return "", Rules([])
 
-    def _walk(self) -> None:
+    def _walk(self, enough: Optional[int]) -> None:
         self._source, self._ignore = self._rules()
         stack = [("", 0)]
         while stack:
+            if enough is not None and len(self._found) > enough:
+                return
             folder, depth = stack.pop()
             if depth >= MAX_DEPTH:
                 raise UserError("%s…: it lies more than %d folders deep. Move it up." % (folder[:60], MAX_DEPTH))

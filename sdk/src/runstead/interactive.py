@@ -6,22 +6,81 @@ import atexit
 import os
 import sys
 import uuid
+import warnings
 
 from . import git
+from .errors import RunsteadError, SnapshotException, UserError
 from .submitted import SubmittedRun
+from .transport import ApiError, Unreachable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Dict, Mapping, Optional
 
     from .experiment import Experiment
+    from .folder import Folder
+    from .transport import Transport
 
     Tags = Optional[Mapping[str, Optional[str]]]
 
+HERE = "."
+MOST_BYTES = 300_000_000
+MOST_FILES = 10_000
+"""Of the folder of a program that names none."""
 MLFLOW = {"repository_uri": "repoURL", "branch": "branch", "commit": "commit"}
 SECONDS_AT_EXIT = 30
 _open: Dict[str, SubmittedRun] = {}
 """Runs begun here that have not ended, by id: what is left of them is ended when the process ends."""
+
+
+def take_snapshot(transport: Transport, folder: str) -> Optional[str]:
+    """Send the folder, as a submit does; the id of its snapshot.
+
+    A notebook says nothing of its folder, and may lie in one that nobody wants to send: then there is a warning, and None. What was
+    named and cannot be sent raises SnapshotException.
+    """
+    from .folder import Folder
+    from .sending import within_limits
+    from .upload import upload
+
+    named = folder != HERE
+    try:
+        if named:
+            return upload(transport, Folder(folder, lambda found: within_limits(transport, found)))
+        return upload(transport, Folder(folder, _small, MOST_FILES))
+    except (ApiError, Unreachable):
+        raise
+    except RunsteadError as error:
+        why = str(error).replace("source_directory:", "snapshot_directory:")
+        if named:
+            raise SnapshotException(why) from None
+        warnings.warn(
+            "The code of this run is not kept. %s Or name the folder that holds the code, or give snapshot_directory=None."
+            % why,
+            stacklevel=5,
+        )
+        return None
+
+
+def _small(folder: Folder) -> None:
+    from .sending import grouped, readable
+
+    count, size = folder.found
+    if count <= MOST_FILES and size <= MOST_BYTES:
+        return
+    large = size > MOST_BYTES
+    what = readable(size) if large else "over %s files" % grouped(MOST_FILES)
+    raise UserError(
+        "source_directory: %s has %s; of a folder that is not named up to %s and %s files are kept. The largest there: %s. List in "
+        ".runignore what is no code."
+        % (
+            os.path.abspath(folder.path),
+            what,
+            readable(MOST_BYTES),
+            grouped(MOST_FILES),
+            ", ".join(name for name, _ in folder.largest(large)),
+        )
+    )
 
 
 def begin(
@@ -42,11 +101,14 @@ def begin(
         "tags": {str(key): None if value is None else str(value) for key, value in (tags or {}).items()},
         "properties": properties,
         "parent": parent,
+        "snapshot": None if folder is None else take_snapshot(experiment.workspace.transport, os.fspath(folder)),
+        "heartbeat": True,
     }
     headers = {"Idempotency-Key": str(uuid.uuid4())}
     row = experiment.workspace.transport.request("POST", "runs/interactive", body, headers=headers).json()
     run = SubmittedRun(experiment.workspace, row)
     run._outputs = outputs
+    run._open(heartbeat=True)
     _watch(run)
     return run
 
@@ -63,6 +125,7 @@ def finish(run: SubmittedRun, status: str, error: Optional[Dict[str, str]]) -> N
     if run._outputs is not None and os.path.isdir(run._outputs):
         run.upload_folder("outputs", run._outputs)
     run.flush()
+    run._rest()
     _open.pop(run.id, None)
     body: Dict[str, Any] = {"status": status}
     if error is not None:
