@@ -1,5 +1,6 @@
 """What a script may ask of its run and do with it, without a network: on a live studio, and in a folder."""
 
+import inspect
 import json
 import os
 from collections.abc import Iterator
@@ -8,7 +9,10 @@ from typing import Any
 
 import pytest
 from runstead import Experiment, Model, Run, RunsteadError, ScriptRunConfig, UserError, Workspace
+from runstead.child import ChildRun
 from runstead.errors import ModelPathNotFoundException
+from runstead.inside import Inside
+from runstead.run import ScriptRun
 from runstead.submitted import SubmittedRun
 
 from tests.sdk.conftest import Home
@@ -301,3 +305,20 @@ def test_outside_a_run_there_is_no_experiment_as_in_the_reference(
     assert out[0] == "[not in a run] child fold"
     assert out[1] == f"[not in a run] child {child._key}: metric loss = 0.5"
     assert os.environ.get("RUNSTEAD_RUN_DIR") is None
+
+
+NAMES = [
+    name
+    for name in {**vars(Inside), **vars(ChildRun)}
+    if not name.startswith("_") and callable(getattr(Run, name, None))
+]
+
+
+@pytest.mark.parametrize("name", sorted(set(NAMES) - {"wait_for_completion"}))
+@pytest.mark.parametrize("kind", [ScriptRun, ChildRun])
+def test_a_call_has_the_same_signature_inside_a_script_as_outside(kind: type, name: str) -> None:
+    def shape(owner: type) -> list[tuple[str, Any]]:
+        return [(one.name, one.default) for one in inspect.signature(getattr(owner, name)).parameters.values()]
+
+    assert shape(kind) == shape(Run)
+    assert {"register_model", "child_run", "get_children", "download_files", "get_details"} <= set(NAMES)

@@ -396,12 +396,13 @@ def test_a_working_directory_that_is_no_folder_of_code_is_left_with_a_warning(
     (tmp_path / "large.bin").write_bytes(b"x" * 20_000)
     with pytest.warns(UserWarning, match=r"has 20 KB; of a folder .* The largest there: large\.bin"):
         experiment.start_logging().complete()
+    (tmp_path / "large.bin").unlink()
     (tmp_path / "many").mkdir()
     for number in range(50):
         (tmp_path / f"many/{number}").write_text("")
     with pytest.warns(UserWarning, match=r"has over 20 files.* The largest there: many/"):
         experiment.start_logging().complete()
-    (tmp_path / ".runignore").write_text("many/\nlarge.bin\n")
+    (tmp_path / ".runignore").write_text("many/\n")
     (tmp_path / "train.py").write_text("print(1)")
     with experiment.start_logging() as run:
         assert len(run.get_snapshot_id()) == 64
