@@ -179,16 +179,17 @@ def reopen(run: Run) -> Run:
     return run
 
 
-def hear(run: Run) -> None:
-    """Its client is there. A run that was ended because nobody heard of it goes on."""
-    if run.reason == EndReason.CLIENT_LOST:
-        reopen(run)
+def hear(runs: list[Run]) -> list[Run]:
+    """Their clients are there. A run that was ended because nobody heard of it goes on."""
     now = timezone.now()
-    if run.is_interactive and run.heard_at is not None:
-        old = now - timedelta(seconds=HEARD_SECONDS)
-        if run.heard_at < old or run.unreachable_since is not None:
-            Run.objects.filter(pk=run.pk).update(heard_at=now, unreachable_since=None)
-            run.heard_at, run.unreachable_since = now, None
+    for run in runs:
+        if run.reason == EndReason.CLIENT_LOST:
+            reopen(run)
+    old = now - timedelta(seconds=HEARD_SECONDS)
+    heard = [run for run in runs if run.heard_at and (run.heard_at < old or run.unreachable_since is not None)]
+    if heard:
+        Run.objects.filter(pk__in=[run.pk for run in heard]).update(heard_at=now, unreachable_since=None)
+    return runs
 
 
 def take_records(run: Run, lines: bytes) -> int:
@@ -204,7 +205,7 @@ def take_records(run: Run, lines: bytes) -> int:
     refuse(batch.first, "Send it as docs/run-directory.md says.")
     with transaction.atomic():
         held = Run.objects.select_for_update().get(pk=run.pk)
-        hear(held)
+        hear([held])
         apply_batch(held, batch)
         refuse(batch.first, "Log fewer of them.")
     return sum(1 for line in lines.split(b"\n") if line and not line.isspace())

@@ -43,6 +43,7 @@ from studio.rest import (
 from studio.workspaces.models import Role
 
 MAX_PAGES_TAGS = 20
+MAX_BEATS = 1000
 
 
 class Page(Schema):
@@ -73,7 +74,7 @@ class Wanted(Schema):
 
 class NewInteractive(Body):
     """A run that you execute yourself and tell of. ``parent`` is a run's number, ``snapshot`` the id of one that the workspace has.
-    ``heartbeat``: you will be heard of every minute, by records or by ``heartbeat``; a run whose client then is silent for long
+    ``heartbeat``: you will be heard of every minute, by records or by ``POST runs/heartbeat``; a run whose client then is silent for long
     ends as Failed, and goes on when it is heard of again."""
 
     experiment: str
@@ -121,10 +122,16 @@ class Taken(Schema):
     records: int
 
 
-class Heard(Schema):
-    """``status`` of the run: whether somebody has ended it meanwhile."""
+class Beat(Body):
+    """``runs``: their numbers. Those that are not there, or not interactive, are passed over."""
 
-    status: str
+    runs: list[int]
+
+
+class Heard(Schema):
+    """Number → status now: somebody may have ended one meanwhile."""
+
+    runs: dict[str, str]
 
 
 @router.get("", auth=Member(Role.READER), response={200: Page, REFUSED: Refusal})
@@ -256,15 +263,15 @@ def finished(request: HttpRequest, number: int, data: Ending | None = None) -> d
     return described(request, run)
 
 
-@router.post("/{int:number}/heartbeat", auth=Member(Role.CONTRIBUTOR), response={200: Heard, REFUSED: Refusal})
-def heartbeat(request: HttpRequest, number: int) -> dict[str, Any]:
-    """Say that the client of an interactive run is there: every minute or more often, while it sends no records. A run that was
-    ended because nobody heard of it goes on. 409 for a run of a target."""
-    run = find_run(request, number)
-    if not run.is_interactive:
-        raise Problem.of(409, "run", NotOutside.rule, "Leave it out.", run_status=run.status)
-    outside.hear(run)
-    return {"status": run.status}
+@router.post("/heartbeat", auth=Member(Role.CONTRIBUTOR), response={200: Heard, REFUSED: Refusal})
+def heartbeat(request: HttpRequest, data: Beat) -> dict[str, Any]:
+    """Say that the clients of interactive runs are there: every minute or more often, while they send no records. A run that was
+    ended because nobody heard of it goes on."""
+    if len(data.runs) > MAX_BEATS:
+        raise Problem.of(422, "runs", f"There are {len(data.runs):,} of them.", f"Send {MAX_BEATS:,} at most.")
+    numbers = [number for number in data.runs if 0 < number <= MAX_NUMBER]
+    runs = Run.objects.filter(workspace=workspace_of(request), number__in=numbers, kind=RunKind.INTERACTIVE)
+    return {"runs": {str(run.number): run.status for run in outside.hear(list(runs))}}
 
 
 @router.post("/{int:number}/records", auth=Member(Role.CONTRIBUTOR), response={200: Taken, REFUSED: Refusal}, openapi_extra={

@@ -11,6 +11,7 @@ from runs.models import MetricSeries, Run
 from runs.silence import Silence
 from runs.status import EndReason, RunStatus
 from studio.workspaces.models import Workspace
+from tests.runs.factory import make_run
 from tests.runs.test_detail import page
 
 pytestmark = pytest.mark.django_db
@@ -56,13 +57,13 @@ def test_a_silent_run_is_marked_then_ended_and_goes_on_with_its_next_word(run: R
 
 def test_a_sign_of_life_takes_the_mark_away_and_an_end_may_be_told_late(run: Run) -> None:
     look(ago(run, minutes=5))
-    outside.hear(run)
+    outside.hear([run])
     run.refresh_from_db()
     assert run.unreachable_since is None and timezone.now() - run.heard_at < timedelta(seconds=5)
     ended = look(ago(run, hours=25))
     assert outside.finish(ended, RunStatus.COMPLETED).status == RunStatus.COMPLETED
     assert look(ago(ended, hours=25)).status == RunStatus.COMPLETED
-    outside.hear(ended)
+    outside.hear([ended])
     assert look(ended).status == RunStatus.COMPLETED  # only what silence ended is taken up by a word
 
 
@@ -71,7 +72,7 @@ def test_clients_that_promise_nothing_are_left_alone_and_zero_ends_nothing(
 ) -> None:
     other = outside.begin(workspace, None, "by-hand")
     Run.objects.filter(pk=other.pk).update(started_at=timezone.now() - timedelta(days=9))
-    outside.hear(other)
+    outside.hear([other])
     assert look(other).heard_at is None
     assert (other.status, other.unreachable_since) == (RunStatus.RUNNING, None)
     settings.SILENT_RUN_HOURS = 0
@@ -109,3 +110,27 @@ def test_the_page_says_for_how_long_nothing_was_heard(
     assert "Cancel" in shown
     outside.take_records(mlflow, b'{"k":"loss","v":1.0}')
     assert "Nothing was heard" not in page(contributor_client.get(f"/vision/runs/{mlflow.number}"))
+
+
+def test_one_call_speaks_for_many_and_passes_over_what_is_not_its_own(
+    run: Run, workspace: Workspace, foreign_workspace: Workspace, contributor_client: Client
+) -> None:
+    foreign = outside.begin(foreign_workspace, None, "x", heartbeat=True)
+    script = make_run(workspace, status=RunStatus.RUNNING)
+    ended = outside.begin(workspace, None, "by-hand", heartbeat=True)
+    outside.finish(ended, RunStatus.CANCELED)
+    for row in (run, foreign):
+        look(ago(row, minutes=5))
+    numbers = [run.number, script.number, ended.number, 99, -1, 2**70]
+    answer = contributor_client.post(
+        "/api/v1/vision/runs/heartbeat", {"runs": numbers}, content_type="application/json"
+    )
+    assert answer.json() == {"runs": {str(run.number): "Running", str(ended.number): "Canceled"}}
+    foreign.refresh_from_db()
+    assert foreign.unreachable_since is not None
+    run.refresh_from_db()
+    assert run.unreachable_since is None
+    many = contributor_client.post(
+        "/api/v1/vision/runs/heartbeat", {"runs": [1] * 1001}, content_type="application/json"
+    )
+    assert (many.status_code, many.json()["errors"][0]["field"]) == (422, "runs")

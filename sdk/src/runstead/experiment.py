@@ -74,7 +74,7 @@ class Experiment:
 
         `outputs`: a folder that is kept with the run when it ends. `snapshot_directory`: the folder of its code, sent as a submit
         does, with the facts of its git repository as properties; None: neither. A working directory that is not named and is no folder
-        of code (empty, or over 300 MB or 10,000 files) is not sent, with a warning. Raises SnapshotException, RunsteadError.
+        of code (over 300 MB or 10,000 files) is not sent, with a warning. Raises SnapshotException, RunsteadError.
         """
         from .interactive import begin
 

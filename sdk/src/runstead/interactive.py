@@ -10,6 +10,7 @@ import warnings
 
 from . import git
 from .errors import RunsteadError, SnapshotException, UserError
+from .pulse import Pulse
 from .submitted import SubmittedRun
 from .transport import ApiError, Unreachable
 
@@ -31,13 +32,14 @@ MLFLOW = {"repository_uri": "repoURL", "branch": "branch", "commit": "commit"}
 SECONDS_AT_EXIT = 30
 _open: Dict[str, SubmittedRun] = {}
 """Runs begun here that have not ended, by id: what is left of them is ended when the process ends."""
+_pulse = Pulse(_open)
 
 
 def take_snapshot(transport: Transport, folder: str) -> Optional[str]:
     """Send the folder, as a submit does; the id of its snapshot.
 
-    A notebook says nothing of its folder, and may lie in one that nobody wants to send: then there is a warning, and None. What was
-    named and cannot be sent raises SnapshotException.
+    A notebook says nothing of its folder, and may lie in one that nobody wants to send: then there is a warning, and None. None, too,
+    for one in which nothing is. What was named and cannot be sent raises SnapshotException.
     """
     from .folder import Folder
     from .sending import within_limits
@@ -47,7 +49,8 @@ def take_snapshot(transport: Transport, folder: str) -> Optional[str]:
     try:
         if named:
             return upload(transport, Folder(folder, lambda found: within_limits(transport, found)))
-        return upload(transport, Folder(folder, _small, MOST_FILES))
+        found = Folder(folder, _small, MOST_FILES)
+        return upload(transport, found) if found.files or found.refused else None
     except (ApiError, Unreachable):
         raise
     except RunsteadError as error:
@@ -108,7 +111,6 @@ def begin(
     row = experiment.workspace.transport.request("POST", "runs/interactive", body, headers=headers).json()
     run = SubmittedRun(experiment.workspace, row)
     run._outputs = outputs
-    run._open(heartbeat=True)
     _watch(run)
     return run
 
@@ -125,7 +127,6 @@ def finish(run: SubmittedRun, status: str, error: Optional[Dict[str, str]]) -> N
     if run._outputs is not None and os.path.isdir(run._outputs):
         run.upload_folder("outputs", run._outputs)
     run.flush()
-    run._rest()
     _open.pop(run.id, None)
     body: Dict[str, Any] = {"status": status}
     if error is not None:
@@ -144,6 +145,7 @@ def _watch(run: SubmittedRun) -> None:
             _noting.before = sys.excepthook  # type: ignore[attr-defined]
             sys.excepthook = _noting
     _open[run.id] = run
+    _pulse.start()
 
 
 def _noting(kind: Any, value: Any, trace: Any) -> None:

@@ -26,18 +26,12 @@ TRIES = 4
 """How often a batch that the studio fails on is sent again."""
 LONGEST = 15.0
 """Seconds between two tries to reach a studio that does not answer."""
-BEAT = 30.0
-"""Seconds without news after which a client that promised so says that it is there."""
-FINAL = ("Completed", "Failed", "Canceled")
 
 
 class Sender:
-    """Lines in order, each batch under a key of its own: one that is sent again after a lost answer counts once.
+    """Lines in order, each batch under a key of its own: one that is sent again after a lost answer counts once."""
 
-    `heartbeat`: the path that is asked while there is nothing else to send, until `rest()`.
-    """
-
-    def __init__(self, transport: Transport, path: str, what: str, heartbeat: str = "") -> None:
+    def __init__(self, transport: Transport, path: str, what: str) -> None:
         self._transport = transport
         self._path = path
         self._what = what
@@ -49,18 +43,8 @@ class Sender:
         self._refused: Optional[Exception] = None
         self._away = ""
         self._thread: Optional[threading.Thread] = None
-        self._heartbeat = heartbeat
-        self._heard = time.monotonic()
-        if heartbeat:
-            self._start()
-
-    def _start(self) -> None:
-        self._thread = threading.Thread(target=self._run, name="runstead-log", daemon=True)
-        self._thread.start()
-
-    def rest(self) -> None:
-        """The run has ended: nobody waits for a sign of life any more."""
-        self._heartbeat = ""
+        self.sent_at = 0.0
+        """When the studio last took something (monotonic)."""
 
     def put(self, line: str) -> None:
         """Take a line. Raises RunsteadError when an earlier one was refused."""
@@ -75,7 +59,8 @@ class Sender:
             self._lines.append(line)
             self._size += len(line)
             if self._thread is None or not self._thread.is_alive():
-                self._start()
+                self._thread = threading.Thread(target=self._run, name="runstead-log", daemon=True)
+                self._thread.start()
             if len(self._lines) == 1 or self._size > MOST:
                 self._changed.notify_all()
 
@@ -104,37 +89,17 @@ class Sender:
     def _run(self) -> None:
         while True:
             with self._changed:
-                while not self._lines and not self._due():
-                    self._changed.wait(self._heard + BEAT - time.monotonic() if self._heartbeat else None)
+                while not self._lines:
+                    self._changed.wait()
                 end = time.monotonic() + PAUSE
-                while self._lines and not self._hurry and self._size < MOST and end > time.monotonic():
+                while not self._hurry and self._size < MOST and end > time.monotonic():
                     self._changed.wait(end - time.monotonic())
                 batch = self._batch()
-            self._heard = time.monotonic()
-            if not batch:
-                self._beat()
-                continue
             self._send(batch)
             with self._changed:
                 del self._lines[: len(batch)]
                 self._size -= sum(map(len, batch))
                 self._changed.notify_all()
-
-    def _due(self) -> bool:
-        return bool(self._heartbeat) and time.monotonic() - self._heard >= BEAT
-
-    def _beat(self) -> None:
-        """Say that this process is there. Nothing depends on one of these: what goes wrong is tried again with the next."""
-        try:
-            answer = self._transport.request("POST", self._heartbeat).json()
-        except ApiError as error:
-            if error.status in (404, 405, 409):
-                self.rest()  # the run is gone, or the studio older than this
-        except RunsteadError:
-            pass
-        else:
-            if answer.get("status") in FINAL:
-                self.rest()
 
     def _batch(self) -> List[str]:
         size, count = 0, 0
@@ -161,7 +126,7 @@ class Sender:
             except RunsteadError as error:
                 self._away = str(error)
             else:
-                self._away = ""
+                self._away, self.sent_at = "", time.monotonic()
                 return
             with self._changed:
                 self._changed.wait(pause)

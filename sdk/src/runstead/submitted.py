@@ -201,19 +201,15 @@ class SubmittedRun(Run):
 
         self._line(json.dumps(record, separators=(",", ":"), allow_nan=False) + "\n")
 
-    def _open(self, heartbeat: bool = False) -> Sender:
+    def _open(self) -> Sender:
         if self._sender is None:
             from .outbox import Sender
 
-            path = "runs/%d/" % self.number
-            beat = path + "heartbeat" if heartbeat else ""
-            self._sender = Sender(self.workspace.transport, path + "records", self.id, beat)
+            self._sender = Sender(self.workspace.transport, "runs/%d/records" % self.number, self.id)
         return self._sender
 
-    def _rest(self) -> None:
-        """The run ends: no more signs of life."""
-        if self._sender is not None:
-            self._sender.rest()
+    def _sent_at(self) -> float:
+        return 0.0 if self._sender is None else self._sender.sent_at
 
     def _keep_image(self, name: str, path: Optional[str], plot: Any) -> str:
         import tempfile
