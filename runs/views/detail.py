@@ -30,6 +30,7 @@ from studio.workspaces.models import Role, Workspace
 MAX_NOTES = 100_000
 SIDE_PARAMETERS = 8
 SIDE_OUTPUTS = 5
+SIDE_CHILDREN = 8
 GIT = ("repository_uri", "branch", "commit", "dirty")
 
 
@@ -93,8 +94,15 @@ def side(run: Run) -> dict[str, Any]:
         "parameter_count": count,
         "latest": artifacts.order_by("-modified_at", "path")[:SIDE_OUTPUTS],
         "output_count": run.artifacts.count(),
+        **children_of(run),
         "events": run.events.all(),
     }
+
+
+def children_of(run: Run) -> dict[str, Any]:
+    """The newest runs below this one, and how many there are."""
+    newest = list(run.children.order_by("-number")[:SIDE_CHILDREN])
+    return {"children": newest, "child_count": run.children.count() if newest else 0}
 
 
 def meters(run: Run) -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from django.db import connection
+from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from runs import metrics, wishes
@@ -14,6 +15,7 @@ from runs.models import MetricSeries, ModelVersion, ModelWish, Run, RunEvent
 from runs.status import EndReason, RunStatus
 from studio.workspaces.models import Workspace
 from tests.runs.factory import make_artifact, make_run
+from tests.runs.test_detail import page
 
 pytestmark = pytest.mark.django_db
 
@@ -184,3 +186,18 @@ def test_a_client_of_an_interactive_run_has_calls_of_its_own_for_these(workspace
         with pytest.raises(outside.RecordsRefused, match="calls of its own"):
             outside.take_records(own, json.dumps(record).encode())
     assert not Run.objects.filter(told_by=own).exists()
+
+
+def test_the_page_shows_the_children_and_what_became_of_wishes(run: Run, contributor_client: Client) -> None:
+    apply(run, begin("a", "fold <1>"), begin("b", "fold 2"), of("b", op="end", v="Failed"))
+    apply(run, {"op": "model", "id": "1", "k": "digits", "path": "outputs/none"})
+    text = page(contributor_client.get(f"/vision/runs/{run.number}"))
+    assert f'href="/vision/runs?q=parent:{run.number}">All 2<' in text
+    assert "fold <1>" in text and "fold 2" in text
+    assert "fold <1>" not in contributor_client.get(f"/vision/runs/{run.number}").content.decode()
+    listed = page(contributor_client.get(f"/vision/runs?q=parent:{run.number}"))
+    assert "fold 2" in listed
+    final(run, EndReason.EXITED)
+    assert "digits, which was not registered" in page(contributor_client.get(f"/vision/runs/{run.number}"))
+    own = page(contributor_client.get(f"/vision/runs/{child(run, 'a').number}"))
+    assert f'child of <a href="/vision/runs/{run.number}">' in own
