@@ -13,6 +13,7 @@ from runs import metrics, wishes
 from runs.metrics.children import MAX_CHILDREN
 from runs.models import MetricSeries, ModelVersion, ModelWish, Run, RunEvent
 from runs.status import EndReason, RunStatus
+from studio.accounts.models import User
 from studio.workspaces.models import Workspace
 from tests.runs.factory import make_artifact, make_run
 from tests.runs.test_detail import page
@@ -201,3 +202,14 @@ def test_the_page_shows_the_children_and_what_became_of_wishes(run: Run, contrib
     assert "digits, which was not registered" in page(contributor_client.get(f"/vision/runs/{run.number}"))
     own = page(contributor_client.get(f"/vision/runs/{child(run, 'a').number}"))
     assert f'child of <a href="/vision/runs/{run.number}">' in own
+
+
+def test_what_hangs_on_a_run_that_is_given_up_ends_with_it(run: Run, owner: User) -> None:
+    from runs.detaching import give_up
+
+    apply(run, begin("a"), {"op": "model", "id": "1", "k": "m", "path": "outputs/m"})
+    Run.objects.filter(pk=run.pk).update(launched=True)
+    run.refresh_from_db()
+    give_up(run.target, [run], owner)
+    assert (child(run, "a").status, child(run, "a").reason) == ("Failed", "supervisor_lost")
+    assert ModelWish.objects.get().settled_at is not None
