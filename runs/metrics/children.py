@@ -23,7 +23,7 @@ Told = list[tuple[Run, Batch]]
 def found(run: Run, batch: Batch) -> Told:
     """The children that records speak of, those made that are begun here. Others are refused in the batch."""
     uids = {key: f"{run.uid}_{key}" for key in batch.children}
-    rows = {row.uid: row for row in Run.objects.select_for_update().filter(uid__in=list(uids.values()))}
+    rows = {row.uid: row for row in Run.objects.select_for_update(no_key=True).filter(uid__in=list(uids.values()))}
     known = {key: rows[uid] for key, uid in uids.items() if uid in rows and rows[uid].told_by_id == run.pk}
     new = [key for key, told in batch.children.items() if uids[key] not in rows and told.begun is not None]
     room = max(0, MAX_CHILDREN - Run.objects.filter(told_by=run).count()) if new else 0
