@@ -407,3 +407,26 @@ def test_a_working_directory_that_is_no_folder_of_code_is_left_with_a_warning(
     (tmp_path / "train.py").write_text("print(1)")
     with experiment.start_logging() as run:
         assert len(run.get_snapshot_id()) == 64
+
+
+FORKED = """
+import os, sys
+from runstead import Experiment, Workspace, interactive
+run = Experiment(Workspace.from_config(), "forked").start_logging()
+run.log("a", 1)
+pid = os.fork()
+if pid == 0:
+    run.log("b", 2)
+    own = Experiment(Workspace.from_config(), "forked-own").start_logging()
+    assert list(interactive._open) == [own.id]
+    sys.exit()
+assert os.waitpid(pid, 0)[1] == 0
+print(run.get_status())
+"""
+
+
+def test_a_process_that_is_forked_ends_its_own_runs_and_no_others(home: Home, ws: Workspace) -> None:
+    assert home.python("-c", FORKED).stdout == "Running\n"
+    assert newest(ws, "forked").status == "Completed"
+    assert newest(ws, "forked").get_metrics() == {"a": 1.0, "b": 2.0}
+    assert newest(ws, "forked-own").status == "Completed"

@@ -32,6 +32,9 @@ MLFLOW = {"repository_uri": "repoURL", "branch": "branch", "commit": "commit"}
 SECONDS_AT_EXIT = 30
 _open: Dict[str, SubmittedRun] = {}
 """Runs begun here that have not ended, by id: what is left of them is ended when the process ends."""
+_inherited: Dict[str, SubmittedRun] = {}
+_process = 0
+"""Whose they are: one that is forked from this ends none of them, and does not speak for them."""
 _pulse = Pulse(_open)
 
 
@@ -138,6 +141,11 @@ _failure: Optional[BaseException] = None
 
 
 def _watch(run: SubmittedRun) -> None:
+    global _process
+    if _process != os.getpid():
+        _process = os.getpid()
+        _inherited.update(_open)
+        _open.clear()
     if not _open:
         atexit.unregister(_at_exit)
         atexit.register(_at_exit)
@@ -155,10 +163,14 @@ def _noting(kind: Any, value: Any, trace: Any) -> None:
 
 
 def _at_exit() -> None:
-    """The process ends and says nothing of these runs: they end as it does."""
-    for run in list(_open.values()):
+    """The process ends and says nothing of these runs: they end as it does. What it logged to those of the process that it was forked
+    from is sent."""
+    own = _process == os.getpid()
+    for run in {**_inherited, **_open}.values():
         try:
             run.flush(SECONDS_AT_EXIT)
+            if not own or run.id in _inherited:
+                continue
             if _failure is None:
                 run.complete()
             elif isinstance(_failure, KeyboardInterrupt):

@@ -66,6 +66,8 @@ class Sender:
 
     def flush(self, seconds: float) -> None:
         """Wait until everything has arrived. Raises RunsteadError when it has not within this time, or was refused."""
+        if self._process != os.getpid():
+            return  # forked, and nothing was logged here
         end = time.monotonic() + seconds
         with self._changed:
             self._hurry = True
