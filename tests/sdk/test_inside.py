@@ -287,9 +287,11 @@ def test_a_model_of_a_file_that_is_not_kept_is_refused(run: Any) -> None:
     Path("outputs/m.pkl").write_bytes(b"m")
     model = run.register_model("m", "./outputs/m.pkl")
     assert (lines_of(run)[0]["k"], lines_of(run)[0]["path"]) == ("m", "outputs/m.pkl")
-    assert (model.version, model.run_id, hasattr(model, "download")) == (None, "digits_1_ab", False)
-    with pytest.raises(RunsteadError, match="becomes a version when the run has ended"):
-        model.download()
+    assert (model.name, model.version, model.run_id, model.run) == ("m", None, "digits_1_ab", run)
+    assert isinstance(model, Model) and not hasattr(model, "workspace")
+    for ask in (model.download, lambda: model.add_tags({"a": "b"}), model.delete, lambda: model.url):
+        with pytest.raises(RunsteadError, match="becomes a version when the run has ended"):
+            ask()
 
 
 def test_outside_a_run_there_is_no_experiment_as_in_the_reference(

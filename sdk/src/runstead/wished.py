@@ -10,6 +10,7 @@ import warnings
 from .errors import ModelPathNotFoundException, UserError
 from .inside import OnlyOutside, in_run
 from .logged import checked
+from .model import Model
 from .scalars import name_text
 
 TYPE_CHECKING = False
@@ -19,33 +20,41 @@ if TYPE_CHECKING:
 LONGEST = 255
 
 
-class WishedModel:
+class WishedModel(Model):
     """What is known of a model before it is made: all but its version, and what follows from that."""
-
-    version = None
-    """The studio numbers it when the run has ended. From outside: `Model(ws, name)`, `Model.list(ws, run_id=…)`."""
 
     def __init__(
         self, run: Any, name: str, path: str, tags: Dict[str, Any], properties: Dict[str, str], description: str
     ) -> None:
-        self.name = self.id = name
-        self.run, self.run_id = run, run.id
-        self.model_path = path
-        self.tags, self.properties, self.description = tags, properties, description
-        self.model_framework = properties.get("framework")
-        self.model_framework_version = properties.get("framework_version")
+        self._run = run
+        self._row = {
+            "name": name, "version": None, "run_id": run.id, "path": path, "tags": tags, "properties": properties,
+            "description": description,
+        }  # fmt: skip
 
-    def __getattr__(self, asked: str) -> Any:
-        if asked.startswith("__"):
-            raise AttributeError(asked)
+    @property
+    def version(self) -> None:  # type: ignore[override]
+        """None: the studio numbers it when the run has ended. From outside: `Model(ws, name)`, `Model.list(ws, run_id=…)`."""
+        return None
+
+    @property
+    def id(self) -> str:
+        """Its name alone, while there is no version."""
+        return self.name
+
+    @property
+    def run(self) -> Any:
+        """The run that asked for it."""
+        return self._run
+
+    def _later(self, *args: Any, **kwargs: Any) -> Any:
         raise OnlyOutside(
-            "%s: the model %s becomes a version when the run has ended. Ask then, from outside: Model(ws, %r)."
-            % (asked, self.name, self.name)
+            "The model %s becomes a version when the run has ended. Ask then, from outside: Model(ws, %r)."
+            % (self.name, self.name)
         )
 
-    def serialize(self) -> Dict[str, Any]:
-        """What is known of it."""
-        return {name: getattr(self, name) for name in ("name", "run_id", "tags", "properties", "description")}
+    workspace = created_time = created_by = url = property(_later)  # type: ignore[assignment]
+    download = _ask = _later
 
     def __repr__(self) -> str:
         return "Model(name=%r, version=None, run_id=%r)" % (self.name, self.run_id)
