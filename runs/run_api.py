@@ -55,7 +55,7 @@ class Page(Schema):
 
 class Wanted(Schema):
     """Which runs, in which order. ``q`` is the filter of the run list; ``order_by`` a column, a metric or ``param.<name>``, with ``-``
-    in front for descending. Children are left out unless ``parent`` names theirs, ``q`` speaks of parents, or
+    in front for descending. Children are left out unless ``parent`` names theirs, ``q`` speaks of parents or children, or
     ``include_children`` is set."""
 
     before: str = ""
@@ -143,7 +143,8 @@ def listed(request: HttpRequest, query: Query[Wanted]) -> dict[str, Any]:
     before = query.before
     if order.kind == "number" and before.isascii() and before.isdigit() and len(before) < 19:
         before = Cursor(int(before), int(before)).write()
-    chosen = Filter.of(workspace, tokens_of(request, query), conditions_of(request, query))
+    children = query.include_children or query.parent is not None
+    chosen = Filter.of(workspace, tokens_of(request, query), conditions_of(request, query), children=children)
     try:
         page = queries.page(chosen, order, after=before, size=limit)
     except BadCursor:
@@ -184,8 +185,6 @@ def conditions_of(request: HttpRequest, wanted: Wanted) -> list[Condition]:
         found.append(
             Condition("r.parent_id = %s", params=(parent.values_list("pk", flat=True).first() or 0,), alone=True)
         )
-    elif not wanted.include_children and "parent:" not in wanted.q:
-        found.append(Condition("r.parent_id IS NULL"))
     if len(wanted.tag) + len(wanted.property) > MAX_PAGES_TAGS:
         raise Problem.of(422, "tag", "There are too many of them.", f"Send {MAX_PAGES_TAGS} at most.")
     found += [has_tag(text, workspace) for text in wanted.tag]

@@ -107,7 +107,7 @@ class Run(models.Model):
             models.UniqueConstraint(fields=["workspace", "request_id"], name="one_run_of_a_request"),
         ]
         indexes: ClassVar = [
-            models.Index(fields=["workspace", "-number"], condition=Q(archived_at=None), name="run_newest"),
+            models.Index(fields=["workspace", "-number", "parent"], condition=Q(archived_at=None), name="run_newest"),
             models.Index(fields=["experiment", "-number"], name="run_of_experiment"),
             models.Index(fields=["experiment", "-started_at"], name="run_of_experiment_by_start"),
             models.Index(fields=["workspace", "status", "-number"], name="run_by_status"),
@@ -193,7 +193,7 @@ class RunEvent(models.Model):
     at = models.DateTimeField(default=timezone.now)
     old = models.CharField(max_length=20, blank=True)
     new = models.CharField(max_length=20, blank=True)
-    reason = models.CharField(max_length=24, blank=True)
+    reason = models.CharField(max_length=24, choices=EndReason, blank=True)
     detail = models.TextField(blank=True)
 
     class Meta:

@@ -12,8 +12,9 @@ from .transport import ApiError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Union
+    from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Union
 
+    from .folder import Told
     from .submitted import SubmittedRun
     from .workspace import Workspace
 
@@ -45,13 +46,14 @@ class Experiment:
         tags: Optional[Mapping[str, Optional[str]]] = None,
         display_name: str = "",
         notes: str = "",
-        progress: Optional[Callable[[int, int], None]] = None,
+        progress: Optional[Told] = None,
         **kwargs: Any,
     ) -> SubmittedRun:
         """Send the folder (only what the studio lacks), start the run, and return at once.
 
         `config`: a ScriptRunConfig or an Estimator; it is copied, what happens to it later does not matter. `show_output=True`: wait
-        and print the log. Other keywords are accepted for compatibility. `progress(done, total)` is told bytes.
+        and print the log. `progress(stage, done, total)` is told bytes while the folder is `reading` and `sending`, from any
+        thread. Other keywords are accepted for compatibility.
         Raises UserError, RunsteadError.
         """
         from .submitting import submit

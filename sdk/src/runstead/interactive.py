@@ -52,7 +52,7 @@ def take_snapshot(transport: Transport, folder: str) -> Optional[str]:
     try:
         if named:
             return upload(transport, Folder(folder, lambda found: within_limits(transport, found)))
-        found = Folder(folder, _small, MOST_FILES)
+        found = Folder(folder, _small, enough=MOST_FILES)
         return upload(transport, found) if found.files or found.refused else None
     except (ApiError, Unreachable):
         raise
