@@ -19,10 +19,11 @@ from tests.sdk.conftest import Home
 from tests.waiting import until
 
 FOLDS = """
-import os, pathlib
+import pathlib, socket
 from azureml.core import Run
-for name in ("http_proxy", "https_proxy", "RUNSTEAD_URL"):
-    os.environ.pop(name, None)
+def refuse(*args):
+    raise AssertionError("a script needs no network")
+socket.socket.connect = refuse
 run = Run.get_context(allow_offline=False)
 assert run.parent is None
 pathlib.Path("outputs/model.pkl").write_bytes(b"weights")
@@ -68,7 +69,6 @@ assert run.get_tags()["stage"] == "try" and details["properties"]["ContentSnapsh
 assert run.get_portal_url().endswith("/runs/%d" % run.number), run.get_portal_url()
 run.download_file("outputs/model.pkl", "copy.pkl")
 assert open("copy.pkl", "rb").read() == b"weights" and "outputs/model.pkl" in run.get_file_names()
-assert "model.version" not in dir(model)
 print(*[child.id for child in run.get_children()])
 """
 
