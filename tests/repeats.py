@@ -14,7 +14,7 @@ from tests.live import Studio
 
 AT_ONCE = 20
 MAKES_NOTHING = {
-    "/snapshots/missing", "/runs/check", "/runs/{number}/cancel", "/runs/{number}/finish", "/environments/check", "/environments/{reference}/archive",
+    "/snapshots/missing", "/runs/check", "/runs/heartbeat", "/runs/{number}/cancel", "/runs/{number}/finish", "/environments/check", "/environments/{reference}/archive",
     "/environments/{reference}/restore", "/environments/{reference}/builds/{target}/cancel", "/environments/{reference}/builds/{target}/retry",
     "/targets/{name}/test", "/targets/{name}/drain", "/targets/{name}/resume", "/targets/{name}/key/use",
 }  # fmt: skip

@@ -6,7 +6,7 @@ import os
 from urllib.parse import quote
 
 from .places import parts_of
-from .submitted import FINAL
+from .status import FINAL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
