@@ -1,5 +1,6 @@
 """Runs over HTTP: list, look, change, cancel; and those that a client begins and ends itself."""
 
+from difflib import get_close_matches
 from typing import Any, Literal
 
 from django.http import HttpRequest
@@ -8,9 +9,10 @@ from ninja import Query, Schema
 from runs import outside, queries
 from runs.changing import PropertyTaken, change, checked_properties
 from runs.filters import Condition, Token, has_property, has_tag, marks, parse
+from runs.listing import names
 from runs.models import Experiment, Run
 from runs.outside import MAX_RECORDS, Ended, NotOutside, RecordsRefused
-from runs.queries import BadCursor, Cursor, Filter, order_of
+from runs.queries import PLAIN, BadCursor, Cursor, Filter, Order, is_known, order_of
 from runs.rest import (
     MAX_NUMBER,
     PAGE,
@@ -40,7 +42,7 @@ from studio.rest import (
     read_body,
     workspace_of,
 )
-from studio.workspaces.models import Role
+from studio.workspaces.models import Role, Workspace
 
 MAX_PAGES_TAGS = 20
 MAX_BEATS = 1000
@@ -139,7 +141,7 @@ def listed(request: HttpRequest, query: Query[RunsWanted]) -> dict[str, Any]:
     """The newest first, or as ``order_by`` says; runs without a value come last."""
     workspace = workspace_of(request)
     limit = paged(query.limit)
-    order = order_of(query.order_by, workspace)
+    order = order_in(query.order_by, workspace)
     before = query.before
     if order.kind == "number" and before.isascii() and before.isdigit() and len(before) < 19:
         before = Cursor(int(before), int(before)).write()
@@ -155,6 +157,17 @@ def listed(request: HttpRequest, query: Query[RunsWanted]) -> dict[str, Any]:
     if following and order.kind == "number" and runs:
         following = runs[-1].number
     return {"runs": [described(request, run) for run in runs], "next": following}
+
+
+def order_in(text: str, workspace: Workspace) -> Order:
+    """What ``order_by`` says. Raises Problem for a name that no run could have a value for."""
+    order = order_of(text, workspace)
+    if not is_known(order, workspace):
+        rule = f"No run has a metric or parameter named {order.name[:100]!r}, and no column is called so."
+        close = get_close_matches(order.name, [*PLAIN, *(column.name for column in names(workspace, ""))], n=3)
+        fix = f"Did you mean {' or '.join(close)}?" if close else f"The columns are: {', '.join(PLAIN)}."
+        raise Problem.of(422, "order_by", rule, fix)
+    return order
 
 
 def tokens_of(request: HttpRequest, wanted: RunsWanted) -> list[Token]:

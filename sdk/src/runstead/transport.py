@@ -156,6 +156,8 @@ class Transport:
             except (OSError, http.client.HTTPException) as error:
                 self.close()
                 last = str(error) or type(error).__name__
+                if isinstance(error, ssl.SSLError) and error.reason == "WRONG_VERSION_NUMBER":
+                    raise Unreachable("The studio at %s does not speak https. Use http://." % self.url) from None
             else:
                 if answer.status not in REPEATED:
                     return self._checked(answer)
