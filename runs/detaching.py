@@ -5,6 +5,7 @@ from django.db import transaction
 from environments import attaching
 from environments.attaching import Refused
 from environments.models import ComputeTarget
+from runs import wishes
 from runs.models import Run
 from runs.status import ACTIVE, EndReason, RunStatus
 from runs.submission import cancel
@@ -56,6 +57,8 @@ def give_up(target: ComputeTarget, going: list[Run], user: User) -> None:
                 run.refresh_from_db()  # the attendant moved it meanwhile
                 if run.is_final:
                     break
+            else:
+                wishes.settle(run)
         numbers = ", ".join(f"#{run.number}" for run in going[:20])
         audit.note(
             user,

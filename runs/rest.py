@@ -10,22 +10,21 @@ from django.http import HttpRequest, HttpResponseBase
 from ninja import Router, Schema
 
 from runs.config import ConfigError
-from runs.models import Run
+from runs.models import Run, Snapshot
 from runs.registering import MAX_TAGS
 from runs.tags import MAX_NAME, MAX_VALUE
-from studio.rest import Problem, not_found, page_url, workspace_of
+from studio.rest import not_found, page_url, workspace_of
 
 router = Router(tags=["runs"])
 PAGE = 50
-MAX_PAGE = 200
 TIMES = ("created_at", "prepared_at", "started_at", "finalizing_at", "ended_at", "unreachable_since", "archived_at")
 SANDBOX = "default-src 'none'; sandbox"
 MAX_NUMBER = 2**63 - 1
 
 
 class RunShown(Schema):
-    """A run. ``environment`` is ``name:version``; ``parent`` a run's number. Of an interactive run there is no target, environment
-    or snapshot. Secrets appear by the names they have in the workspace, never by value."""
+    """A run. ``environment`` is ``name:version``; ``parent`` a run's number. Of an interactive run there is no target and no
+    environment. Secrets appear by the names they have in the workspace, never by value."""
 
     id: str
     number: int
@@ -96,6 +95,16 @@ def run_named(request: HttpRequest, number: int, field: str) -> Run:
     return run
 
 
+def find_snapshot(request: HttpRequest, digest: str | None) -> Snapshot | None:
+    """The snapshot that a new run shall have. Raises ConfigError."""
+    if digest is None:
+        return None
+    row = Snapshot.objects.filter(workspace=workspace_of(request), digest=digest[:64]).first()
+    if row is None or len(digest) > 64:
+        raise ConfigError({"snapshot": "There is no such snapshot in this workspace. Send the folder first."})
+    return row
+
+
 def described(request: HttpRequest, run: Run) -> dict[str, Any]:
     return {
         "id": run.uid,
@@ -146,13 +155,6 @@ def checked_tags(tags: Mapping[str, str | None]) -> dict[str, str | None]:
             rule = f"The value of {name[:40]} has {len(value):,} characters. Use {MAX_VALUE:,} at most."
             raise ConfigError({"tags": rule})
     return dict(tags)
-
-
-def paged(limit: int, most: int = MAX_PAGE) -> int:
-    """How many rows a page has. Raises Problem."""
-    if limit < 1:
-        raise Problem.of(422, "limit", "It is no number of rows.", f"Use 1 to {most:,}.")
-    return min(limit, most)
 
 
 class Closing(Iterator[bytes]):

@@ -13,7 +13,7 @@ from environments.models import Build, ComputeTarget, EnvironmentVersion
 from runs.models.experiment import Experiment
 from runs.models.snapshot import Snapshot
 from runs.status import FINAL, EndReason, RunKind, RunStatus, moves
-from studio.database import storable
+from studio.database import BytesDecoder, BytesEncoder, storable
 from studio.workspaces.models import Workspace
 
 
@@ -37,6 +37,8 @@ class Run(models.Model):
     kind = models.CharField(max_length=12, choices=RunKind, default=RunKind.SCRIPT)
     experiment = models.ForeignKey(Experiment, models.CASCADE, related_name="runs")
     parent = models.ForeignKey("self", models.CASCADE, null=True, related_name="children")
+    told_by = models.ForeignKey("self", models.CASCADE, null=True, related_name="+", db_index=False)
+    """The run of a script that began this one below itself, and whose records tell of it (``runs.metrics.children``)."""
     copied_from = models.ForeignKey("self", models.SET_NULL, null=True, related_name="+")
     """The run whose form was used again."""
     name = models.CharField(max_length=255)
@@ -48,7 +50,7 @@ class Run(models.Model):
     target = models.ForeignKey(ComputeTarget, models.PROTECT, null=True, related_name="runs")
     environment = models.ForeignKey(EnvironmentVersion, models.PROTECT, null=True, related_name="runs")
     snapshot = models.ForeignKey(Snapshot, models.PROTECT, null=True, related_name="runs")
-    config = models.JSONField(default=dict)
+    config = models.JSONField(default=dict, encoder=BytesEncoder, decoder=BytesDecoder)
     """As ``runs.config.ScriptRunConfig.to_json`` writes it."""
     priority = models.IntegerField(default=0)
     gpus = models.PositiveIntegerField(default=0)
@@ -75,7 +77,9 @@ class Run(models.Model):
     cancel_requested_at = models.DateTimeField(null=True)
     canceled_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+")
     unreachable_since = models.DateTimeField(null=True)
-    """Set while the target does not answer. Shown as 'No heartbeat'; never an ending."""
+    """Set while the target does not answer, or the client of an interactive run is not heard of. Shown as 'No heartbeat'."""
+    heard_at = models.DateTimeField(null=True)
+    """When the client of an interactive run was last heard of; null for one that promised no heartbeat. See ``runs.silence``."""
 
     # The attempt on the target, and how far the studio has read it.
     attempt = models.CharField(max_length=32, blank=True, db_index=True)
@@ -126,6 +130,8 @@ class Run(models.Model):
                 name="run_active",
             ),
             models.Index(fields=["workspace", "name"], name="run_by_name"),
+            models.Index(fields=["told_by"], condition=Q(told_by__isnull=False), name="run_told_by"),
+            models.Index(fields=["heard_at"], condition=Q(heard_at__isnull=False, ended_at=None), name="run_heard"),
             models.Index(fields=["workspace", "-ended_at"], condition=Q(status=RunStatus.FAILED), name="run_failed"),
         ]
 

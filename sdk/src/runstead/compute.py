@@ -465,7 +465,7 @@ def _class_of(row: Mapping[str, Any]) -> Type[ComputeTarget]:
 
 
 def _listed(workspace: Workspace) -> List[Dict[str, Any]]:
-    return list(workspace.transport.request("GET", "targets").json()["targets"])
+    return workspace.transport.rows("targets", "targets")
 
 
 def _path(name: str) -> str:

@@ -74,8 +74,9 @@ class Experiment:
         """Begin a run that is this process: what it logs goes to the studio at once. End it with `complete()` or `fail()`, or use it
         in a `with` statement; a process that ends without saying so ends the run as it ends itself.
 
-        `outputs`: a folder that is kept with the run when it ends. The facts of the git repository of `snapshot_directory` become
-        properties of the run; None: none are looked for. Raises RunsteadError.
+        `outputs`: a folder that is kept with the run when it ends. `snapshot_directory`: the folder of its code, sent as a submit
+        does, with the facts of its git repository as properties; None: neither. A working directory that is not named and is no folder
+        of code (over 300 MB or 10,000 files) is not sent, with a warning. Raises SnapshotException, RunsteadError.
         """
         from .interactive import begin
 

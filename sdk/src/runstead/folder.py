@@ -49,10 +49,14 @@ class Folder:
     """
 
     def __init__(
-        self, path: str, walked: Optional[Callable[[Folder], None]] = None, told: Optional[Told] = None
+        self,
+        path: str,
+        walked: Optional[Callable[[Folder], None]] = None,
+        told: Optional[Told] = None,
+        enough: Optional[int] = None,
     ) -> None:
-        """`walked` is called before anything is read, when all is known but the digests; what it raises goes on. `told`: how
-        much has been read."""
+        """`walked` is called before anything is read, when all is known but the digests; what it raises goes on. It is called
+        early when there are more than `enough` files. `told`: how much has been read."""
         if not os.path.isdir(path):
             raise UserError(
                 "source_directory: there is no folder %r. The working directory is %s." % (path, os.getcwd())
@@ -67,7 +71,7 @@ class Folder:
         self._dirs: List[str] = []
         self._told, self._read, self._to_read = told, 0, 0
         self._counting = threading.Lock()
-        self._walk()
+        self._walk(enough)
         if walked is not None:
             walked(self)
         self._hash_all(HashCache(path))
@@ -120,10 +124,12 @@ class Folder:
                     return name, Rules(lines_of(file.read()))
         return "", Rules([])
 
-    def _walk(self) -> None:
+    def _walk(self, enough: Optional[int]) -> None:
         self._source, self._ignore = self._rules()
         stack = [("", 0)]
         while stack:
+            if enough is not None and len(self._found) > enough:
+                return
             folder, depth = stack.pop()
             if depth >= MAX_DEPTH:
                 raise UserError("%s…: it lies more than %d folders deep. Move it up." % (folder[:60], MAX_DEPTH))
@@ -184,6 +190,8 @@ class Folder:
     def _relative(self, path: str, target: str) -> str:
         # A link by an absolute path into the folder becomes the relative one that means the same anywhere.
         base = os.path.realpath(self.path)
+        if target.startswith("\\\\?\\"):  # how Windows spells where a link leads
+            target = target[4:]
         if target.startswith(base + os.sep):
             target = os.path.relpath(target, os.path.dirname(os.path.join(base, *path.split("/"))))
         return target.replace(os.sep, "/")

@@ -39,7 +39,7 @@ def submit(
     # git looks at the same files meanwhile, and waits for the disk as we do.
     with ThreadPoolExecutor(1) as pool:
         facts = pool.submit(git.facts, source)
-        folder = Folder(source, lambda found: _within_limits(transport, found), told)
+        folder = Folder(source, lambda found: within_limits(transport, found), told)
         folder.check()
         script = body.get("script")
         if script is not None and script not in {entry[0] for entry in folder.files}:
@@ -52,7 +52,7 @@ def submit(
     return run
 
 
-def _within_limits(transport: Transport, folder: Folder) -> None:
+def within_limits(transport: Transport, folder: Folder) -> None:
     """Refuse a folder that the studio will not take before it is read for many minutes. Raises UserError."""
     count, size = folder.found
     if count <= MANY_FILES and size <= MANY_BYTES:

@@ -212,6 +212,9 @@ class SubmittedRun(Run):
             self._sender = Sender(self.workspace.transport, "runs/%d/records" % self.number, self.id)
         return self._sender
 
+    def _sent_at(self) -> float:
+        return 0.0 if self._sender is None else self._sender.sent_at
+
     def _keep_image(self, name: str, path: Optional[str], plot: Any) -> str:
         import tempfile
 
