@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-
 from .errors import UserError
 
 TYPE_CHECKING = False
@@ -16,6 +14,8 @@ def refuse(call: str, given: Mapping[str, Any], known: Sequence[str]) -> None:
     for name in given:
         if name.startswith("_") or name in known:
             continue
+        import difflib  # only on a mistake
+
         names = [one for one in known if one not in ("self", "kwargs") and not one.startswith("_")]
         near = difflib.get_close_matches(name, names, 1)
         hint = "Did you mean %s?" % near[0] if near else "There are: %s." % ", ".join(names)
