@@ -5,6 +5,7 @@ from django.db import transaction
 from environments import attaching
 from environments.attaching import Refused
 from environments.models import ComputeTarget
+from runs import pools
 from runs.models import Run
 from runs.status import ACTIVE, EndReason, RunStatus
 from runs.submission import cancel
@@ -15,8 +16,9 @@ CHOICES = ("refuse", "cancel", "abandon")
 
 
 def live(target: ComputeTarget) -> list[Run]:
+    """Its runs that have not ended. Not those that a pool gave it and that it has not launched: they go elsewhere."""
     rows = Run.objects.filter(workspace_id=target.workspace_id, target=target, status__in=sorted(ACTIVE))
-    return list(rows.order_by("pk"))  # as all who lock several do
+    return list(rows.exclude(pools.MOVABLE).order_by("pk"))  # as all who lock several do
 
 
 def detach(target: ComputeTarget, user: User, runs: str = "refuse") -> bool:
@@ -38,7 +40,11 @@ def detach(target: ComputeTarget, user: User, runs: str = "refuse") -> bool:
         if target.unreachable_since is None:
             raise Refused({"runs": f"{target.name} answers. Cancel its runs; they can be ended properly."})
         give_up(target, going, user)
-    attaching.detach(target, user)
+    with (
+        transaction.atomic()
+    ):  # a pool that would place something here meanwhile waits for the row, and then finds it detached
+        pools.put_back(target.pk, "detached")
+        attaching.detach(target, user)
     return True
 
 

@@ -22,13 +22,12 @@ from environments.launchers import Start
 from environments.models import ComputeTarget
 from runs.config import ScriptRunConfig
 from runs.models import Run
-from runs.status import RunStatus
+from runs.status import WAITING, RunStatus
 
 S = RunStatus
 STATE = ("pk", "status", "launched")
 ROOM = ("slots", "gpu_slots", "facts", "enabled", "quarantined_at")
 """What of a target says how much may run there."""
-WAITING = (S.NOT_STARTED, S.PREPARING, S.QUEUED)
 PREPARED_AHEAD = 4
 """Runs laid out beyond the free slots, so that a slot never waits for a copy."""
 HOLD_AFTER = timedelta(minutes=5)
@@ -66,7 +65,7 @@ def of_interest(target: ComputeTarget, building: Collection[int]) -> list[State]
     holding = [row for row in launched if row[1] != S.FINALIZING]
     running = Counter(experiment for _, _, experiment, _ in holding)
     free = len(free_gpus(target, [granted for *_, granted in holding]))
-    ready = active.filter(launched=False, status__in=WAITING)
+    ready = active.filter(launched=False, status__in=sorted(WAITING))
     if building:
         ready = ready.filter(Q(build=None) | ~Q(build_id__in=building))
     windows = [first(ready.filter(gpus=0), running, target.slots)]
@@ -162,7 +161,7 @@ def waiting_words(run: Run, target: ComputeTarget) -> str:
     return waiting.words(
         target,
         gpus=run.gpus,
-        ahead=active_on(target).filter(before, launched=False, status__in=WAITING).count(),
+        ahead=active_on(target).filter(before, launched=False, status__in=sorted(WAITING)).count(),
         running=len(holding),
         gpus_taken=sum(len(granted.get("gpus", ())) for granted in holding),
     )
