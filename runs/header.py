@@ -173,8 +173,8 @@ def progress_of(run: Run) -> Progress | None:
 def phases_of(run: Run, now: datetime, progress: Progress | None) -> list[Phase]:
     """Queued (all waiting together), Prepared, Running, Upload outputs."""
     began = RunEvent.objects.filter(run=run, new=S.PREPARING).order_by("-pk").values_list("at", flat=True).first()
-    if not run.attempt:
-        began = None  # a pool took it back from where it was prepared: it waits again
+    if run.pool_id is not None and not run.attempt:
+        began = None  # its pool took it back from where it was prepared: it waits again
     ended = run.ended_at or now
     status = S(run.status)
     if run.cancel_requested_at is not None and not run.is_final:
