@@ -234,8 +234,9 @@ def update(
 
 
 def waiting_runs(pool: Pool) -> int:
-    """How many runs of the pool have not been launched."""
-    return int(pool.runs.filter(ended_at__isnull=True, launched=False).count())
+    """How many runs of the pool have neither been launched nor cancelled."""
+    waits = ("NotStarted", "Preparing", "Queued")
+    return int(pool.runs.filter(ended_at__isnull=True, launched=False, status__in=waits).count())
 
 
 def remove(pool: Pool, user: User) -> None:

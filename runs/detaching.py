@@ -4,10 +4,11 @@ from django.db import transaction
 
 from environments import attaching
 from environments.attaching import Refused
-from environments.models import ComputeTarget
+from environments.models import ComputeTarget, Pool
+from environments.pools import remove
 from runs import pools
 from runs.models import Run
-from runs.status import ACTIVE, EndReason, RunStatus
+from runs.status import ACTIVE, WAITING, EndReason, RunStatus
 from runs.submission import cancel
 from studio import audit
 from studio.accounts.models import User
@@ -46,6 +47,17 @@ def detach(target: ComputeTarget, user: User, runs: str = "refuse") -> bool:
         pools.put_back(target.pk, "detached")
         attaching.detach(target, user)
     return True
+
+
+def remove_pool(pool: Pool, user: User, *, cancel_waiting: bool = False) -> int:
+    """Take a pool away, its members untouched; how many runs were cancelled for it. Runs that execute go on. Raises Refused while runs
+    wait in it, unless they are to be cancelled."""
+    canceled = 0
+    if cancel_waiting:
+        waits = Run.objects.filter(pool=pool, ended_at=None, launched=False, status__in=sorted(WAITING))
+        canceled = sum(cancel(run, user) for run in waits.select_related("workspace", "created_by").order_by("pk"))
+    remove(pool, user)
+    return canceled
 
 
 def give_up(target: ComputeTarget, going: list[Run], user: User) -> None:

@@ -194,7 +194,13 @@ def test_what_was_not_launched_goes_elsewhere_when_its_target_is_lost(send, boxe
     ComputeTarget.objects.filter(pk=boxes[0].pk).update(unreachable_since=timezone.now())
     pools.settle(boxes[0].pk)
     run = again(run)
-    assert (run.target, run.status, run.attempt, run.build, run.prepared_at) == (boxes[1], S.NOT_STARTED, "", None, None)
+    assert (run.target, run.status, run.attempt, run.build, run.prepared_at) == (
+        boxes[1],
+        S.NOT_STARTED,
+        "",
+        None,
+        None,
+    )
     told = "a does not answer before the run had started there: back to pool cluster."
     assert told in [event.detail for event in run.events.all()]
 
@@ -243,7 +249,9 @@ def test_a_refused_detach_leaves_everything_where_it_is(send, boxes, owner):
 
 def session_of(target, token=None):
     token = token or Lease.take(target.pk, "me")
-    session = Session(ComputeTarget.objects.get(pk=target.pk), token, None, Errands("test", lambda: None), threading.Event())
+    session = Session(
+        ComputeTarget.objects.get(pk=target.pk), token, None, Errands("test", lambda: None), threading.Event()
+    )
     session.sent = []
     session.send_launch = lambda starting: session.sent.extend(watched.attempt for watched in starting)
     return session
@@ -320,7 +328,9 @@ def test_launched_and_taken_back_exclude_each_other(send, boxes, owner):
             pools.back(old, "is draining")
             connection.close()
 
-        threads = [threading.Thread(target=call) for call in ((launch, take_back) if number % 2 else (take_back, launch))]
+        threads = [
+            threading.Thread(target=call) for call in ((launch, take_back) if number % 2 else (take_back, launch))
+        ]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -328,7 +338,11 @@ def test_launched_and_taken_back_exclude_each_other(send, boxes, owner):
         row = again(run)
         launched = bool(session.sent)
         assert row.launched == launched
-        assert (row.target == here and row.attempt == session.sent[0]) if launched else (row.target is None and not row.attempt)
+        assert (
+            (row.target == here and row.attempt == session.sent[0])
+            if launched
+            else (row.target is None and not row.attempt)
+        )
         Run.objects.filter(pk=run.pk).update(status=S.CANCELED, ended_at=timezone.now())
         Lease.release(here.pk, session.token)
 
