@@ -302,6 +302,37 @@ class SlotsForm(TypedForm):
         return found
 
 
+class PoolForm(TypedForm):
+    """A pool: its name, its members in their order, and how many of them."""
+
+    name = text()
+    description = text(500)
+    members = text(100_000)
+    min_nodes = text(20)
+    max_nodes = text(20)
+
+    def clean(self) -> dict[str, Any]:
+        data = self.cleaned_data
+        for field, rule in (
+            ("min_nodes", "Write a whole number, 0 for none."),
+            ("max_nodes", "Write a whole number, or nothing for all."),
+        ):
+            if data.get(field) and not re.fullmatch(r"[0-9]{1,9}", data[field]):
+                self.add_error(field, rule)
+        return data
+
+    def values(self) -> dict[str, Any]:
+        """As ``pools.create`` takes them. Of a form that is valid."""
+        data = self.cleaned_data
+        return {
+            "name": data["name"],
+            "description": data["description"],
+            "members": data["members"].split(),
+            "min_nodes": int(data["min_nodes"] or 0),
+            "max_nodes": int(data["max_nodes"]) if data["max_nodes"] else None,
+        }
+
+
 def posted(kind: type[TypedForm], data: "MultiValueDict[str, str]") -> Any:
     form = kind(data)
     form.is_valid()
