@@ -202,8 +202,8 @@ def update(
     then nothing is changed."""
     fresh = copy.copy(pool)
     with transaction.atomic():
-        hold_names(pool.workspace_id)
         row = Pool.objects.select_for_update(no_key=True).get(pk=pool.pk)
+        hold_names(pool.workspace_id)  # after the pool, as a submit does
         if row.removed_at is not None:
             raise Refused({"name": f"{pool.name} was removed. Make it anew."})
         before = [member.target for member in row.members.select_related("target")]

@@ -14,7 +14,7 @@ from environments.options import TITLES, kind_of
 from environments.pools import Node
 from runs.detaching import remove_pool
 from runs.models import Run
-from runs.pools import UNPLACED
+from runs.pools import UNPLACED, place
 from studio.once import once
 from studio.rest import Problem, page_url, person, refused, workspace_of
 
@@ -130,6 +130,13 @@ def pool_named(request: HttpRequest, name: str) -> Pool | None:
     return found
 
 
+def refuse_pool(request: HttpRequest, name: str) -> None:
+    """Raises Problem where something is to be done to a target and the name is a pool's."""
+    if pool_named(request, name) is not None:
+        rule = f"{name} is a pool, and this is done to a target."
+        raise Problem.of(409, "name", rule, "Name one of its members.")
+
+
 def created(request: HttpRequest, name: str, given: dict[str, Any]) -> tuple[dict[str, Any], bool]:
     """(the pool, whether it is new). ``given``: what was sent besides the name. Raises Problem."""
     only(given, POOLS_OWN, "a pool", "Its members have that: leave it out.")
@@ -161,6 +168,7 @@ def changed(request: HttpRequest, pool: Pool, given: dict[str, Any]) -> dict[str
         pools.update(pool, person(request), **values)
     except Refused as error:
         raise refused(error.errors) from error
+    place(pool.pk)
     return shown(request, pool)
 
 

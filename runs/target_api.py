@@ -165,7 +165,7 @@ def attached(request: HttpRequest, data: NewTarget) -> Status[Any]:
     409 with ``host_key``: its host key has to be vouched for. 422 with ``steps``: the test failed; with ``public_key``: install this
     line there, then ask again.
     """
-    given = {name: getattr(data, name) for name in data.model_fields_set - {"name", "kind"}}
+    given = data.model_dump(exclude_unset=True, exclude={"name", "kind"})
     if data.kind == "pool":
         pool, new = pool_api.created(request, data.name, given)
         return Status(201 if new else 200, pool)
@@ -196,9 +196,8 @@ def shown(request: HttpRequest, name: str) -> dict[str, Any]:
 def changed(request: HttpRequest, name: str, data: Change | None = None) -> dict[str, Any]:
     """Change a target or a pool. Another address asks for its host key anew: test it with the fingerprint."""
     data = data or Change()
-    given = {field: getattr(data, field) for field in data.model_fields_set}
-    pool = pool_named(request, name)
-    if pool is not None:
+    given = data.model_dump(exclude_unset=True)
+    if (pool := pool_named(request, name)) is not None:
         return pool_api.changed(request, pool, given)
     target = find(request, name)
     only(given, ("name", *pool_api.TARGETS_OWN), "a target", "Only a pool has that: leave it out.")
@@ -226,8 +225,7 @@ def detached(request: HttpRequest, name: str, force: str = "") -> Status[Any]:
 
     A pool is taken away, its targets stay. 409 while runs wait in it; ``force=cancel`` cancels those.
     """
-    pool = pool_named(request, name)
-    if pool is not None:
+    if (pool := pool_named(request, name)) is not None:
         return Status(200, pool_api.removed(request, pool, force))
     target = find(request, name)
     going = live(target)
@@ -316,10 +314,8 @@ def targets_of(request: HttpRequest) -> Any:
 
 def find(request: HttpRequest, name: str) -> ComputeTarget:
     target: ComputeTarget | None = targets_of(request).filter(name=name).first()
-    if target is None and pool_named(request, name) is not None:
-        rule = f"{name} is a pool, and this is done to a target."
-        raise Problem.of(409, "name", rule, "Name one of its members.")
     if target is None:
+        pool_api.refuse_pool(request, name)
         raise not_found("target")
     return target
 
