@@ -352,6 +352,9 @@ def check_pool(wanted: Wanted) -> list[Check]:
         )
         text = f"{version} is on {len(ready)} of {len(able)} targets of {pool}"
         rest = "" if len(ready) == len(able) else "On another one it is built once, before the run starts."
+        if rest and (what := USED.get(Definition.from_json(version.definition).kind)):
+            text = f"{version} uses {what} of the target that the run goes to"
+            rest = "It is looked for when the run is prepared."
         found.append(Check("run" if rest else "ok", text, rest, "environment"))
     others = [node for node in everyone if node.target.detached_at is None and node not in able]
     if others:

@@ -124,7 +124,7 @@ def test_a_pool_is_removed_with_what_waits_in_it(owner_client, workspace, pool, 
 
 def test_the_composer_offers_pools_and_checks_against_their_members(contributor_client, workspace, pool, boxes):
     digest = factory.make_snapshot(workspace, factory.SCRIPT).digest
-    version = factory.make_version(None)
+    version = factory.make_version(None, packages=["numpy"])
     factory.make_build(boxes[1], version)
     page = text(contributor_client, "/vision/runs/new")
     assert 'value="cluster"' in page and "2 of 2 usable, starts at once" in page

@@ -35,7 +35,7 @@ def pool(api, boxes):
 
 @pytest.fixture
 def submit(api, workspace):
-    factory.make_version(None, "python")
+    factory.make_version(None, "python", packages=["numpy"])
     digest = factory.make_snapshot(workspace, factory.SCRIPT).digest
 
     def call(status=200, **more):
