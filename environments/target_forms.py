@@ -56,8 +56,8 @@ class TypedForm(forms.Form):
         return cls(initial=dict(typed))
 
 
-def text(length: int = 255, *, strip: bool = True) -> forms.CharField:
-    return forms.CharField(max_length=length, required=False, strip=strip)
+def text(length: int = 255, *, strip: bool = True, label: str | None = None) -> forms.CharField:
+    return forms.CharField(max_length=length, required=False, strip=strip, label=label)
 
 
 class AddressForm(TypedForm):
@@ -307,9 +307,9 @@ class PoolForm(TypedForm):
 
     name = text()
     description = text(500)
-    members = text(100_000)
-    min_nodes = text(20)
-    max_nodes = text(20)
+    members = text(100_000, label="Targets")
+    min_nodes = text(20, label="At least")
+    max_nodes = text(20, label="At most")
 
     def clean(self) -> dict[str, Any]:
         data = self.cleaned_data

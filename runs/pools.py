@@ -21,7 +21,7 @@ from django.utils import timezone
 from environments.models import ComputeTarget, EnvironmentVersion, Pool, PoolMember
 from environments.pools import OUT_OF_USE, Node, nodes, out_of_use
 from runs.fitting import misfit
-from runs.models import Run, RunEvent
+from runs.models import GivenUp, Run, RunEvent
 from runs.queue import HOLD_AFTER
 from runs.status import WAITING, RunStatus
 from studio.queues import ring
@@ -149,7 +149,7 @@ class Placement:
             return "too small" if gpus > node.target.gpus else "without a container engine"
         if not node.free or node.gpus_free < gpus:
             return "busy"
-        return "spare: max_nodes are in use" if not self.allowed(node) else "busy"
+        return "beyond max_nodes" if not self.allowed(node) else "busy"
 
 
 def words(pool: Pool, found: Sequence[tuple[Node, str]]) -> str:
@@ -190,7 +190,7 @@ def put_back(target_id: int, why: str) -> list[int]:
 
 def back(run: Run, why: str) -> bool:
     """Take a run back from the target that it was given to, if it was not launched meanwhile. Its next attempt has another id."""
-    here, pool = run.target, run.pool
+    here, pool, attempt = run.target, run.pool, run.attempt
     held = run.as_held & Q(launched=False)
     fields: dict[str, Any] = {"target": None, "attempt": "", "build": None, "prepared_at": None, "waiting_for": ""}
     with transaction.atomic():
@@ -198,6 +198,8 @@ def back(run: Run, why: str) -> bool:
             moved = bool(Run.objects.filter(held, pk=run.pk, status=run.status).update(**fields))
         else:
             moved = run.move_to(RunStatus.NOT_STARTED, only=held, **fields)
+        if moved and attempt and here is not None:
+            GivenUp.objects.create(target=here, attempt=attempt)
         if moved:
             RunEvent.objects.create(
                 run=run, detail=f"{here} {why} before the run had started there: back to pool {pool}."

@@ -179,6 +179,9 @@ class Session:
             pk for pk, status, _ in states if pk not in self.rows or (status == RunStatus.NOT_STARTED and pk in known)
         ]
         rows = {**self.rows, **Run.objects.select_related(*RELATED).in_bulk(new)}
+        here = {pk for pk, *_ in states}.difference(new)
+        # One that was prepared and is gone may have gone elsewhere.
+        self.untidy |= any(run.attempt and not run.launched for pk, run in self.rows.items() if pk not in here)
         self.rows = {pk: rows[pk] for pk, *_ in states if pk in rows}
         for pk, status, launched in states:
             if pk in self.rows:

@@ -223,6 +223,18 @@ class RunEvent(models.Model):
         return f"{self.run_id}: {self.old} → {self.new}" if self.new else f"{self.run_id}: {self.detail}"
 
 
+class GivenUp(models.Model):
+    """An attempt that a pool took back before it was launched. Its directory on the target, which may hold secrets, is removed as soon
+    as the target can be reached."""
+
+    target = models.ForeignKey(ComputeTarget, models.CASCADE, related_name="+")
+    attempt = models.CharField(max_length=32, unique=True)
+    at = models.DateTimeField(default=timezone.now)
+
+    def __str__(self) -> str:
+        return self.attempt
+
+
 class RunTag(models.Model):
     run = models.ForeignKey(Run, models.CASCADE, related_name="tags")
     workspace = models.ForeignKey(Workspace, models.CASCADE, related_name="+")

@@ -114,7 +114,7 @@ def test_what_is_done_to_a_machine_is_not_done_to_a_pool(api, pool, deed):
 def test_runs_are_sent_to_it_by_name(api, pool, submit):
     runs = [submit() for _ in range(3)]
     assert [(run["pool"], run["target"]) for run in runs] == [("cluster", "a"), ("cluster", "b"), ("cluster", None)]
-    assert runs[2]["waiting_for"] == "Pool cluster: its 3 targets are busy (2), spare: max_nodes are in use (1)."
+    assert runs[2]["waiting_for"] == "Pool cluster: its 3 targets are busy (2), beyond max_nodes (1)."
     shown = api("get", "targets/cluster")
     assert (shown["waiting"], shown["unplaced"], shown["nodes"]["preparing"]) == (3, 1, 2)
     listed = api("get", "runs?q=target:cluster")["runs"]

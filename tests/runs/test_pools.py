@@ -17,7 +17,7 @@ from runs.config import ConfigError, ScriptRunConfig
 from runs.detaching import detach
 from runs.errands import Errands
 from runs.house import waiting_targets
-from runs.models import Run
+from runs.models import GivenUp, Run
 from runs.session import Session
 from runs.status import EndReason, RunStatus
 from tests.runs.factory import make_build, make_run, make_snapshot, make_target, make_version
@@ -93,7 +93,7 @@ def test_no_more_members_than_max_nodes_are_used_at_once(send, pool, owner):
     domain.update(pool, owner, max_nodes=2)
     runs = send(3)
     assert places(runs) == ["a", "b", ""]
-    assert again(runs[2]).waiting_for == "Pool cluster: its 3 targets are busy (2), spare: max_nodes are in use (1)."
+    assert again(runs[2]).waiting_for == "Pool cluster: its 3 targets are busy (2), beyond max_nodes (1)."
 
 
 @pytest.mark.parametrize(
@@ -203,6 +203,40 @@ def test_what_was_not_launched_goes_elsewhere_when_its_target_is_lost(send, boxe
     )
     told = "a does not answer before the run had started there: back to pool cluster."
     assert told in [event.detail for event in run.events.all()]
+
+
+def test_the_directory_of_an_attempt_that_was_given_up_is_remembered(send, boxes):
+    run = send()
+    assert pools.back(again(run), "is draining") and not GivenUp.objects.exists(), "nothing was laid out"
+    pools.place(run.pool_id)
+    Run.objects.filter(pk=run.pk).update(status=S.PREPARING, attempt="1" * 32)
+    assert pools.back(again(run), "is draining")
+    assert list(GivenUp.objects.values_list("target__name", "attempt")) == [("a", "1" * 32)]
+
+
+def test_pools_that_share_members_give_none_of_them_too_much_at_once(workspace, contributor, owner, boxes, send):
+    """Two pools, four threads each, and runs that end meanwhile."""
+    ComputeTarget.objects.update(slots=2)
+    sharing = [
+        domain.create(workspace, owner, name, members=members)[0] for name, members in (("x", "abc"), ("y", "cba"))
+    ]
+    for pool in sharing:
+        for _ in range(6):
+            make_run(workspace, pool=pool, target=None)
+    start = threading.Barrier(8)
+
+    def work(pool):
+        start.wait()
+        pools.place(pool.pk)
+        connection.close()
+
+    threads = [threading.Thread(target=work, args=(pool,)) for pool in sharing * 4]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    counts = [Run.objects.filter(target=box).count() for box in boxes]
+    assert counts == [2, 2, 2], "every slot is given, once"
 
 
 def test_what_was_launched_stays(send, boxes):

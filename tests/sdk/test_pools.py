@@ -92,6 +92,10 @@ def places(runs) -> list:
     return [run._fresh()["target"] for run in runs]
 
 
+def run_id(home: Home, run) -> int:
+    return next(row["id"] for row in home.studio.control("runs") if row["number"] == run.number)
+
+
 def ended(runs, seconds: float = 90) -> bool:
     until(lambda: all(run.get_status() == "Completed" for run in runs), seconds)
     return True
@@ -195,7 +199,9 @@ def test_one_that_does_not_answer_is_passed_over_and_used_again_when_it_does(ws,
     assert all(jobs.executed()[run.id] == 1 for run in runs)
 
 
-def test_workers_that_are_killed_and_members_that_come_and_go_lose_and_double_nothing(home, pool, nodes, jobs):
+def test_workers_that_are_killed_and_members_that_come_and_go_lose_and_double_nothing(
+    home, pool, nodes, jobs, tmp_path
+):
     """While runs are placed, prepared, taken back and started."""
     runs = jobs.submit(12, pool, seconds=0.3)
     for step in range(12):
@@ -209,6 +215,17 @@ def test_workers_that_are_killed_and_members_that_come_and_go_lose_and_double_no
     assert ended(runs, 180)
     assert jobs.executed() == {run.id: 1 for run in runs}
     assert set(places(runs)) <= set(NAMES)
+    back = [
+        event
+        for run in runs
+        for event in home.studio.control("events", id=run_id(home, run))
+        if "back to pool" in event[3]
+    ]
+    assert back, "no run was taken back: the test has met nothing"
+    folders = [tmp_path / name / "runs" for name in NAMES]
+    until(
+        lambda: not [one for folder in folders for one in folder.iterdir()], 60, what="attempts that were given up stay"
+    )
 
 
 def test_a_pool_is_named_wherever_a_target_is(ws, home, pool, jobs, capsys, tmp_path, monkeypatch):
