@@ -1,6 +1,7 @@
 """What becomes of a target's runs when it is detached."""
 
 from django.db import transaction
+from django.db.models import F
 
 from environments import attaching
 from environments.attaching import Refused
@@ -55,7 +56,9 @@ def remove_pool(pool: Pool, user: User, *, cancel_waiting: bool = False) -> int:
     canceled = 0
     if cancel_waiting:
         waits = Run.objects.filter(pool=pool, ended_at=None, launched=False, status__in=sorted(WAITING))
-        canceled = sum(cancel(run, user) for run in waits.select_related("workspace", "created_by").order_by("pk"))
+        # Those without a target first: a slot that another one leaves must not be given to them.
+        order = (F("target").asc(nulls_first=True), "pk")
+        canceled = sum(cancel(run, user) for run in waits.select_related("workspace", "created_by").order_by(*order))
     remove(pool, user)
     return canceled
 
