@@ -154,7 +154,7 @@ def checked(request: HttpRequest, data: RunCheck) -> dict[str, Any]:
 def find_target(workspace: Workspace, name: str) -> ComputeTarget | Pool:
     target = find_place(workspace, name)
     if target is None:
-        raise ConfigError({"target": f"There is no compute target or pool named {name}. Compute lists them."})
+        raise ConfigError({"target": f"There is no compute target named {name}, and no pool. Compute lists both."})
     return target
 
 

@@ -125,7 +125,7 @@ def test_runs_are_sent_to_it_by_name(api, pool, submit):
 def test_what_cannot_run_there_is_refused_by_its_field(api, pool, submit):
     error = submit(422, gpus=2)
     assert error["errors"][0]["field"] == "gpus" and "No target of cluster has a GPU" in error["detail"]
-    assert "no compute target or pool named clust." in submit(422, target="clust")["detail"]
+    assert "no compute target named clust, and no pool." in submit(422, target="clust")["detail"]
 
 
 def test_a_run_for_it_is_checked_against_its_members(api, pool, submit, workspace, boxes):
