@@ -99,7 +99,9 @@ def apply_runs(reports: Sequence[tuple[Watched, list[Part]]], *, target_id: int,
     ids = [watched.row_id for watched, _ in reports]
     with transaction.atomic():
         guard(target_id, token)
-        runs = {run.pk: run for run in Run.objects.select_for_update().filter(pk__in=ids).order_by("pk")}
+        # No key: a run that a client begins below one of these at the same time must not wait for us while we wait for its number.
+        rows = Run.objects.select_for_update(no_key=True).filter(pk__in=ids).order_by("pk")
+        runs = {run.pk: run for run in rows}
         streams = {row.run_id: row for row in LogStream.objects.filter(run_id__in=ids, build=None, name="log")}
         applied = [_apply(runs[w.row_id], streams.get(w.row_id), w, parts) for w, parts in reports]
     for cursors in applied:

@@ -7,7 +7,7 @@ from environments import attaching
 from environments.attaching import Refused
 from environments.models import ComputeTarget, Pool
 from environments.pools import remove
-from runs import pools
+from runs import pools, wishes
 from runs.models import Run
 from runs.status import ACTIVE, WAITING, EndReason, RunStatus
 from runs.submission import cancel
@@ -77,6 +77,8 @@ def give_up(target: ComputeTarget, going: list[Run], user: User) -> None:
                 run.refresh_from_db()  # the attendant moved it meanwhile
                 if run.is_final:
                     break
+            else:
+                wishes.settle(run)
         numbers = ", ".join(f"#{run.number}" for run in going[:20])
         audit.note(
             user,

@@ -220,6 +220,13 @@ def _parent(value: str, workspace: Workspace, user: User) -> Condition:
     return Condition("r.parent_id = %s", params=(pk or 0,), alone=True)
 
 
+def _children(value: str, workspace: Workspace, user: User) -> Condition:
+    """``yes``: child runs are listed, too. That they are left out otherwise is the list's own rule."""
+    if value.lower() not in {"yes", "no"}:
+        raise ValueError("use yes or no")
+    return Condition("r.parent_id IS NULL" if value.lower() == "no" else "")
+
+
 def _archived(value: str, workspace: Workspace, user: User) -> Condition:
     if value.lower() not in {"yes", "no", "any"}:
         raise ValueError("use yes, no or any")
@@ -229,7 +236,7 @@ def _archived(value: str, workspace: Workspace, user: User) -> Condition:
 KEYS: dict[str, Callable[[str, Workspace, User], Condition]] = {
     "status": _status, "experiment": _experiment, "user": _user, "tag": _tag, "started": _started, "ended": _ended, "target": _target,
     "environment": _environment,
-    "name": _name, "kind": _kind, "parent": _parent, "archived": _archived,
+    "name": _name, "kind": _kind, "parent": _parent, "children": _children, "archived": _archived,
 }  # fmt: skip
 
 

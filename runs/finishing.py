@@ -15,8 +15,9 @@ from django.utils import timezone
 from environments.host import Host, HostError
 from environments.launchers import Launcher
 from environments.models import ComputeTarget
-from runs import logs, quarantine
+from runs import logs, quarantine, wishes
 from runs.applying import guard
+from runs.metrics.children import told_of
 from runs.models import Artifact, GivenUp, LogStream, Run, RunEvent
 from runs.status import FINAL, EndReason
 from studio.blobs import BlobStore
@@ -27,6 +28,8 @@ PIECE = 8 * 1024**2
 SMALL = 1024**2
 LAID_OUT_WITHIN = timedelta(hours=1)
 """After that nobody lays out an attempt any more that was given up meanwhile."""
+CHILDREN = ".children/"
+"""Where a script keeps files of its children, below ``artifacts/``: a folder for each, named by the id that the script made."""
 
 
 def finish(run: Run, host: Host, launcher: Launcher, *, target_id: int, token: int) -> None:
@@ -37,25 +40,39 @@ def finish(run: Run, host: Host, launcher: Launcher, *, target_id: int, token: i
     for item in skipped:
         rows.setdefault(item["path"][:1024], _skipped(run, item["path"], item["why"]))
     artifacts = list(rows.values())
+    owners = hand_over(run, artifacts)
     record = run.final or {}
     complete = compare_log(run, record)
     with transaction.atomic():
         guard(target_id, token)
         if artifacts:
             # Of an earlier try that did not come to its end. What a client sent stays, but where the run itself wrote that file.
-            Artifact.objects.filter(run=run, sent=False).delete()
-            sent = list(Artifact.objects.filter(run=run).only("path"))
-            Artifact.objects.filter(pk__in=[item.pk for item in sent if item.path in rows]).delete()
+            Artifact.objects.filter(run__in=owners, sent=False).delete()
+            written = {(item.run_id, item.path) for item in artifacts}
+            sent = list(Artifact.objects.filter(run__in=owners).only("run_id", "path"))
+            Artifact.objects.filter(pk__in=[item.pk for item in sent if (item.run_id, item.path) in written]).delete()
             Artifact.objects.bulk_create(artifacts, batch_size=500)
         LogStream.objects.filter(run=run, name="log").update(total=(record.get("log") or {}).get("total"))
         if record.get("killed"):
             RunEvent.objects.create(run=run, detail=f"{record['killed']} left-over processes of the run were ended.")
         if not run.move_to(EndReason(run.reason).status, log_complete=complete):
             return
+        wishes.settle(run)
         quarantine.weigh(run)
     launcher.clean(run.attempt)
     if complete and all(item.digest for item in artifacts):
         clean(run, host)
+
+
+def hand_over(run: Run, artifacts: list[Artifact]) -> list[int]:
+    """Give files that the script kept for one of its children to that one; whose files there may be."""
+    own = {child.uid: child for child in told_of(run)}
+    for item in artifacts:
+        folder, _, rest = item.path.removeprefix(CHILDREN).partition("/")
+        child = own.get(f"{run.uid}_{folder}") if item.path.startswith(CHILDREN) and rest else None
+        if child is not None:
+            item.run, item.path = child, rest
+    return [run.pk, *(child.pk for child in own.values())]
 
 
 def clean(run: Run, host: Host) -> None:

@@ -10,12 +10,14 @@ from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import quote
 
+from django.conf import settings
+from django.db.models import Max
 from django.utils import timezone
 
 from runs import queue
 from runs.distribution import summary
 from runs.frameworks import FRAMEWORKS
-from runs.models import MetricSeries, Run, RunEvent
+from runs.models import Artifact, MetricSeries, MetricValue, Run, RunEvent
 from runs.status import EndReason, RunStatus
 from studio.templatetags.studio import duration
 
@@ -23,6 +25,8 @@ S = RunStatus
 FAST_SECONDS = 2
 SLOW_SECONDS = 5
 SLOW_AFTER = timedelta(minutes=10)
+QUIET_AFTER = timedelta(minutes=10)
+"""A client without a heartbeat may have nothing to say for so long without a word about it on the page."""
 # How scripts name their progress, and the parameters that say where it ends.
 TOTALS = {
     "epoch": ("epochs", "num_epochs", "n_epochs", "max_epochs", "total_epochs", "num_train_epochs"),
@@ -46,6 +50,7 @@ TRY = {
     EndReason.TARGET_REBOOTED: "What it had written up to then is kept. Run again.",
     EndReason.SUPERVISOR_LOST: "What it had written up to then is kept. Somebody or something killed the run's processes; run again.",
     EndReason.REPORTED_FAILED: "It did not run on a target of the studio. Look at the output of the program that logged it.",
+    EndReason.CLIENT_LOST: "What it had logged up to then is kept. If it is alive, the run goes on when it is heard of again.",
     EndReason.STUDIO_ERROR: "This is the studio's mistake, not the script's. Run again, and tell an administrator the run's id.",
 }
 
@@ -123,7 +128,7 @@ def header(run: Run) -> Header:
         phases=phases,
         banners=tuple(banners_of(run, now, base)),
         every=0 if run.is_final else SLOW_SECONDS if slow else FAST_SECONDS,
-        can_cancel=not run.is_final and run.status not in {S.CANCEL_REQUESTED, S.FINALIZING},
+        can_cancel=not run.is_final and run.told_by_id is None and run.status not in {S.CANCEL_REQUESTED, S.FINALIZING},
         framework=framework_of(run),
         grace=int((run.config or {}).get("grace_seconds", 10)),
         waiting=waiting_of(run),
@@ -224,7 +229,10 @@ def state_of(now: bool, done: bool) -> str:
 
 def banners_of(run: Run, now: datetime, base: str) -> list[Banner]:
     found: list[Banner] = []
-    if run.unreachable_since is not None and not run.is_final:
+    if run.is_interactive and not run.is_final:
+        if silent := silence_of(run, now):
+            found.append(silent)
+    elif run.unreachable_since is not None and not run.is_final:
         found.append(
             Banner(
                 "warn",
@@ -244,6 +252,43 @@ def banners_of(run: Run, now: datetime, base: str) -> list[Banner]:
             )
         )
     return found
+
+
+def silence_of(run: Run, now: datetime) -> Banner | None:
+    """Of a run that nobody but its client can end: for how long nothing was heard of that."""
+    if run.told_by_id is not None:
+        return None  # its script's run ends it
+    if run.heard_at is not None:
+        if run.unreachable_since is None:
+            return None
+        hours = settings.SILENT_RUN_HOURS
+        ending = f"Without a word for {hours} h the run ends as Failed." if hours else "The run stays as it is."
+        return Banner(
+            "warn",
+            f"Its program has not been heard of for {duration((now - run.unreachable_since).total_seconds())}",
+            f"It was killed, or its machine sleeps or is cut off; then the run goes on with its next word. {ending}",
+            "End it with Cancel if the program is gone.",
+        )
+    said = heard_of(run)
+    if now - said < QUIET_AFTER:
+        return None
+    return Banner(
+        "info",
+        f"Nothing was heard of its program for {duration((now - said).total_seconds())}",
+        "Programs that log with MLflow are heard of only when they log, so that the studio cannot tell whether this one is alive.",
+        "End it with Cancel if the program is gone.",
+    )
+
+
+def heard_of(run: Run) -> datetime:
+    """When a client that sends no heartbeat last told something."""
+    newest: list[datetime | None] = [
+        run.started_at or run.created_at,
+        MetricSeries.objects.filter(run=run).aggregate(at=Max("updated_at"))["at"],
+        MetricValue.objects.filter(run=run).order_by("-pk").values_list("at", flat=True).first(),
+        Artifact.objects.filter(run=run).aggregate(at=Max("modified_at"))["at"],
+    ]
+    return max(at for at in newest if at is not None)
 
 
 def failure(run: Run, base: str) -> Banner:

@@ -8,6 +8,7 @@ from hashlib import blake2b
 from typing import Any
 
 from django.db import connection
+from django.db.models import Count
 from django.utils import timezone
 
 from runs.filters import escaped
@@ -59,6 +60,7 @@ class Row:
     parameters: list[Cell] = field(default_factory=list)
     trend: str = ""
     progress: Progress | None = None
+    children: int = 0
 
     @property
     def active(self) -> bool:
@@ -120,6 +122,7 @@ def listing(
     values = _metrics(rows, metrics)
     texts = _parameters(rows, parameters)
     _tags(rows)
+    _children(rows)
     trend = next((c.name for c in metrics if "loss" in c.name.lower()), metrics[0].name if metrics else "")
     lines = spark(series.pk for (_, name), series in values.items() if name == trend)
     for row in rows:
@@ -236,6 +239,13 @@ def _tags(rows: Sequence[Row]) -> None:
             row.more_tags += 1
 
 
+def _children(rows: Sequence[Row]) -> None:
+    by_id = {row.run.pk: row for row in rows}
+    held = Run.objects.filter(parent__in=list(by_id), archived_at=None).order_by().values_list("parent")
+    for pk, count in held.annotate(count=Count("pk")):
+        by_id[pk].children = count
+
+
 def _star(rows: Sequence[Row], n: int, column: Column, known: float | None) -> None:
     """Mark the best value that is shown, when there is something to choose from."""
     cells = [row.metrics[n] for row in rows if isinstance(row.metrics[n].text, float)]
@@ -281,5 +291,5 @@ def revision(rows: Iterable[Row]) -> str:
             (run.pk, run.status, run.name, run.unreachable_since is None, run.waiting_for, run.ended_at, run.started_at)
         )
         seen.append(([cell.text for cell in row.metrics], [cell.text for cell in row.parameters], row.trend))
-        seen.append((row.progress, [(tag.name, tag.value) for tag in row.tags]))
+        seen.append((row.progress, row.children, [(tag.name, tag.value) for tag in row.tags]))
     return blake2b(repr(seen).encode(), digest_size=8).hexdigest()

@@ -1,10 +1,10 @@
 """Runs that nobody executes on a target: a client elsewhere begins them, tells of them while it works, and ends them.
 
-They are ordinary runs without target, environment and snapshot. Nothing attends them: what their client says is applied at once.
+They are ordinary runs without target and environment. Nothing attends them: what their client says is applied at once.
 """
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -14,9 +14,9 @@ from django.utils import timezone
 from runs.config import ConfigError
 from runs.metrics.applying import apply_batch
 from runs.metrics.records import read_records
-from runs.models import Experiment, Run, RunEvent, RunTag
+from runs.models import Experiment, Run, RunEvent, RunTag, Snapshot
 from runs.models.run import new_uid
-from runs.status import FINAL, EndReason, RunKind, RunStatus
+from runs.status import FINAL, REPORTED, EndReason, RunKind, RunStatus
 from studio.accounts.models import User
 from studio.workspaces.models import Workspace, name_rule
 
@@ -25,11 +25,8 @@ MAX_RECORDS = 16 * 1024 * 1024
 MAX_UID = 300
 MAX_ERROR = 100_000
 EARLIEST = datetime(1980, 1, 1, tzinfo=UTC)
-REASONS = {
-    RunStatus.COMPLETED: EndReason.REPORTED_COMPLETED,
-    RunStatus.FAILED: EndReason.REPORTED_FAILED,
-    RunStatus.CANCELED: EndReason.CANCELED,
-}
+HEARD_SECONDS = 10
+"""News within this time of the last ones do not move ``heard_at``: most calls then write no more than what they bring."""
 
 
 class NotOutside(ValueError):
@@ -69,13 +66,15 @@ def begin(
     properties: Mapping[str, Any] | None = None,
     parent: Run | None = None,
     notes: str = "",
+    snapshot: Snapshot | None = None,
+    heartbeat: bool = False,
     uid: str | None = None,
     started_at: datetime | None = None,
     request_id: str | None = None,
 ) -> Run:
     """Write a run that is running now, or since ``started_at``. The same ``request_id`` again returns the first run.
 
-    ``uid``: the id it shall have, for runs that are brought from elsewhere. Raises ConfigError with a message per field.
+    ``heartbeat``: its client promises to be heard of every minute (``runs.silence``). ``uid``: the id it shall have, for runs that are brought from elsewhere. Raises ConfigError with a message per field.
     """
     if request_id and (first := Run.objects.filter(workspace=workspace, request_id=request_id).first()):
         return first
@@ -101,6 +100,8 @@ def begin(
                 created_by=user,
                 created_at=started,
                 started_at=started,
+                heard_at=now if heartbeat else None,
+                snapshot=snapshot,
                 status=RunStatus.RUNNING,
                 properties=dict(properties or {}),
                 request_id=request_id,
@@ -150,8 +151,10 @@ def finish(
     """
     if not run.is_interactive:
         raise NotOutside(f"{NotOutside.rule} {NotOutside.fix}")
-    reason = REASONS[RunStatus(status)]
+    reason = REPORTED[RunStatus(status)]
     said = {"message": error} if isinstance(error, str) else dict(error or {})
+    if run.reason == EndReason.CLIENT_LOST:
+        reopen(run)
     said = {k: str(v)[:MAX_ERROR] for k, v in said.items() if k in {"type", "message", "detail"} and v}
     while run.status not in FINAL:
         end = past(ended_at, timezone.now())
@@ -176,15 +179,33 @@ def reopen(run: Run) -> Run:
     return run
 
 
+def hear(runs: list[Run]) -> list[Run]:
+    """Their clients are there. A run that was ended because nobody heard of it goes on."""
+    now = timezone.now()
+    for run in runs:
+        if run.reason == EndReason.CLIENT_LOST:
+            reopen(run)
+    old = now - timedelta(seconds=HEARD_SECONDS)
+    heard = [run for run in runs if run.heard_at and (run.heard_at < old or run.unreachable_since is not None)]
+    if heard:
+        Run.objects.filter(pk__in=[run.pk for run in heard]).update(heard_at=now, unreachable_since=None)
+    return runs
+
+
 def take_records(run: Run, lines: bytes) -> int:
     """Apply lines as of ``records.jsonl`` (docs/run-directory.md), all or none; return how many there were.
 
     Raises RecordsRefused for the first line that is no record, and when the run has as much of something as it may.
     """
     batch = read_records(lines)
+    if batch.children or batch.wishes:
+        batch.refuse(
+            "A client has calls of its own for children and models: only a script tells of them in its records."
+        )
     refuse(batch.first, "Send it as docs/run-directory.md says.")
     with transaction.atomic():
         held = Run.objects.select_for_update().get(pk=run.pk)
+        hear([held])
         apply_batch(held, batch)
         refuse(batch.first, "Log fewer of them.")
     return sum(1 for line in lines.split(b"\n") if line and not line.isspace())

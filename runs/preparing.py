@@ -111,6 +111,24 @@ def make_spec(run: Run, build: Build, root: str, inrun: str) -> dict[str, Any]:
             "experiment": run.experiment.name,
             "user": str(run.created_by or ""),
         },
+        "facts": facts(run),
         "isolate": isolated(run.target, root),
         "studio": identity(),
+    }
+
+
+def facts(run: Run) -> dict[str, Any]:
+    """What a script may ask of its run without a network: as it is when it is laid out."""
+    assert run.target is not None and run.snapshot is not None
+    return {
+        "name": run.name,
+        "notes": run.notes,
+        "target": run.target.name,
+        "snapshot": run.snapshot.digest,
+        "parent": run.parent.uid if run.parent else None,
+        "tags": dict(run.tags.values_list("name", "value")),
+        "properties": run.properties,
+        "config": run.config,
+        "submitted_by": str(run.created_by) if run.created_by else None,
+        "url": f"{settings.PUBLIC_URL}/{run.workspace.slug}/runs/{run.number}",
     }

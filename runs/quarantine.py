@@ -34,12 +34,12 @@ def weigh(run: Run) -> None:
     """Count the end of a run for or against its machine. Call in the transaction that ends it."""
     if run.target_id is None or not run.is_final or not settings.QUARANTINE_AFTER:
         return
-    if run.status != RunStatus.FAILED:
-        if run.started_at is not None:
-            forgive(run.target_id)
-        return
     # The caller's object may be old in everything but its status.
     target_id, run = run.target_id, Run.objects.get(pk=run.pk)
+    if run.status != RunStatus.FAILED:
+        if run.started_at is not None:
+            forgive(target_id)
+        return
     kind = cause(run)
     if not kind:
         return

@@ -24,6 +24,7 @@ PAGE = 50
 FEW = 2000
 """A filter that keeps at most so many runs is where the search begins."""
 NOT_ARCHIVED = "r.archived_at IS NULL"
+NO_CHILD = "r.parent_id IS NULL"
 COUNTED = 10_000
 """Counts end here and read ``10,000+``."""
 
@@ -128,10 +129,21 @@ class Filter:
     conditions: tuple[Condition, ...] = ()
 
     @classmethod
-    def of(cls, workspace: Workspace, tokens: Sequence[Token], extra: Sequence[Condition] = ()) -> "Filter":
+    def of(
+        cls,
+        workspace: Workspace,
+        tokens: Sequence[Token],
+        extra: Sequence[Condition] = (),
+        *,
+        children: bool = False,
+    ) -> "Filter":
+        """Archived runs are left out unless a token speaks of them, and so are child runs unless ``children`` are wanted."""
         found = [token.condition for token in tokens if token.condition is not None]
-        if not any(token.key == "archived" and not token.error for token in tokens):
+        named = {token.key for token in tokens if not token.error}
+        if "archived" not in named:
             found.append(Condition(NOT_ARCHIVED))
+        if not children and not named & {"parent", "children"}:
+            found.append(Condition(NO_CHILD))
         return cls(workspace, (*found, *extra))
 
 
@@ -306,7 +318,7 @@ def _start(chosen: Filter) -> _Start:
     for condition in real:
         if condition.ids:
             few = _few(condition.ids, list(condition.params))
-        elif condition.row != NOT_ARCHIVED:
+        elif condition.row not in {NOT_ARCHIVED, NO_CHILD}:
             # An experiment or a target lies in one workspace; the test of it would only tempt SQLite to a worse index.
             scope, params = ("", []) if condition.alone else ("r.workspace_id = %s AND ", [chosen.workspace.pk])
             few = _few(f"SELECT r.id FROM runs_run r WHERE {scope}{condition.row}", [*params, *condition.params])

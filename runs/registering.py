@@ -163,8 +163,7 @@ def files_of(workspace: Workspace, run: Run, path: str) -> list[tuple[str, int, 
     if run.workspace_id != workspace.pk:
         raise ConfigError({"run": "There is no such run in this workspace. Name one by its number."})
     path = path.strip("/")
-    rows = Artifact.objects.filter(run=run)
-    found = list(rows.filter(Q(path=path) | below(path)) if path else rows)[: MAX_FILES + 1]
+    found = list(rows_of(run, path)[: MAX_FILES + 1])
     if not found:
         raise ConfigError({"path": missing(run, path)})
     if len(found) > MAX_FILES:
@@ -174,6 +173,15 @@ def files_of(workspace: Workspace, run: Run, path: str) -> list[tuple[str, int, 
             raise ConfigError({"path": f"{row.path} was not collected ({row.skipped}). Name another artifact."})
     start = path.rpartition("/")[0] if found[0].path == path else path
     return [(row.path[len(start) :].lstrip("/"), row.size, row.digest) for row in found]
+
+
+def rows_of(run: Run, path: str) -> QuerySet[Artifact]:
+    rows = Artifact.objects.filter(run=run)
+    return rows.filter(Q(path=path) | below(path)) if path else rows
+
+
+def has_files(run: Run, path: str) -> bool:
+    return rows_of(run, path.strip("/")).exists()
 
 
 def missing(run: Run, path: str) -> str:

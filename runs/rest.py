@@ -10,7 +10,7 @@ from django.http import HttpRequest, HttpResponseBase
 from ninja import Router, Schema
 
 from runs.config import ConfigError
-from runs.models import Run
+from runs.models import Run, Snapshot
 from runs.registering import MAX_TAGS
 from runs.tags import MAX_NAME, MAX_VALUE
 from studio.rest import Problem, not_found, page_url, workspace_of
@@ -25,7 +25,8 @@ MAX_NUMBER = 2**63 - 1
 
 class RunShown(Schema):
     """A run. ``environment`` is ``name:version``; ``parent`` a run's number. ``pool``: what it was sent to, if that is one; ``target``
-    is null until it is placed. Of an interactive run there is no target, environment or snapshot. Secrets appear by the names they have in the workspace, never by value."""
+    is null until it is placed. Of an interactive run there is no target and no environment. Secrets appear by the names they have in
+    the workspace, never by value."""
 
     id: str
     number: int
@@ -96,6 +97,16 @@ def run_named(request: HttpRequest, number: int, field: str) -> Run:
     if run is None:
         raise ConfigError({field: f"There is no run {number} in this workspace. Name one by its number."})
     return run
+
+
+def find_snapshot(request: HttpRequest, digest: str | None) -> Snapshot | None:
+    """The snapshot that a new run shall have. Raises ConfigError."""
+    if digest is None:
+        return None
+    row = Snapshot.objects.filter(workspace=workspace_of(request), digest=digest[:64]).first()
+    if row is None or len(digest) > 64:
+        raise ConfigError({"snapshot": "There is no such snapshot in this workspace. Send the folder first."})
+    return row
 
 
 def described(request: HttpRequest, run: Run) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from runs.rest import (
     described,
     find_parent,
     find_run,
+    find_snapshot,
     paged,
     router,
     runs_of,
@@ -42,6 +43,7 @@ from studio.rest import (
 from studio.workspaces.models import Role
 
 MAX_PAGES_TAGS = 20
+MAX_BEATS = 1000
 
 
 class Page(Schema):
@@ -53,7 +55,7 @@ class Page(Schema):
 
 class Wanted(Schema):
     """Which runs, in which order. ``q`` is the filter of the run list; ``order_by`` a column, a metric or ``param.<name>``, with ``-``
-    in front for descending. Children are left out unless ``parent`` names theirs, ``q`` speaks of parents, or
+    in front for descending. Children are left out unless ``parent`` names theirs, ``q`` speaks of parents or children, or
     ``include_children`` is set."""
 
     before: str = ""
@@ -71,7 +73,9 @@ class Wanted(Schema):
 
 
 class NewInteractive(Body):
-    """A run that you execute yourself and tell of. ``parent`` is a run's number."""
+    """A run that you execute yourself and tell of. ``parent`` is a run's number, ``snapshot`` the id of one that the workspace has.
+    ``heartbeat``: you will be heard of every minute, by records or by ``POST runs/heartbeat``; a run whose client then is silent for long
+    ends as Failed, and goes on when it is heard of again."""
 
     experiment: str
     name: str = ""
@@ -79,6 +83,8 @@ class NewInteractive(Body):
     properties: dict[str, Any] = {}
     notes: str = ""
     parent: int | None = None
+    snapshot: str | None = None
+    heartbeat: bool = False
 
 
 class RunChange(Body):
@@ -116,6 +122,18 @@ class Taken(Schema):
     records: int
 
 
+class Beat(Body):
+    """``runs``: their numbers. Those that are not there, or not interactive, are passed over."""
+
+    runs: list[int]
+
+
+class Heard(Schema):
+    """Number → status now: somebody may have ended one meanwhile."""
+
+    runs: dict[str, str]
+
+
 @router.get("", auth=Member(Role.READER), response={200: Page, REFUSED: Refusal})
 def listed(request: HttpRequest, query: Query[Wanted]) -> dict[str, Any]:
     """The newest first, or as ``order_by`` says; runs without a value come last."""
@@ -125,7 +143,8 @@ def listed(request: HttpRequest, query: Query[Wanted]) -> dict[str, Any]:
     before = query.before
     if order.kind == "number" and before.isascii() and before.isdigit() and len(before) < 19:
         before = Cursor(int(before), int(before)).write()
-    chosen = Filter.of(workspace, tokens_of(request, query), conditions_of(request, query))
+    children = query.include_children or query.parent is not None
+    chosen = Filter.of(workspace, tokens_of(request, query), conditions_of(request, query), children=children)
     try:
         page = queries.page(chosen, order, after=before, size=limit)
     except BadCursor:
@@ -166,8 +185,6 @@ def conditions_of(request: HttpRequest, wanted: Wanted) -> list[Condition]:
         found.append(
             Condition("r.parent_id = %s", params=(parent.values_list("pk", flat=True).first() or 0,), alone=True)
         )
-    elif not wanted.include_children and "parent:" not in wanted.q:
-        found.append(Condition("r.parent_id IS NULL"))
     if len(wanted.tag) + len(wanted.property) > MAX_PAGES_TAGS:
         raise Problem.of(422, "tag", "There are too many of them.", f"Send {MAX_PAGES_TAGS} at most.")
     found += [has_tag(text, workspace) for text in wanted.tag]
@@ -187,6 +204,8 @@ def begun(request: HttpRequest, data: NewInteractive) -> dict[str, Any]:
         properties=checked_properties(data.properties),
         parent=find_parent(request, data.parent),
         notes=data.notes,
+        snapshot=find_snapshot(request, data.snapshot),
+        heartbeat=data.heartbeat,
         request_id=idempotency_key(request),
     )
     return described(request, run)
@@ -241,6 +260,17 @@ def finished(request: HttpRequest, number: int, data: Ending | None = None) -> d
     except (NotOutside, Ended) as refusal:
         raise Problem.of(409, "status", refusal.rule, refusal.fix, run_status=run.status) from refusal
     return described(request, run)
+
+
+@router.post("/heartbeat", auth=Member(Role.CONTRIBUTOR), response={200: Heard, REFUSED: Refusal})
+def heartbeat(request: HttpRequest, data: Beat) -> dict[str, Any]:
+    """Say that the clients of interactive runs are there: every minute or more often, while they send no records. A run that was
+    ended because nobody heard of it goes on."""
+    if len(data.runs) > MAX_BEATS:
+        raise Problem.of(422, "runs", f"There are {len(data.runs):,} of them.", f"Send {MAX_BEATS:,} at most.")
+    numbers = [number for number in data.runs if 0 < number <= MAX_NUMBER]
+    runs = Run.objects.filter(workspace=workspace_of(request), number__in=numbers, kind=RunKind.INTERACTIVE)
+    return {"runs": {str(run.number): run.status for run in outside.hear(list(runs))}}
 
 
 @router.post("/{int:number}/records", auth=Member(Role.CONTRIBUTOR), response={200: Taken, REFUSED: Refusal}, openapi_extra={

@@ -23,7 +23,7 @@ from environments.host import Host, HostError, HostLost
 from environments.launchers import LAUNCHERS, Start
 from environments.models import Build, ComputeTarget
 from environments.target import RootChanged, check_root, note_probe, note_reached
-from runs import finishing, pools, preparing, quarantine, queue
+from runs import finishing, pools, preparing, quarantine, queue, wishes
 from runs.applying import (
     Key,
     LeaseLost,
@@ -496,4 +496,5 @@ class Session:
             guard(self.target_id, self.token)
             found = {"type": type(error).__name__, "message": str(error)}
             if run.move_to(RunStatus.FAILED, reason=reason, only=run.as_held, error=found):
+                wishes.settle(run)
                 quarantine.weigh(run)

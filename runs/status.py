@@ -71,6 +71,7 @@ class EndReason(models.TextChoices):
     STUDIO_ERROR = "studio_error", "The studio made an error"
     REPORTED_COMPLETED = "reported_completed", "Its client said that it is complete"
     REPORTED_FAILED = "reported_failed", "Its client said that it failed"
+    CLIENT_LOST = "client_lost", "Its program was not heard of any more"
 
     @property
     def status(self) -> RunStatus:
@@ -79,3 +80,11 @@ class EndReason(models.TextChoices):
             return S.COMPLETED
         # Over its time limit a run is cancelled, as users of the article's system expect.
         return S.CANCELED if self in {EndReason.CANCELED, EndReason.TIMED_OUT} else S.FAILED
+
+
+REPORTED = {
+    S.COMPLETED: EndReason.REPORTED_COMPLETED,
+    S.FAILED: EndReason.REPORTED_FAILED,
+    S.CANCELED: EndReason.CANCELED,
+}
+"""The reason of an end that somebody told: the client of an interactive run, or the script that such a run belongs to."""

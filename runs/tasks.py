@@ -11,6 +11,7 @@ from environments.models import BuildStatus
 from runs import logs, pools
 from runs.house import House, waiting_targets
 from runs.models import LogStream
+from runs.silence import Silence
 from runs.status import FINAL
 from studio import leftovers
 from studio.blobs import BlobStore
@@ -22,6 +23,7 @@ log = logging.getLogger("runstead.tasks")
 SEAL_AFTER = timedelta(seconds=30)
 """Just ended, a log is read most; and a burst of runs has better use for the processors."""
 SEAL_EVERY = 30
+silence = Silence(timezone.now())
 BUILT = (BuildStatus.READY, BuildStatus.FAILED)
 
 
@@ -59,4 +61,5 @@ def sweep() -> None:
         ring_now(target_id)
     if unsealed().exists():
         once("runs.tasks.seal", SEAL_EVERY)
+    silence.look(timezone.now())
     leftovers.sweep()

@@ -185,7 +185,9 @@ def bearer(request: HttpRequest) -> Token | None:
     if token is None:
         cache.add(key, 0, BAD_TOKENS_SECONDS)
         cache.incr(key)
-        raise Problem.of(401, "Authorization", "The token is not valid.", "Make a new one in Settings, Tokens.")
+        ended = Token.ended(secret.strip())
+        rule = f"The token ended on {ended:%Y-%m-%d}." if ended else "The token is not valid."
+        raise Problem.of(401, "Authorization", rule, "Make a new one in Settings, Tokens.")
     now = timezone.now()
     if token.last_used_at is None or (now - token.last_used_at).total_seconds() > USED_SECONDS:
         Token.objects.filter(pk=token.pk).update(last_used_at=now)

@@ -9,6 +9,7 @@ import os
 import sys
 import time
 import uuid
+from datetime import timedelta
 from pathlib import Path
 
 import django
@@ -271,6 +272,16 @@ def op_page(path, times):
         taken.append((time.perf_counter() - began) * 1000)
         assert answer.status_code == 200, answer.status_code
     return taken[1:]
+
+
+def op_silence(number, seconds):
+    """As if nothing had been heard of the client of an interactive run for so long."""
+    return Run.objects.filter(number=number).update(heard_at=timezone.now() - timedelta(seconds=seconds))
+
+
+def op_heard(number):
+    """Seconds since something was heard of the client of an interactive run."""
+    return (timezone.now() - Run.objects.get(number=number).heard_at).total_seconds()
 
 
 def op_slots(count, name="local"):

@@ -119,10 +119,9 @@ def tree(root: int) -> "List[int]":
     found = [root]
     for pid in found:
         try:
-            tasks = os.listdir("/proc/%d/task" % pid)
-            for task in tasks:
-                with open("/proc/%d/task/%s/children" % (pid, task), "rb") as file:
-                    found.extend(int(child) for child in file.read().split())
+            for task in os.listdir("/proc/%d/task" % pid):
+                with open("/proc/%d/task/%s/children" % (pid, task), "rb", buffering=0) as file:
+                    found.extend(int(child) for child in file.readall().split())
         except (OSError, ValueError):
             continue
     return found

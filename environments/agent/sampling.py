@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
+_CALM_PERCENT = 0.5
 
 
 def _read(path: str) -> bytes:
@@ -36,7 +37,10 @@ class Sampler(object):
         self._at = time.monotonic()
         self._read = 0
         self._written = 0
+        self._before: "Any" = None
         self.gpus = Gpus()
+        self.calm = 0
+        """How many samples in a row have shown nothing but the passing of time."""
 
     def sample(self) -> "Optional[Dict[str, Any]]":
         """One line of samples.jsonl; None where /proc tells nothing."""
@@ -71,6 +75,9 @@ class Sampler(object):
         gpus = self.gpus.take()
         if gpus:
             sample["gpus"] = gpus
+        found = (resident, count, self._read, self._written)
+        self.calm = self.calm + 1 if found == self._before and percent < _CALM_PERCENT and not gpus else 0
+        self._before = found
         return sample
 
 

@@ -39,6 +39,8 @@ _LOOK_FOR_CANCEL = 0.25
 _SLACK = 0.5
 """What is due so soon is done now: a run that is quiet wakes its supervisor once a heartbeat, and not for each thing on its own."""
 _SLOWER_AFTER, _SLOWER = 600.0, 5.0
+_CALM, _CALMLY = 5, 3
+"""After so many samples that show nothing a run is looked at only so often as a third of the time: its line is flat either way."""
 
 
 def preload(root: str) -> None:
@@ -332,8 +334,12 @@ class Supervisor(object):
 
     def _sample(self, now: float) -> None:
         every = float(self.spec.get("sample_seconds") or 2)
-        self.next_sample = now + (max(every, _SLOWER) if now - self.started > _SLOWER_AFTER else every)
+        if now - self.started > _SLOWER_AFTER:
+            every = max(every, _SLOWER)
         sample = self.sampler.sample() if self.sampler is not None else None
+        if self.sampler is not None and self.sampler.calm >= _CALM:
+            every *= _CALMLY
+        self.next_sample = now + every
         if sample is None:
             return
         try:

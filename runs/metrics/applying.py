@@ -8,9 +8,10 @@ from django.db.models import F, JSONField
 from django.db.models import Value as Expression
 from django.utils import timezone
 
+from runs.metrics import children
 from runs.metrics.packing import Columns, append, summarize, update_many
-from runs.metrics.records import Batch, Column, Value, read_records, read_samples
-from runs.models import MetricSeries, MetricValue, Run, RunParameter, RunTag
+from runs.metrics.records import Batch, Column, Value, Wish, read_records, read_samples
+from runs.models import MetricSeries, MetricValue, ModelWish, Run, RunParameter, RunTag
 from runs.submission import as_number
 
 MAX_SERIES = 100_000
@@ -18,6 +19,7 @@ MAX_VALUES = 100_000
 MAX_TAGS = 1_000
 MAX_PARAMETERS = 10_000
 MAX_PROPERTIES = 1_000
+MAX_WISHES = 1_000
 NOTHING = Expression(None, JSONField())
 """The JSON value null: None alone is the absence of one."""
 SUMMARY = (
@@ -43,6 +45,13 @@ def apply_batch(run: Run, batch: Batch) -> None:
     batch.refuse(over.format("logged values", MAX_VALUES), count=_apply_values(run, batch.values))
     batch.refuse(over.format("parameters", MAX_PARAMETERS), count=_apply_parameters(run, batch.parameters))
     batch.refuse(over.format("tags", MAX_TAGS), count=_apply_tags(run, batch))
+    if batch.wishes:
+        batch.refuse(over.format("wishes for models", MAX_WISHES), count=_apply_wishes(run, batch.wishes))
+    if batch.children:
+        told = children.found(run, batch)
+        for child, of_child in told:
+            apply_batch(child, of_child)
+        children.end(told)
     _apply_facts(run, batch)
 
 
@@ -170,6 +179,22 @@ def _apply_tags(run: Run, batch: Batch) -> int:
         kept, update_conflicts=True, unique_fields=["run", "name"], update_fields=["value"], batch_size=500
     )
     return refused
+
+
+def _apply_wishes(run: Run, found: list[Wish]) -> int:
+    known = set(ModelWish.objects.filter(run=run).values_list("key", flat=True))
+    new = {wish.key: wish for wish in found if wish.key not in known}
+    room = max(0, MAX_WISHES - len(known))
+    ModelWish.objects.bulk_create(
+        [
+            ModelWish(
+                run=run, key=wish.key, name=wish.name, path=wish.path, tags=wish.tags, properties=wish.properties,
+                description=wish.description, made_at=datetime.fromtimestamp(wish.at, UTC),
+            )
+            for wish in list(new.values())[:room]
+        ]
+    )  # fmt: skip
+    return max(0, len(new) - room)
 
 
 def _apply_facts(run: Run, batch: Batch) -> None:

@@ -5,6 +5,7 @@ The lines come from a script that may write anything. Whatever is no record is c
 
 import json
 import math
+import re
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,6 +25,7 @@ MAX_PROPERTY = 10_000
 MAX_DEPTH = 32
 STEP_LOW, STEP_HIGH = -(2**63), 2**63 - 1
 TIME_LIMIT = 4e9
+IDENTIFIER = re.compile(r"[a-z0-9]{1,16}")
 SPECIAL = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
@@ -45,6 +47,35 @@ class Value:
 
 
 @dataclass(slots=True)
+class Wish:
+    """A model that a script asks for."""
+
+    key: str
+    name: str
+    path: str
+    tags: dict[str, str | None]
+    properties: dict[str, Any]
+    description: str
+    at: float
+
+
+@dataclass(slots=True)
+class Begun:
+    """A run that a script begins below itself, or below another such (``parent``, else empty)."""
+
+    name: str
+    parent: str
+    at: float
+
+
+@dataclass(slots=True)
+class Ended:
+    status: str
+    error: dict[str, str]
+    at: float
+
+
+@dataclass(slots=True)
 class Batch:
     """What a piece of a records file says, folded as far as it can be without knowing what came before."""
 
@@ -56,6 +87,12 @@ class Batch:
     properties: list[tuple[str, Any]] = field(default_factory=list)
     name: str | None = None
     note: str | None = None
+    wishes: list[Wish] = field(default_factory=list)
+    children: dict[str, "Batch"] = field(default_factory=dict)
+    """What is said of runs that the script has below its own, by the ids that it made."""
+    begun: Begun | None = None
+    ended: Ended | None = None
+    """Of a child: whether it is begun here, and ended."""
     bad: int = 0
     first: tuple[int, str] | None = None
     """The first of what was refused: its line, from 1, and the rule; line 0 when it was refused later than by reading."""
@@ -160,6 +197,16 @@ def read_other(batch: Batch, kind: str, record: dict[str, Any], at: float) -> No
         batch.note = text(value, MAX_NOTE)
     elif kind == "artifact":
         path_of(record.get("path"))  # collected with the outputs at the end
+    elif kind == "model":
+        batch.wishes.append(wish(record, at))
+    elif kind == "child":
+        key, above = identifier("c", record.get("c")), record.get("p")
+        parent = "" if above is None else identifier("p", above)
+        begun = Begun("" if name is None else text(name, MAX_RUN_NAME), parent, at)
+        child = batch.children.setdefault(key, Batch())
+        child.begun = child.begun or begun
+    elif kind == "of":
+        read_of_child(batch, record, at)
     elif kind == "image":
         batch.values.append(Value(named(name), "image", {"path": path_of(record.get("path"))}, at))
     elif kind in SHAPES:
@@ -168,6 +215,56 @@ def read_other(batch: Batch, kind: str, record: dict[str, Any], at: float) -> No
         batch.values.append(Value(named(name), kind, clean(value), at))
     else:
         raise Bad(f"op: {kind[:40]!r} is not known.")
+
+
+def read_of_child(batch: Batch, record: dict[str, Any], at: float) -> None:
+    """``r`` is a record of the child ``c``. Wrapped, so that runs without children pay nothing for them."""
+    child = batch.children.setdefault(identifier("c", record.get("c")), Batch())
+    inner = record.get("r")
+    if type(inner) is not dict:
+        raise Bad("r: It is no record.")
+    kind, moment = inner.get("op"), inner.get("t")
+    if (type(moment) is float or type(moment) is int) and 0 <= moment < TIME_LIMIT:
+        at = moment
+    if kind is None:
+        read_batch(child, {"m": {named(inner.get("k")): inner.get("v")}, "s": inner.get("s")}, at)
+    elif kind == "batch":
+        read_batch(child, inner, at)
+    elif kind == "end":
+        if inner.get("v") not in {"Completed", "Failed", "Canceled"}:
+            raise Bad("v: An end is Completed, Failed or Canceled.")
+        said = inner.get("error")
+        error = said if type(said) is dict else {}
+        kept = {name: text(error[name], MAX_NOTE) for name in ("type", "message", "detail") if error.get(name)}
+        child.ended = child.ended or Ended(inner["v"], kept, at)
+    elif type(kind) is not str or kind in {"child", "of"}:
+        raise Bad("r: It is no record that a child may have.")
+    else:
+        read_other(child, kind, inner, at)
+
+
+def wish(record: dict[str, Any], at: float) -> Wish:
+    facts = record.get("v")
+    if type(facts) is not dict:
+        facts = {}
+    tags, properties, description = facts.get("tags", {}), facts.get("properties", {}), facts.get("description", "")
+    if type(tags) is not dict or type(properties) is not dict or type(description) is not str:
+        raise Bad("v: It holds tags and properties, which are objects, and a description, which is a text.")
+    return Wish(
+        identifier("id", record.get("id")),
+        named(record.get("k")),
+        path_of(record.get("path")),
+        {named(name): None if value is None else text(value, MAX_TAG) for name, value in tags.items()},
+        {named(name): clean(value) for name, value in properties.items()},
+        text(description, MAX_NOTE),
+        at,
+    )
+
+
+def identifier(field: str, value: Any) -> str:
+    if type(value) is not str or not IDENTIFIER.fullmatch(value):
+        raise Bad(f"{field}: An id has 1 to 16 lower-case letters and digits.")
+    return value
 
 
 def is_scalar(value: Any) -> bool:

@@ -65,3 +65,27 @@ class ModelVersion(models.Model):
     def size(self) -> int:
         """Bytes of all files together."""
         return sum(size for _, size, _ in self.files)
+
+
+class ModelWish(models.Model):
+    """A model that a script asked for. It becomes a version when the run's files have come home, see ``runs.wishes``."""
+
+    run = models.ForeignKey(Run, models.CASCADE, related_name="model_wishes")
+    """The run that shall have made it: the script's, or one that the script told of."""
+    key = models.CharField(max_length=32)
+    """Made by the script, so that a wish counts once however often it is read."""
+    name = models.CharField(max_length=255)
+    path = models.CharField(max_length=1024)
+    description = models.TextField(blank=True)
+    tags = models.JSONField(default=dict)
+    properties = models.JSONField(default=dict)
+    made_at = models.DateTimeField(default=timezone.now)
+    settled_at = models.DateTimeField(null=True)
+    """When it became a version, or could not."""
+
+    class Meta:
+        constraints: ClassVar = [models.UniqueConstraint(fields=["run", "key"], name="one_wish_of_a_key")]
+        ordering = ["pk"]
+
+    def __str__(self) -> str:
+        return f"{self.name} from {self.path}"

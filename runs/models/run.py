@@ -41,6 +41,8 @@ class Run(models.Model):
     kind = models.CharField(max_length=12, choices=RunKind, default=RunKind.SCRIPT)
     experiment = models.ForeignKey(Experiment, models.CASCADE, related_name="runs")
     parent = models.ForeignKey("self", models.CASCADE, null=True, related_name="children")
+    told_by = models.ForeignKey("self", models.CASCADE, null=True, related_name="+", db_index=False)
+    """The run of a script that began this one below itself, and whose records tell of it (``runs.metrics.children``)."""
     copied_from = models.ForeignKey("self", models.SET_NULL, null=True, related_name="+")
     """The run whose form was used again."""
     name = models.CharField(max_length=255)
@@ -82,7 +84,9 @@ class Run(models.Model):
     cancel_requested_at = models.DateTimeField(null=True)
     canceled_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+")
     unreachable_since = models.DateTimeField(null=True)
-    """Set while the target does not answer. Shown as 'No heartbeat'; never an ending."""
+    """Set while the target does not answer, or the client of an interactive run is not heard of. Shown as 'No heartbeat'."""
+    heard_at = models.DateTimeField(null=True)
+    """When the client of an interactive run was last heard of; null for one that promised no heartbeat. See ``runs.silence``."""
 
     # The attempt on the target, and how far the studio has read it.
     attempt = models.CharField(max_length=32, blank=True, db_index=True)
@@ -110,7 +114,7 @@ class Run(models.Model):
             models.UniqueConstraint(fields=["workspace", "request_id"], name="one_run_of_a_request"),
         ]
         indexes: ClassVar = [
-            models.Index(fields=["workspace", "-number"], condition=Q(archived_at=None), name="run_newest"),
+            models.Index(fields=["workspace", "-number", "parent"], condition=Q(archived_at=None), name="run_newest"),
             models.Index(fields=["experiment", "-number"], name="run_of_experiment"),
             models.Index(fields=["experiment", "-started_at"], name="run_of_experiment_by_start"),
             models.Index(fields=["workspace", "status", "-number"], name="run_by_status"),
@@ -137,6 +141,8 @@ class Run(models.Model):
                 fields=["pool", "-priority", "number"], condition=Q(ended_at=None, target=None), name="run_unplaced"
             ),
             models.Index(fields=["workspace", "name"], name="run_by_name"),
+            models.Index(fields=["told_by"], condition=Q(told_by__isnull=False), name="run_told_by"),
+            models.Index(fields=["heard_at"], condition=Q(heard_at__isnull=False, ended_at=None), name="run_heard"),
             models.Index(fields=["workspace", "-ended_at"], condition=Q(status=RunStatus.FAILED), name="run_failed"),
         ]
 
@@ -213,7 +219,7 @@ class RunEvent(models.Model):
     at = models.DateTimeField(default=timezone.now)
     old = models.CharField(max_length=20, blank=True)
     new = models.CharField(max_length=20, blank=True)
-    reason = models.CharField(max_length=24, blank=True)
+    reason = models.CharField(max_length=24, choices=EndReason, blank=True)
     detail = models.TextField(blank=True)
 
     class Meta:

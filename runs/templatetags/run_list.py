@@ -59,10 +59,17 @@ def _row(row: Row, shown: Listing, base: str, may_act: bool, best: str, swap: st
     return (
         f'<tr id="row-{run.number}"{" data-active" if row.active else ""}{swap}><td>{box}</td><td>{status(run)}</td>'
         f'<td><span class="name"><a href="{base}/{run.number}" title="{name}">{name}</a>'
-        f'<span class="id">#{run.number}</span>{tags}</span></td>{metrics}{trend}{parameters}'
+        f'<span class="id">#{run.number}</span>{_children(row, base)}{tags}</span></td>{metrics}{trend}{parameters}'
         f'<td class="muted">{escape(run.place) or "–"}</td><td class="tnum">{took}</td>'
         f'<td class="muted">{started}</td><td>{avatar(run.created_by)}</td></tr>'
     )
+
+
+def _children(row: Row, base: str) -> str:
+    if not row.children:
+        return ""
+    words = "1 child" if row.children == 1 else f"{row.children:,} children"
+    return f'<a class="tag" href="{base}/{row.run.number}/children">{words}</a>'
 
 
 def _figure(cell: Cell, best: str) -> str:

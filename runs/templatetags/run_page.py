@@ -6,7 +6,7 @@ from django import template
 from django.utils.safestring import SafeString
 
 from runs.header import Header, header
-from runs.models import Artifact, MetricSeries, MetricValue, Run
+from runs.models import Artifact, LogStream, MetricSeries, MetricValue, Run
 from runs.tags import format_tags
 from runs.text import markdown
 from studio.workspaces.models import Role
@@ -18,6 +18,7 @@ TABS = (
     ("logs", "Logs", "/logs"),
     ("metrics", "Metrics", "/metrics"),
     ("outputs", "Outputs", "/outputs"),
+    ("children", "Child runs", "/children"),
     ("snapshot", "Snapshot", "/snapshot"),
     ("configuration", "Configuration", "/configuration"),
 )
@@ -33,13 +34,23 @@ def run_head(run: Run) -> Header:
 
 @register.simple_tag
 def run_tabs(run: Run) -> list[dict[str, Any]]:
-    """The tabs with their addresses and counts."""
+    """The tabs with their addresses and counts, without those that could hold nothing."""
     base = f"/{run.workspace.slug}/runs/{run.number}"
     metrics = MetricSeries.objects.filter(run=run, system=False).count()
     metrics += MetricValue.objects.filter(run=run).values("name").distinct().count()
-    counts = {"metrics": metrics, "outputs": Artifact.objects.filter(run=run).count()}
+    counts = {
+        "metrics": metrics,
+        "outputs": Artifact.objects.filter(run=run).count(),
+        "children": run.children.filter(archived_at=None).count(),
+    }
+    left_out = {"children"} if not counts["children"] else set()
+    if run.is_interactive:
+        left_out |= {"snapshot"} if run.snapshot_id is None else set()
+        left_out |= {"logs"} if not LogStream.objects.filter(run=run).exists() else set()
     return [
-        {"id": tab, "label": label, "address": base + path, "count": counts.get(tab, 0)} for tab, label, path in TABS
+        {"id": tab, "label": label, "address": base + path, "count": counts.get(tab, 0)}
+        for tab, label, path in TABS
+        if tab not in left_out
     ]
 
 

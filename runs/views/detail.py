@@ -19,9 +19,11 @@ from runs.config import ScriptRunConfig
 from runs.distribution import spark_of, summary
 from runs.frameworks import FRAMEWORKS
 from runs.models import MetricSeries, Run, RunParameter, RunTag
+from runs.queries import BadCursor
 from runs.snippets import RunRequest, cli, python, yaml_text
 from runs.status import RunStatus
 from runs.tags import parse_tags
+from runs.views.lists import Scope, address, list_context
 from studio.database import storable
 from studio.templatetags.studio import status_word
 from studio.workspaces.access import MemberRequest, fetch, member
@@ -30,6 +32,7 @@ from studio.workspaces.models import Role, Workspace
 MAX_NOTES = 100_000
 SIDE_PARAMETERS = 8
 SIDE_OUTPUTS = 5
+TOLD = 12
 GIT = ("repository_uri", "branch", "commit", "dirty")
 
 
@@ -60,7 +63,7 @@ def get_run(request: MemberRequest, number: int) -> Run:
 @member(Role.READER)
 def overview(request: MemberRequest, number: int) -> HttpResponseBase:
     run = get_run(request, number)
-    return render(request, "runs/overview.html", {"section": "runs", "run": run, **side(run)})
+    return render(request, "runs/overview.html", {"section": "runs", "run": run, **side(run), **told(run)})
 
 
 @require_safe
@@ -71,7 +74,7 @@ def header(request: MemberRequest, number: int) -> HttpResponseBase:
     tab = request.GET.get("tab", "overview")
     context: dict[str, Any] = {"run": run, "tab": tab}
     if tab == "overview":
-        context |= side(run)
+        context |= side(run) | told(run)
     response = render(request, "runs/_header_poll.html", context)
     if tab == "outputs" and run.is_final:
         response.headers["HX-Refresh"] = "true"  # what was collected is there now
@@ -95,6 +98,18 @@ def side(run: Run) -> dict[str, Any]:
         "latest": artifacts.order_by("-modified_at", "path")[:SIDE_OUTPUTS],
         "output_count": run.artifacts.count(),
         "events": run.events.all(),
+    }
+
+
+def told(run: Run) -> dict[str, Any]:
+    """What stands in the place of the log of a run that is not executed here: its newest values and its children."""
+    if not run.is_interactive:
+        return {}
+    children = run.children.filter(archived_at=None)
+    return {
+        "series": MetricSeries.objects.filter(run=run, system=False).order_by("name")[:TOLD],
+        "children": children.order_by("-number")[:TOLD],
+        "child_count": children.count(),
     }
 
 
@@ -145,6 +160,18 @@ def changed_parameters(run: Run) -> tuple[list[dict[str, Any]], int]:
         found += [{"name": name, "value": None, "changed": True, "was": before[name]} for name in gone]
     found.sort(key=lambda item: not item["changed"])
     return found, len(found)
+
+
+@require_safe
+@member(Role.READER)
+def children(request: MemberRequest, number: int) -> HttpResponseBase:
+    """The runs that have this one as their parent, as a run list."""
+    run = get_run(request, number)
+    try:
+        context = list_context(request, Scope(parent=run))
+    except BadCursor:
+        return redirect(address(request))
+    return render(request, "runs/children.html", {**context, "run": run})
 
 
 @require_POST
@@ -297,6 +324,7 @@ def same_code(run: Run) -> Run | None:
 
 urlpatterns = [
     path("runs/<int:number>", overview, name="run"),
+    path("runs/<int:number>/children", children, name="run-children"),
     path("runs/<int:number>/header", header, name="run-header"),
     path("runs/<int:number>/cancel", cancel, name="run-cancel"),
     path("runs/<int:number>/edit", edit, name="run-edit"),

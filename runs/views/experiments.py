@@ -19,7 +19,7 @@ from runs.listing import names
 from runs.metrics.reading import lower_is_better
 from runs.models import Experiment, MetricSeries, Run
 from runs.queries import BadCursor, Filter, Order
-from runs.views.lists import address, list_context
+from runs.views.lists import Scope, address, list_context
 from studio.workspaces.access import MemberRequest, fetch, member
 from studio.workspaces.models import Role, Workspace
 
@@ -61,7 +61,7 @@ def described(workspace: Workspace, rows: list[Experiment]) -> list[dict[str, An
     """Each with its count of runs, best primary value and runs per day. Figures may be a minute old."""
     ids = [row.pk for row in rows]
     counts = dict(
-        Run.objects.filter(experiment__in=ids, archived_at=None)
+        Run.objects.filter(experiment__in=ids, archived_at=None, parent=None)
         .order_by()
         .values_list("experiment")
         .annotate(n=Count("pk"))
@@ -88,7 +88,9 @@ def best(workspace: Workspace, experiment: Experiment) -> float | None:
     found = cache.get(key)
     if found is None:
         scope = Condition("r.experiment_id = %s", params=(experiment.pk,), alone=True)
-        page = queries.page(Filter.of(workspace, [], [scope]), Order("metric", metric, experiment.maximize), size=1)
+        page = queries.page(
+            Filter.of(workspace, [], [scope], children=True), Order("metric", metric, experiment.maximize), size=1
+        )
         last = MetricSeries.objects.filter(run__in=page.ids, name=metric).values_list("last", flat=True).first()
         found = [last]
         cache.set(key, found, KEPT)
@@ -138,7 +140,7 @@ def get_experiment(request: MemberRequest, name: str) -> Experiment:
 def experiment(request: MemberRequest, name: str) -> HttpResponseBase:
     row = get_experiment(request, name)
     try:
-        context = list_context(request, row)
+        context = list_context(request, Scope(row))
     except BadCursor:
         return redirect(address(request))
     context |= {

@@ -19,7 +19,7 @@ from runs.models import Experiment, Run, RunTag
 from runs.queries import BadCursor, Filter, Order, count, order_of
 from runs.status import ACTIVE
 from runs.tags import parse_tags
-from studio.workspaces.access import MemberRequest, member
+from studio.workspaces.access import MemberRequest, fetch, member
 from studio.workspaces.models import Role, Workspace
 
 MAX_SELECTED = 500
@@ -34,24 +34,70 @@ TABS = (
 
 
 @dataclass(frozen=True)
+class Scope:
+    """To what a list keeps: all runs of a workspace, those of an experiment, or the children of a run."""
+
+    experiment: Experiment | None = None
+    parent: Run | None = None
+
+    @property
+    def conditions(self) -> list[Condition]:
+        found = []
+        if self.experiment is not None:
+            found.append(Condition("r.experiment_id = %s", params=(self.experiment.pk,), alone=True))
+        if self.parent is not None:
+            found.append(Condition("r.parent_id = %s", params=(self.parent.pk,), alone=True))
+        return found
+
+    @property
+    def named(self) -> dict[str, Any]:
+        """As in an address."""
+        return {
+            "scope": self.experiment.name if self.experiment else "",
+            "of": self.parent.number if self.parent else "",
+        }
+
+    @property
+    def path(self) -> str:
+        """Of its page, below the workspace."""
+        if self.parent is not None:
+            return f"runs/{self.parent.number}/children"
+        return f"experiments/{self.experiment.name}" if self.experiment is not None else "runs"
+
+    @property
+    def purpose(self) -> Experiment | None:
+        """The experiment that says which metric counts."""
+        return self.experiment or (self.parent.experiment if self.parent is not None else None)
+
+
+EVERYTHING = Scope()
+
+
+@dataclass(frozen=True)
 class Query:
     """What an address asks of the list."""
 
     tokens: tuple[Token, ...]
     order: Order
     columns: tuple[str, ...]
-    scope: Experiment | None = None
+    scope: Scope = EVERYTHING
 
     @property
     def text(self) -> str:
         return join([token.text for token in self.tokens])
 
     def chosen(self, workspace: Workspace, extra: Sequence[Condition] = ()) -> Filter:
-        scope = [Condition("r.experiment_id = %s", params=(self.scope.pk,), alone=True)] if self.scope else []
-        return Filter.of(workspace, self.tokens, [*scope, *extra])
+        return self.filter(workspace, self.tokens, extra)
+
+    def filter(
+        self, workspace: Workspace, tokens: Sequence[Token], extra: Sequence[Condition] = (), children: bool = False
+    ) -> Filter:
+        """Other tokens in the same scope."""
+        children = children or self.scope.parent is not None
+        return Filter.of(workspace, tokens, [*self.scope.conditions, *extra], children=children)
 
 
-def asked(request: MemberRequest, scope: Experiment | None = None) -> Query:
+def asked(request: MemberRequest, scope: Scope = EVERYTHING) -> Query:
     text = join([part for part in request.GET.getlist("q") if part.strip()])
     return Query(
         tuple(parse(text, request.workspace, request.user)),
@@ -75,20 +121,20 @@ def address(request: HttpRequest, path: str = "", **changes: Any) -> str:
     return (path or request.path) + (f"?{text}" if text else "")
 
 
-def list_context(request: MemberRequest, scope: Experiment | None = None) -> dict[str, Any]:
+def list_context(request: MemberRequest, scope: Scope = EVERYTHING) -> dict[str, Any]:
     """Everything a page with a run list needs. Raises BadCursor."""
     workspace = request.workspace
     query = asked(request, scope)
     chosen = query.chosen(workspace)
     after, before = request.GET.get("after", ""), request.GET.get("before", "")
     page = queries.page(chosen, query.order, after=after, before=before)
-    shown = listing(page.ids, query.columns, scope)
+    shown = listing(page.ids, query.columns, scope.purpose)
     base = f"/{workspace.slug}/runs"
     first_page = not after and not before
     newest = query.order.kind == "number" and query.order.descending
     top = max((row.run.number for row in shown.rows), default=0)
     return {
-        "section": "experiments" if scope else "runs",
+        "section": "experiments" if scope.experiment else "runs",
         "base": base,
         "list": shown,
         "query": query,
@@ -100,20 +146,21 @@ def list_context(request: MemberRequest, scope: Experiment | None = None) -> dic
         "kept": join([token.text for token in query.tokens if token.chip]),
         "typed": join([token.text for token in query.tokens if not token.chip]),
         "errors": [token for token in query.tokens if token.error],
-        "tabs": [] if scope else tabs(request, query),
+        "tabs": tabs(request, query) if scope == EVERYTHING else [],
         "heads": heads(request, query, shown),
         "newer": address(request, before=page.newer) if page.newer else "",
         "older": address(request, after=page.older) if page.older else "",
         "first_page": first_page,
         "refresh": address(request),
-        "counts": address(request, f"{base}/counts", scope=scope.name if scope else ""),
+        "counts": address(request, f"{base}/counts", **scope.named),
         "poll": poll_address(
             request, shown, base, top if first_page and newest else 0, revision(shown.active), scope, shown.best
         ),
         "may_act": request.may(Role.CONTRIBUTOR),
         "filtered": bool(query.tokens),
         "none_at_all": not shown.rows and not query.tokens and first_page,
-        "drops": drops(request, query, chosen) if not shown.rows and query.tokens else [],
+        "drops": drops(request, query) if not shown.rows and query.tokens else [],
+        "among_children": among_children(request, query) if not shown.rows else None,
         "selected_columns": [column.key for column in (*shown.metrics, *shown.parameters)],
     }
 
@@ -160,15 +207,21 @@ def heads(request: MemberRequest, query: Query, shown: Listing) -> dict[str, Any
     }
 
 
-def drops(request: MemberRequest, query: Query, chosen: Filter) -> list[dict[str, Any]]:
+def drops(request: MemberRequest, query: Query) -> list[dict[str, Any]]:
     """For a list without rows: how many would match without each of its tokens."""
     found = []
     for token in [token for token in query.tokens if token.condition is not None][:4]:
         rest = [t for t in query.tokens if t is not token]
-        number = count(Filter.of(request.workspace, rest), 100)
+        number = count(query.filter(request.workspace, rest), 100)
         if number:
             found.append({"token": token, "count": number, "address": address(request, q=join([t.text for t in rest]))})
     return found
+
+
+def among_children(request: MemberRequest, query: Query) -> dict[str, Any] | None:
+    """For a list without rows: how many child runs, which it leaves out, would match."""
+    number = count(query.filter(request.workspace, query.tokens, children=True), 100)
+    return {"count": number, "address": address(request, q=f"{query.text} children:yes".strip())} if number else None
 
 
 def poll_address(
@@ -177,7 +230,7 @@ def poll_address(
     base: str,
     top: int,
     rev: str,
-    scope: Experiment | None,
+    scope: Scope,
     best: Sequence[float | None],
 ) -> str:
     """Where the page asks for news of its active rows; empty when none is active."""
@@ -191,7 +244,7 @@ def poll_address(
         rev=rev,
         cols=shown.columns,
         best=",".join("" if value is None else repr(value) for value in best),
-        scope=scope.name if scope else "",
+        **scope.named,
     )
 
 
@@ -205,9 +258,13 @@ def run_list(request: MemberRequest) -> HttpResponseBase:
     return render(request, "runs/list.html", context)
 
 
-def scope_of(request: MemberRequest) -> Experiment | None:
-    name = request.GET.get("scope", "")
-    return Experiment.objects.filter(workspace=request.workspace, name=name).first() if name else None
+def scope_of(request: MemberRequest) -> Scope:
+    """The scope of the page that asks. One that is gone has no runs any more."""
+    name, number = request.GET.get("scope", ""), request.GET.get("of", "")
+    if number:
+        found = number.isdecimal() and len(number) < 19
+        return Scope(parent=fetch(Run.objects.filter(workspace=request.workspace), number=int(number) if found else 0))
+    return Scope(fetch(Experiment.objects.filter(workspace=request.workspace), name=name)) if name else EVERYTHING
 
 
 @require_safe
@@ -223,7 +280,7 @@ def rows(request: MemberRequest) -> HttpResponseBase:
         .values_list("pk", flat=True)
     )
     best = [figure(part) for part in request.GET.get("best", "").split(",")[:20]]
-    shown = listing(list(ids), query.columns, scope, best)
+    shown = listing(list(ids), query.columns, scope.purpose, best)
     rev = revision(shown.rows)
     top_text = request.GET.get("top", "0")
     top = int(top_text) if top_text.isdecimal() and len(top_text) < 19 else 0
@@ -235,8 +292,8 @@ def rows(request: MemberRequest) -> HttpResponseBase:
     context = {
         "list": shown, "base": base, "swap": True, "new": new, "may_act": request.may(Role.CONTRIBUTOR),
         "poll": poll_address(request, shown, base, top, mark, scope, best),
-        "refresh": address(request, f"{base}" if not scope else f"/{request.workspace.slug}/experiments/{scope.name}",
-                           n="", top="", rev="", scope="", best="", cols=""),
+        "refresh": address(request, f"/{request.workspace.slug}/{scope.path}",
+                           n="", top="", rev="", scope="", of="", best="", cols=""),
     }  # fmt: skip
     return render(request, "runs/_poll.html", context)
 
@@ -254,13 +311,10 @@ def counts(request: MemberRequest) -> HttpResponseBase:
     """How many runs the list and its tabs have; asked after the rows are shown."""
     workspace, scope = request.workspace, scope_of(request)
     query = asked(request, scope)
-    everything = Filter.of(
-        workspace, [], [Condition("r.experiment_id = %s", params=(scope.pk,), alone=True)] if scope else []
-    )
-    total = count(everything)
+    total = count(query.filter(workspace, []))
     matched = count(query.chosen(workspace)) if any(token.condition for token in query.tokens) else total
     found = []
-    if not scope:
+    if scope == EVERYTHING:
         for label, text in TABS[1:]:
             tokens = parse(text, workspace, request.user)
             found.append({"id": label.lower().replace(" ", "-"), "count": words(count(Filter.of(workspace, tokens)))})

@@ -92,3 +92,9 @@ class Token(models.Model):
         if row is None or not row.user.is_active or (row.expires_at and row.expires_at <= timezone.now()):
             return None
         return row
+
+    @classmethod
+    def ended(cls, secret: str) -> datetime | None:
+        """When the token with this text ended, if it is one that has: who holds it may know."""
+        row = cls.objects.filter(digest=cls.hashed(secret), expires_at__lte=timezone.now()).first()
+        return row.expires_at if row is not None else None

@@ -71,7 +71,11 @@ class Workspace(models.Model):
 
     def next_number(self) -> int:
         """Take the next run number. Call inside the transaction that makes the run."""
-        Workspace.objects.filter(pk=self.pk).update(last_number=models.F("last_number") + 1)
+        return self.take_numbers(1)
+
+    def take_numbers(self, count: int) -> int:
+        """Take several; the last of them. Call inside the transaction that makes the runs."""
+        Workspace.objects.filter(pk=self.pk).update(last_number=models.F("last_number") + count)
         return Workspace.objects.values_list("last_number", flat=True).get(pk=self.pk)
 
 

@@ -5,6 +5,7 @@ from studio.workspaces import views
 app_name = "workspaces"
 urlpatterns = [
     path("workspaces/new", views.create, name="create"),
+    path("<slug:slug>/settings", views.settings, name="settings"),
     path("<slug:slug>/settings/general", views.general, name="general"),
     path("<slug:slug>/settings/members", views.members, name="members"),
     path("<slug:slug>/settings/members/<int:pk>", views.member_change, name="member-change"),

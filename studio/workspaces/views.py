@@ -10,7 +10,7 @@ from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
-from django.views.decorators.http import require_http_methods, require_POST
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from studio import audit
 from studio.accounts.links import sign_in_link
@@ -73,6 +73,13 @@ def general(request: MemberRequest) -> HttpResponseBase:
 def need(request: MemberRequest, role: Role) -> None:
     if not request.may(role):
         raise PermissionDenied(f"This needs the role {role.label.lower()}; yours is {request.membership.role}.")
+
+
+@require_safe
+@member(Role.READER)
+def settings(request: MemberRequest) -> HttpResponseBase:
+    """The address that people guess."""
+    return redirect("workspaces:members", slug=request.workspace.slug)
 
 
 @never_cache

@@ -162,7 +162,7 @@ def idle(report: Report, studio: Studio, folder: Path, place: Place) -> None:
     ids = studio.submit(folder / f"stubborn-{place.label}", count=IDLE, target=place.target, **quiet)
     try:
         studio.wait_for(ids, {"Running"}, seconds=300)
-        time.sleep(5)  # the starts are over
+        time.sleep(15)  # the starts are over, and it shows that the runs are quiet
         processes = place.attending()
         assert len(processes) > IDLE, processes
         shares = []

@@ -27,7 +27,7 @@ from django.db import connections
 
 from environments.models import ComputeTarget, Lease
 from runs.house import House
-from runs.models import Artifact, Run
+from runs.models import Artifact, ModelVersion, Run
 from runs.status import FINAL, RunStatus
 from runs.submission import cancel
 from studio import doorbell
@@ -186,6 +186,11 @@ def carry_out(job: Job) -> dict[str, Any]:
         "log": op_log(pk), "metrics": op_metrics(pk),
         "artifacts": {a.path: [a.size, a.digest, a.skipped] for a in Artifact.objects.filter(run_id=pk)},
         "left": sorted(p.name for p in left.iterdir() if p.name[0] != ".") if left.is_dir() else [],
+        "children": sorted(
+            [child.name, child.status, child.artifacts.count(), op_metrics(child.pk).get("number")]
+            for child in Run.objects.filter(told_by_id=pk)
+        ),
+        "models": ModelVersion.objects.filter(model__name=row["uid"]).count(),
         "agents": [p.pid for p in agents(job.root)],
     }  # fmt: skip
 

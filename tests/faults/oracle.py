@@ -15,6 +15,7 @@ parser.add_argument("--every", type=float, default=0.02)
 parser.add_argument("--code", type=int, default=0)
 parser.add_argument("--signal", type=int, default=0)
 parser.add_argument("--large", type=int, default=0)
+parser.add_argument("--children", type=int, default=0)
 options = parser.parse_args()
 
 run = os.environ["AZUREML_RUN_ID"]
@@ -22,6 +23,14 @@ with open(options.oracle, "a") as file:
     file.write("start %s %d\\n" % (run, os.getpid()))
 from runstead import Run
 context = Run.get_context()
+for number in range(options.children):
+    with context.child_run("child %d" % number) as child:
+        child.log("number", number)
+        with open("child.txt", "w") as file:
+            file.write(child.name)
+        child.upload_file("child.txt", "child.txt")
+if options.children:
+    context.child_run("open")
 for number in range(options.lines):
     print("%s line %06d %s" % (run, number, "x" * (number % 50)))
     context.log("number", number)
@@ -31,6 +40,8 @@ with open("outputs/result.txt", "w") as file:
 if options.large:
     with open("outputs/large.bin", "wb") as file:
         file.write((run.encode() * (options.large // len(run) + 1))[:options.large])
+if options.children:
+    context.register_model(run, "outputs/result.txt")
 with open(options.oracle, "a") as file:
     file.write("end %s %d\\n" % (run, os.getpid()))
 sys.stdout.flush()

@@ -21,7 +21,7 @@ from tests.waiting import until
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
 
-LINES, EVERY, LARGE = 12, 0.05, 1_500_000
+LINES, EVERY, LARGE, CHILDREN = 12, 0.05, 1_500_000, 3
 PARALLEL = 8
 TURNS = 4
 LONG = bool(os.environ.get("RUNSTEAD_TEST_LONG"))
@@ -68,7 +68,7 @@ class Crashing:
             options = {"options": {"docker": {"base_image": IMAGE, "mounts": mounts}}}
         lines = LINES if scenario == "complete" else 1000
         return {
-            "folder": str(self.oracle.folder), "arguments": self.oracle.arguments(lines=lines, every=EVERY, large=LARGE),
+            "folder": str(self.oracle.folder), "arguments": self.oracle.arguments(lines=lines, every=EVERY, large=LARGE, children=CHILDREN),
             "root": f"~/{name}" if remote else str(root), "seen_as": str(root), "notes": str(self.folder / name), "trap": trap,
             "victim": victim, "scenario": scenario, "launcher": launcher, **options, **remote,
         }  # fmt: skip
@@ -132,6 +132,12 @@ def check(crashing: Crashing, job: dict, answer: dict) -> None:
         expected = {path: [*pair, ""] for path, pair in Oracle.artifacts(uid, LARGE).items()}
         assert answer["artifacts"] == expected, told
         assert answer["metrics"]["number"] == [LINES, LINES - 1], told
+        made = [[f"child {number}", "Completed", 1, [1, number]] for number in range(CHILDREN)]
+        assert answer["children"] == [*made, ["open", "Completed", 0, None]], told
+        assert answer["models"] == 1, told
+    names = [name for name, *_ in answer["children"]]
+    assert len(names) == len(set(names)), told
+    assert all(status in {"Completed", ENDS[scenario][0]} for _, status, *_ in answer["children"]), told
     if job["launcher"] == "docker":
         assert f"runstead-{answer['attempt']}" not in containers(), told
     if scenario != "lost":

@@ -26,6 +26,8 @@ SUITES = [
     "tests/runs/test_queries.py",
     "tests/runs/test_lists.py",
     "tests/runs/test_metrics.py",
+    "tests/runs/test_script_children.py",
+    "tests/runs/test_silence.py",
     "tests/runs/test_logs_store.py",
     "tests/runs/test_logs_views.py",
     "tests/studio/test_blobs.py",

@@ -156,6 +156,17 @@ def test_sha256_agrees_with_hashlib_for_every_length_and_cut():
     assert answers == [hashlib.sha256(b"".join(parts)).hexdigest() for parts in pieces]
 
 
+def test_batches_hold_so_many_files_and_bytes_in_their_order():
+    script = "const { batches } = await import(`${base}/batches.js`); return batches(input.items, 3, 100);"
+
+    def batched(*sizes: int) -> list[list[int]]:
+        return [[item["size"] for item in batch] for batch in node(script, items=[{"size": size} for size in sizes])]
+
+    assert batched() == []
+    assert batched(1, 1, 1, 1) == [[1, 1, 1], [1]]
+    assert batched(60, 40, 1, 500, 2) == [[60, 40], [1], [500], [2]]
+
+
 def test_the_browser_s_manifest_is_the_studio_s():
     names = ["b", "a/b", "a.py", "a b", "ä", "ﾟ", "😀", '"quoted"', "a/😀", "\u2028", "é/x", "zz", "B2", "a-b", "a/b-c"]
     files = [FileEntry(name, 0o644, 1, hashlib.sha256(b"x").hexdigest()) for name in names]

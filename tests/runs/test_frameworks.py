@@ -234,7 +234,9 @@ def test_a_file_with_an_unknown_field_is_refused_by_name(studio: str, capsys: py
     from pathlib import Path
 
     Path("run.yaml").write_text("script: train.py\nframework: mpi\ndistribution: {ranks: 2}\n")
-    assert shell.main(["run", "p", "--file", "run.yaml"]) != 0
+    with pytest.raises(SystemExit) as ended:
+        shell.main(["run", "p", "--file", "run.yaml"])
+    assert ended.value.code == 2
     assert "distribution.ranks: there is no such field. Use: process_count" in capsys.readouterr().err
     with pytest.raises(YamlError, match=r"distribution: 'ranks' is not known. Use: process_count"):
         from_yaml("distribution: {ranks: 2}")

@@ -279,3 +279,61 @@ def test_the_capacity_counts_only_targets_that_a_run_could_start_on(workspace):
     make_run(workspace, target=sick, status="Running", launched=True)
     found = capacity_of(workspace)
     assert (found.slots, found.busy, found.free, found.active) == (3, 0, 3, 1)
+
+
+def test_child_runs_stand_under_their_parents(contributor_client: Client, workspace: Workspace, make) -> None:
+    parent, other = make(), make()
+    folds = [make(parent=parent, name=f"fold-{number}") for number in range(3)]
+    make(parent=parent, archived_at=timezone.now())
+    base = f"/{workspace.slug}/runs"
+
+    page = text(contributor_client.get(base))
+    assert rows_of(page) == {parent.number, other.number}
+    assert f'<a class="tag" href="{base}/{parent.number}/children">3 children</a>' in page
+    assert rows_of(text(contributor_client.get(base, {"q": "children:yes"}))) == {
+        parent.number, other.number, *(fold.number for fold in folds)
+    }  # fmt: skip
+
+    here = f"{base}/{parent.number}"
+    assert "Child runs" in text(contributor_client.get(f"{here}/configuration"))
+    assert "Child runs" not in text(contributor_client.get(f"{base}/{other.number}/configuration"))
+    page = text(contributor_client.get(f"{here}/children"))
+    assert rows_of(page) == {fold.number for fold in folds}
+    assert rows_of(text(contributor_client.get(f"{here}/children", {"q": "fold-1"}))) == {folds[1].number}
+    assert rows_of(text(contributor_client.get(f"{base}/{other.number}/children"))) == set()
+
+    counted = text(contributor_client.get(f"{base}/counts"))
+    assert re.search(r'id="run-count"[^>]*>2<', counted)
+    counted = text(contributor_client.get(f"{base}/counts", {"of": parent.number}))
+    assert re.search(r'id="run-count"[^>]*>3<', counted)
+    assert contributor_client.get(f"{base}/counts", {"of": "999"}).status_code == 404
+
+
+def test_a_list_that_finds_only_child_runs_says_so(contributor_client: Client, workspace: Workspace, make) -> None:
+    make(parent=make(), name="fold")
+    page = text(contributor_client.get(f"/{workspace.slug}/runs", {"q": "name:fold"}))
+    assert "Only child runs match" in page and "1 child run matches" in page
+    address = re.search(r'<a class="btn" href="([^"]*)">Show them', page)[1]
+    assert rows_of(text(contributor_client.get(address))) == {2}
+
+
+def test_the_children_of_a_running_parent_are_polled_in_their_scope(
+    contributor_client: Client, workspace: Workspace, make
+) -> None:
+    parent = make("Running")
+    fold = make("Running", parent=parent)
+    base = f"/{workspace.slug}/runs"
+    page = text(contributor_client.get(f"{base}/{parent.number}/children"))
+    address = re.search(r'hx-get="([^"]*/runs/rows[^"]*)"', page)[1].replace("&amp;", "&")
+    assert f"of={parent.number}" in address
+    assert contributor_client.get(address).status_code == 204
+    make("Completed", parent=parent)
+    make("Completed")
+    news = text(contributor_client.get(address))
+    assert "1 new run" in news and f'href="{base}/{parent.number}/children' in news
+    Run.objects.filter(pk=fold.pk).update(status="Failed", ended_at=timezone.now())
+    assert "Failed" in text(contributor_client.get(address))
+
+
+def rows_of(page: str) -> set[int]:
+    return {int(number) for number in re.findall(r'<tr id="row-(\d+)"', page)}

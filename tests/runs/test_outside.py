@@ -297,8 +297,10 @@ def test_lists_say_interactive_and_filter_by_kind_and_parent(
         page = contributor_client.get(f"/{workspace.slug}/runs", {"q": query}).content.decode()
         return {number for number in (run.number, child.number, script.number) if f'id="row-{number}"' in page}
 
-    assert shown("") == {run.number, child.number, script.number}
-    assert shown("kind:interactive") == {run.number, child.number}
+    assert shown("") == {run.number, script.number}
+    assert shown("children:yes") == {run.number, child.number, script.number}
+    assert shown("children:no") == {run.number, script.number}
+    assert shown("kind:interactive children:yes") == {run.number, child.number}
     assert shown("kind:script") == {script.number} == shown("kind:script parent:none")
     assert shown("parent:any") == {child.number} == shown(f"parent:{run.number}") == shown(f"parent:#{run.number}")
     assert shown("parent:4711") == set()

@@ -90,6 +90,18 @@ def test_a_run_that_went_well_in_between_proves_the_machine(target: ComputeTarge
     assert target.quarantined_at is None and target.failures == []
 
 
+def test_a_run_that_went_well_counts_though_the_attendant_did_not_see_it_start(target: ComputeTarget) -> None:
+    end(target, EndReason.DISK_FULL)
+    run = make_run(
+        target.workspace, target=target, status=RunStatus.FINALIZING, reason=EndReason.EXITED, launched=True
+    )  # fmt: skip
+    Run.objects.filter(pk=run.pk).update(started_at=timezone.now())  # by another of its objects
+    assert run.move_to(RunStatus.COMPLETED)
+    quarantine.weigh(run)
+    target.refresh_from_db()
+    assert target.failures == []
+
+
 def test_a_run_cancelled_before_it_started_proves_nothing(target: ComputeTarget) -> None:
     for _ in range(4):
         end(target, EndReason.DISK_FULL)

@@ -56,7 +56,7 @@ def test_a_configuration_is_submitted_below_a_run(home: Home, ws: Workspace) -> 
 
 
 def test_inside_a_script_the_error_says_from_where_it_can_be_done(home: Home, ws: Workspace) -> None:
-    code = "from runstead import Run\nrun = Run.get_context()\ntry:\n    run.child_run()\nexcept Exception as e:\n    print(e)\n"
+    code = "from runstead import Run\nrun = Run.get_context()\ntry:\n    run.submit_child(None)\nexcept Exception as e:\n    print(e)\n"
     config = ScriptRunConfig(home.project("inside", train=code), "train.py", environment="python")
     run = Experiment(ws, "inside").submit(config)
     run.wait_for_completion()

@@ -173,7 +173,14 @@ def test_what_the_new_run_page_gives_is_accepted(shell: Shell, project: Path, tm
         (("show", "99999"), 1, "there is no run 99999 in workspace default"),
         (("show", "cli_1_abc"), 1, "there is no run cli_1_abc"),
         (("logs", "a/b"), 1, "'a/b' is no run"),
-        (("cancel", "99999"), 1, "There is no such run"),
+        (("cancel", "99999"), 1, "there is no run 99999"),
+        (("run", "--framework", "pytorchh", "--", "a.py"), 2, "there is no 'pytorchh'. Did you mean pytorch?"),
+        (("run", "--time-limit", "foo", "--", "a.py"), 2, "--time-limit: 'foo' is no duration"),
+        (("run", "--memory", "8XB", "--", "a.py"), 2, "--memory: '8XB' is no size"),
+        (("run", "--set", "FOO", "--", "a.py"), 2, "--set: 'FOO' needs the form NAME=VALUE"),
+        (("run",), 2, "Name the script to run behind --"),
+        (("run", "--file", "nope.yaml"), 2, "nope.yaml"),
+        (("runs", "--limit", "-1"), 2, "'-1' is no number of things: use 0 or more"),
         (("download", "99999"), 1, "there is no run 99999"),
         (("runs", "--filter", "status:nothing"), 1, "status:nothing"),
         (("models", "show", "none"), 1, "there is no model none"),
@@ -198,7 +205,7 @@ def test_unknown_fields_of_a_run_file_are_named_with_the_nearest(shell: Shell, p
         ("a: [\n", "is no YAML"),
     ):
         path.write_text(text)
-        assert told in shell.refused("run", str(project), "--file", str(path))
+        assert told in shell.refused("run", str(project), "--file", str(path), code=2)
 
 
 def test_a_refusal_is_json_where_json_was_asked_for(shell: Shell) -> None:
@@ -593,6 +600,7 @@ def test_the_problem_matchers_find_the_line_of_real_tracebacks(
     [
         ("ru", {"run", "runs"}), ("run --tar", {"--target"}), ("envs sho", {"show"}), ("runs --status Fail", {"Failed"}),
         ("completion z", {"zsh"}), ("envs build --fol", {"--follow"}), ("models re", {"register"}),
+        ("run --framework py", {"python", "pyspark", "pytorch"}), ("run --target lo", {"local"}), ("run --env scikit-l", {"scikit-learn"}),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("program", ["bash", "fish"])
@@ -600,14 +608,30 @@ def test_tab_completes(shell: Shell, tmp_path: Path, program: str, line: str, of
     script = tmp_path / "completion"
     script.write_text(shell.ok("completion", program))
     words = ["runstead", *line.split()]
+    program_of(shell, tmp_path)
     if program == "bash":
         text = f'source {script}; COMP_WORDS=({" ".join(words)}); COMP_CWORD={len(words) - 1}; _runstead; printf "%s\\n" "${{COMPREPLY[@]}}"'
     else:
         text = f"source {script}; complete -C 'runstead {line}'"
-    done = subprocess.run([program, "-c", text], env=shell.env, capture_output=True, text=True, check=True)
+    env = {**shell.env, "PATH": f"{tmp_path}:{shell.env['PATH']}"}
+    done = subprocess.run([program, "-c", text], env=env, capture_output=True, text=True, check=True)
     found = {row.split("\t")[0] for row in done.stdout.splitlines()}
     # fish offers what is near, too.
     assert offered == found if program == "bash" else offered <= found
+
+
+def program_of(shell: Shell, folder: Path) -> None:
+    """The command itself, as an installation puts it on the path: completion asks it for names."""
+    script = folder / "runstead"
+    script.write_text("#!/bin/sh\nexec " + " ".join(shell.argv()) + ' "$@"\n')
+    script.chmod(0o755)
+
+
+def test_names_that_the_studio_knows_are_offered(shell: Shell, project: Path) -> None:
+    submitted(shell, project, "--", "train.py")
+    assert "local" in shell.ok("completion", "bash", "--names", "targets").split()
+    assert "scikit-learn" in shell.ok("completion", "zsh", "--names", "environments").split()
+    assert "cli" in shell.ok("completion", "fish", "--names", "experiments").split()
 
 
 def test_zsh_takes_the_completion(shell: Shell, tmp_path: Path) -> None:

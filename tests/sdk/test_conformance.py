@@ -296,6 +296,14 @@ def test_script_arguments_and_command_given_here_win() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "make", [lambda: ScriptRunConfig(".", "a.py", "--lr 0.1"), lambda: RunConfiguration("a.py", "--lr 0.1")]
+)
+def test_arguments_in_one_text_are_refused(make: Any) -> None:
+    with pytest.raises(UserError, match=r"arguments: a list is needed, .*\['--lr', '0.1'\]"):
+        make()
+
+
 def test_the_mode_of_spark_is_told_only_when_it_was_said() -> None:
     config = ScriptRunConfig(".", "a.py")
     config.run_config.framework = "PySpark"
@@ -414,6 +422,11 @@ def test_a_file_of_the_other_system_is_read(tmp_path: Path) -> None:
     )
     environment = config.environment
     assert environment.docker.base_image == "registry.example.org/base:1" and environment.docker.shm_size == "1g"
+    assert list(environment.python.conda_dependencies.pip_packages) == ["numpy"]
+    # The file that its tools make names the packages from the project's root.
+    from_root = THEIRS.replace("conda.yml", "aml_config/conda.yml")
+    (tmp_path / "aml_config/theirs.runconfig").write_text(from_root)
+    environment = RunConfiguration.load(tmp_path, "theirs").environment
     assert list(environment.python.conda_dependencies.pip_packages) == ["numpy"]
     (tmp_path / "wrong.runconfig").write_text("scrpt: a.py\n")
     with pytest.raises(UserError, match="'scrpt' is not known"):

@@ -5,11 +5,13 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 from runstead import Experiment, Run, RunsteadError, UserError, Workspace
+from runstead.errors import SnapshotException
 
 from tests.sdk.conftest import Home
 from tests.waiting import until
@@ -275,3 +277,156 @@ def test_a_studio_that_goes_away_for_a_while_loses_nothing(home: Home, ws: Works
     run.complete()
     assert run.get_metrics() == {"while": 1.0, "away": 2.0}
     until(lambda: run.get_status() == "Completed")
+
+
+IDLE = """
+import sys, time
+from runstead import Experiment, Workspace, pulse
+pulse.BEAT = 0.5
+run = Experiment(Workspace.from_config(), "idle").start_logging()
+print(run.number, flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_client_that_has_nothing_to_log_says_that_it_is_there_and_one_that_is_killed_does_not(
+    home: Home, ws: Workspace
+) -> None:
+    process = subprocess.Popen([sys.executable, "-c", IDLE], cwd=home.folder, env=home.env, stdout=subprocess.PIPE)
+    try:
+        assert process.stdout is not None
+        run = ws.get_run(int(process.stdout.readline()))
+        silent_for(home, run, 300)
+        until(lambda: run.refresh()._data["unreachable_since"] is None and heard(home, run) < 5, 30)
+        # What a machine does that sleeps: silence for longer than is waited for, then the next word.
+        process.send_signal(signal.SIGSTOP)
+        silent_for(home, run, 25 * 3600)
+        until(lambda: run.get_status() == "Failed", 200)
+        assert (run._data["reason"], bool(run._data["ended_at"])) == ("client_lost", True)
+        process.send_signal(signal.SIGCONT)
+        until(lambda: run.get_status() == "Running", 30)
+        process.kill()
+        process.wait()
+        silent_for(home, run, 300)
+        until(lambda: run.refresh()._data["unreachable_since"], 200)
+        assert run.status == "Running"
+    finally:
+        process.kill()
+        process.wait()
+    run.cancel()
+    assert run.status == "Canceled"
+
+
+def silent_for(home: Home, run: Any, seconds: float) -> None:
+    home.studio.control("silence", number=run.number, seconds=seconds)
+
+
+def heard(home: Home, run: Any) -> float:
+    return home.studio.control("heard", number=run.number)
+
+
+def test_heartbeats_are_few_and_cease_with_the_run(experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
+    from runstead import interactive, pulse
+    from runstead.transport import Transport
+
+    asked: list[str] = []
+    whole = Transport.request
+
+    def counting(self: Transport, method: str, path: str, *more: Any, **named: Any) -> Any:
+        asked.append(path)
+        return whole(self, method, path, *more, **named)
+
+    monkeypatch.setattr(Transport, "request", counting)
+    monkeypatch.setattr(pulse, "BEAT", 1.0)
+    monkeypatch.setattr(interactive, "_pulse", pulse.Pulse(interactive._open))
+    run = experiment.start_logging()
+    others = run.create_children(count=20)
+    for child in others[1:]:
+        child.complete()
+    for step in range(25):
+        others[0].log("busy", step)
+        run.log("busy", step)
+        time.sleep(0.1)
+    # One call for all that have nothing to say: about one a second.
+    assert 1 <= asked.count("runs/heartbeat") <= 4
+    others[0].complete()
+    run.complete()
+    asked.clear()
+    time.sleep(2.5)
+    assert asked == []
+
+
+def test_the_code_is_kept_as_a_submit_keeps_it(experiment: Experiment, tmp_path: Path) -> None:
+    (tmp_path / "code/pkg").mkdir(parents=True)
+    (tmp_path / "code/train.py").write_text("print(1)\n")
+    (tmp_path / "code/pkg/a.py").write_text("a = 1\n")
+    (tmp_path / "code/data.bin").write_bytes(b"x" * 1000)
+    (tmp_path / "code/.runignore").write_text("*.bin\n")
+    with experiment.start_logging(snapshot_directory=str(tmp_path / "code")) as run, run.child_run() as child:
+        assert child.get_snapshot_id() == ""
+    assert len(run.get_snapshot_id()) == 64
+    assert run.get_details()["properties"]["ContentSnapshotId"] == run.get_snapshot_id()
+    with zipfile.ZipFile(run.restore_snapshot(path=str(tmp_path))) as archive:
+        assert sorted(archive.namelist()) == [".runignore", "pkg/a.py", "train.py"]
+    with experiment.start_logging(snapshot_directory=str(tmp_path / "code")) as again:
+        assert again.get_snapshot_id() == run.get_snapshot_id()
+
+
+def test_a_folder_that_was_named_and_cannot_be_sent_is_an_error_and_begins_no_run(
+    experiment: Experiment, ws: Workspace, tmp_path: Path
+) -> None:
+    before = newest(ws, "by-hand").number
+    with pytest.raises(SnapshotException, match=r"^snapshot_directory: .* is empty"):
+        experiment.start_logging(snapshot_directory=str(tmp_path))
+    with pytest.raises(SnapshotException, match=r"^snapshot_directory: there is no folder"):
+        experiment.start_logging(snapshot_directory=str(tmp_path / "none"))
+    assert newest(ws, "by-hand").number == before
+
+
+def test_a_working_directory_that_is_no_folder_of_code_is_left_with_a_warning(
+    experiment: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from runstead import interactive
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(interactive, "MOST_FILES", 20)
+    monkeypatch.setattr(interactive, "MOST_BYTES", 10_000)
+    with experiment.start_logging() as run:
+        run.log("a", 1)
+    assert run.get_snapshot_id() == ""
+    (tmp_path / "large.bin").write_bytes(b"x" * 20_000)
+    with pytest.warns(UserWarning, match=r"has 20 KB; of a folder .* The largest there: large\.bin"):
+        experiment.start_logging().complete()
+    (tmp_path / "large.bin").unlink()
+    (tmp_path / "many").mkdir()
+    for number in range(50):
+        (tmp_path / f"many/{number}").write_text("")
+    with pytest.warns(UserWarning, match=r"has over 20 files.* The largest there: many/"):
+        experiment.start_logging().complete()
+    (tmp_path / ".runignore").write_text("many/\n")
+    (tmp_path / "train.py").write_text("print(1)")
+    with experiment.start_logging() as run:
+        assert len(run.get_snapshot_id()) == 64
+
+
+FORKED = """
+import os, sys
+from runstead import Experiment, Workspace, interactive
+run = Experiment(Workspace.from_config(), "forked").start_logging()
+run.log("a", 1)
+pid = os.fork()
+if pid == 0:
+    run.log("b", 2)
+    own = Experiment(Workspace.from_config(), "forked-own").start_logging()
+    assert list(interactive._open) == [own.id]
+    sys.exit()
+assert os.waitpid(pid, 0)[1] == 0
+print(run.get_status())
+"""
+
+
+def test_a_process_that_is_forked_ends_its_own_runs_and_no_others(home: Home, ws: Workspace) -> None:
+    assert home.python("-c", FORKED).stdout == "Running\n"
+    assert newest(ws, "forked").status == "Completed"
+    assert newest(ws, "forked").get_metrics() == {"a": 1.0, "b": 2.0}
+    assert newest(ws, "forked-own").status == "Completed"

@@ -224,7 +224,7 @@ def test_files_are_kept_by_name_and_what_is_collected_anyway_is_left_alone(run: 
     assert Path("outputs/copy.pkl").read_bytes() == b"model"
     assert (run_dir / "artifacts/models/best.pt").read_bytes() == b"best"
     assert [record["path"] for record in records(run)] == ["models/best.pt", "tree/a/b.txt"]
-    assert run.get_file_names() == ["models/best.pt", "tree/a/b.txt"]
+    assert run.get_file_names() == ["models/best.pt", "outputs/copy.pkl", "outputs/model.pkl", "tree/a/b.txt"]
     for name in ("../x", "/etc/x", "a/../../x", "", "a//b", "a\nb", 5, "x" * 300):
         with pytest.raises(UserError, match=r"^name: "):
             run.upload_file(name, io.BytesIO(b""))
@@ -344,7 +344,7 @@ except AttributeError as error:
 from azureml.core import Run as Same, Workspace
 print(Same is Run, Workspace is runstead.Workspace)
 try:
-    run.get_details()
+    run.wait_for_completion()
 except runstead.RunsteadError as error:
     print(error)
 """

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.test import Client
@@ -240,6 +240,13 @@ class TestTokens:
         self, contributor: User, workspace: Workspace, bearer: Callable[..., Client]
     ) -> None:
         assert self.code(bearer(contributor, expires_at=timezone.now() - timedelta(seconds=1)), workspace) == 401
+
+    def test_that_it_has_ended_is_told_to_who_holds_it(
+        self, contributor: User, workspace: Workspace, bearer: Callable[..., Client]
+    ) -> None:
+        over = bearer(contributor, expires_at=datetime(2026, 1, 31, 12, tzinfo=UTC))
+        answer = over.get(f"/api/v1/{workspace.slug}/runs")
+        assert "The token ended on 2026-01-31." in answer.json()["detail"]
         client = bearer(contributor)
         User.objects.filter(pk=contributor.pk).update(is_active=False)
         assert self.code(client, workspace) == 401

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from .shell import connect
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Dict, Iterator, List, Optional, Tuple
@@ -12,6 +14,8 @@ HOW = """bash: runstead completion bash > ~/.local/share/bash-completion/complet
 zsh:  runstead completion zsh > a file named _runstead in a folder of $fpath
 fish: runstead completion fish > ~/.config/fish/completions/runstead.fish
 """
+NAMED = {"--target": "targets", "--env": "environments", "--experiment": "experiments"}
+"""Options whose values the studio knows."""
 FILES = ("--file", "--key", "--jump-key", "--output", "--home")
 
 
@@ -21,12 +25,19 @@ def add(commands: Any) -> None:
         "completion", help="print what makes Tab complete the commands", epilog=HOW, formatter_class=argparse.RawDescriptionHelpFormatter
     )  # fmt: skip
     parser.add_argument("shell", choices=("bash", "zsh", "fish"), help="whose")
+    parser.add_argument(
+        "--names", choices=tuple(NAMED.values()), metavar="KIND", help="print the names of these instead, for Tab"
+    )
     parser.set_defaults(call=_completion)
 
 
 def _completion(options: argparse.Namespace, line: Optional[List[str]]) -> int:
     from .cli import _parser
 
+    if options.names:
+        for row in connect().request("GET", options.names).json()[options.names]:
+            print(row["name"])
+        return 0
     tree = {"/".join(["", *path]): Command(path, parser) for path, parser in walked([], _parser())}
     print({"bash": _bash, "zsh": _zsh, "fish": _fish}[options.shell](tree), end="")
     return 0
@@ -91,8 +102,9 @@ def _bash(tree: Dict[str, Command]) -> str:
         names = " ".join([name for name, _ in command.commands] + [option for option, _ in command.options])
         words.append('        "%s") words="%s" ;;' % (place, names))
         for option, choices in command.values.items():
-            if choices:
-                do = 'COMPREPLY=($(compgen -W "%s" -- "$cur")); return' % " ".join(choices)
+            if choices or option in NAMED:
+                words_of = " ".join(choices or ["$(%s)" % _names(option, "bash")])
+                do = 'COMPREPLY=($(compgen -W "%s" -- "$cur")); return' % words_of
             else:
                 do = "compopt -o default 2>/dev/null; return" if option in FILES else "return"
             values.append('        "%s %s") %s ;;' % (place, option, do))
@@ -136,6 +148,8 @@ def _zsh(tree: Dict[str, Command]) -> str:
         for option, choices in command.values.items():
             if choices:
                 do = "found=(%s); _describe 'value' found; return" % " ".join(map(_in_quotes, choices))
+            elif option in NAMED:
+                do = 'found=(${(f)"$(%s)"}); compadd -a found; return' % _names(option, "zsh")
             else:
                 do = "_files; return" if option in FILES else "return"
             values.append('        "%s %s") %s ;;' % (place, option, do))
@@ -160,14 +174,18 @@ def _fish(tree: Dict[str, Command]) -> str:
         for option, text in command.options:
             kind = "-l " + option[2:] if option.startswith("--") else "-s " + option[1:]
             choices = command.values.get(option, ())
-            if choices:
-                kind += " -x -a " + _in_quotes(" ".join(choices))
+            if choices or option in NAMED:
+                kind += " -x -a " + _in_quotes(" ".join(choices or ["(%s)" % _names(option, "fish")]))
             elif option in command.values:
                 kind += " -r -F" if option in FILES else " -x"
             rows.append("complete -c runstead -n %s %s -d %s" % (_in_quotes(where), kind, _in_quotes(text)))
         if command.path and not below:
             rows.append("complete -c runstead -n %s -F" % _in_quotes(where))
     return "\n".join(rows) + "\n"
+
+
+def _names(option: str, shell: str) -> str:
+    return "runstead completion %s --names %s 2>/dev/null" % (shell, NAMED[option])
 
 
 def _in_quotes(text: str) -> str:

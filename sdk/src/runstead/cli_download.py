@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import hashlib
 import http.client
 import os
 import re
-import sys
 import time
 
 from .errors import RunsteadError, UserError
+from .progress import Bar
 from .shell import add_json, artifacts_of, close, connect, print_json, run_of, tell
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import IO, Any, Dict, Iterable, List, Optional
+    from typing import IO, Any, Callable, Dict, Iterable, List, Optional
 
     from .transport import Transport
 
@@ -50,31 +51,27 @@ def _download(options: argparse.Namespace, line: Optional[List[str]]) -> int:
     run = run_of(transport, options.run)
     number = run["number"]
     folder = options.output or "run-%d" % number
-    done: List[Dict[str, Any]] = []
+    wanted: List[Content] = []
     if options.paths or not (options.snapshot or options.log):
-        content = "runs/%d/artifacts/content" % number
+        place = "runs/%d/artifacts/content" % number
         for row in _chosen(artifacts_of(transport, number), options.paths, number):
-            if not row["digest"]:
+            if row["digest"]:
+                wanted.append(Content(place, {"path": row["path"]}, row["path"], row["size"], row["digest"]))
+            else:
                 tell("%s is not kept: %s" % (row["path"], row["skipped"]))
-                continue
-            query = {"path": row["path"]}
-            done.append(
-                fetch_file(transport, content, query, folder, row["path"], row["size"], row["digest"], options.force)
-            )
+    files = None
     if options.snapshot and run["snapshot"]:
         from urllib.parse import quote
 
         files = transport.request("GET", "runs/%d/snapshot" % number).json()
         for file in files["files"]:
             place = "snapshots/%s/files/%s" % (run["snapshot"], quote(file["path"], safe="/"))
-            path = "snapshot/" + _as_bytes(file["path"])
-            row = fetch_file(transport, place, None, folder, path, file["size"], file["digest"], options.force)
-            if file["mode"] & 0o100:
-                os.chmod(row["file"], 0o755)  # noqa: S103 as it was in the folder
-            done.append(row)
-        _structure(files, os.path.join(folder, "snapshot"))
+            wanted.append(Content(place, None, "snapshot/" + _as_bytes(file["path"]), file["size"], file["digest"]))
     if options.log:
-        done.append(fetch_file(transport, "runs/%d/log" % number, {}, folder, "log.txt", None, None, options.force))
+        wanted.append(Content("runs/%d/log" % number, None, "log.txt", None, None))
+    done = fetch_all(transport, wanted, folder, options.force)
+    if files is not None:
+        _structure(files, os.path.join(folder, "snapshot"))
     if options.json:
         return print_json(done)
     size = sum(row["size"] for row in done)
@@ -93,20 +90,40 @@ def _chosen(listed: List[Dict[str, Any]], wanted: List[str], number: int) -> Ite
     return found.values() if wanted else listed
 
 
-def fetch_file(
-    transport: Transport,
-    place: str,
-    query: Optional[Dict[str, Any]],
-    folder: str,
-    path: str,
-    size: Optional[int],
-    digest: Optional[str],
-    force: bool,
+class Content:
+    """Something to fetch: where the API has it, and what it becomes. Size and SHA-256 are None where they are not known before."""
+
+    def __init__(
+        self, place: str, query: Optional[Dict[str, Any]], path: str, size: Optional[int], digest: Optional[str]
+    ) -> None:
+        self.place, self.query, self.path, self.size, self.digest = place, query, path, size, digest
+
+
+def fetch_all(transport: Transport, wanted: Iterable[Content], folder: str, force: bool) -> List[Dict[str, Any]]:
+    """Fetch contents below a folder, with a bar for all; a row of each. Raises UserError, RunsteadError."""
+    wanted = list(wanted)
+    done: List[Dict[str, Any]] = []
+    total, begin = sum(content.size or 0 for content in wanted), 0
+    with Bar() as bar:
+        for content in wanted:
+            done.append(_fetch(transport, content, folder, force, functools.partial(_told, bar, begin, total)))
+            begin += content.size or 0
+    return done
+
+
+def _told(bar: Bar, begin: int, total: int, count: int) -> None:
+    bar.told("fetching", begin + count, total)
+
+
+def _fetch(
+    transport: Transport, content: Content, folder: str, force: bool, told: Callable[[int], None]
 ) -> Dict[str, Any]:
-    """Fetch one content to its file, which appears whole or not at all; a part that is there from before goes on.
+    """Fetch one content to its file, which appears whole or not at all; a part that is there from before goes on. `told`: how many
+    bytes are here.
 
     Raises RunsteadError when what came is not what was promised.
     """
+    path, size, digest = content.path, content.size, content.digest
     target = os.path.join(folder, *_plain(path))
     if os.path.isfile(target) and digest and os.path.getsize(target) == size and _digest(target) == digest:
         return {"path": path, "file": target, "size": size, "fetched": False}
@@ -117,10 +134,10 @@ def fetch_file(
     with open(part, "ab") as file:
         if size is not None and file.tell() > size:
             file.truncate(0)
-        if query is not None and not query:
-            _whole_log(transport, place, file)
+        if size is None:
+            _whole_log(transport, content.place, file)
         else:
-            _go_on(transport, place, query, file, size)
+            _go_on(transport, content.place, content.query, file, size, told)
         count = file.tell()
     if digest and _digest(part) != digest:
         os.unlink(part)
@@ -130,12 +147,16 @@ def fetch_file(
 
 
 def _go_on(
-    transport: Transport, place: str, query: Optional[Dict[str, Any]], file: IO[bytes], size: Optional[int]
+    transport: Transport,
+    place: str,
+    query: Optional[Dict[str, Any]],
+    file: IO[bytes],
+    size: int,
+    told: Callable[[int], None],
 ) -> None:
     """Read a content to its end, again from where it was cut."""
-    shown = _Shown(os.path.basename(file.name)[: -len(PART)], size)
     cuts = 0
-    while size is None or file.tell() < size:
+    while file.tell() < size:
         begin = file.tell()
         headers = {"Range": "bytes=%d-" % begin} if begin else {}
         response, _ = transport.stream(place, query, headers)
@@ -147,8 +168,8 @@ def _go_on(
                 if not block:
                     break
                 file.write(block)
-                shown(file.tell())
-            if size is None or file.tell() >= size:
+                told(file.tell())
+            if file.tell() >= size:
                 break
             raise http.client.IncompleteRead(b"")
         except (OSError, http.client.HTTPException) as error:
@@ -160,7 +181,6 @@ def _go_on(
                     % (file.name, error)
                 ) from None
             time.sleep(min(0.2 * 2**cuts, 5))
-    shown.end()
 
 
 def _whole_log(transport: Transport, place: str, file: IO[bytes]) -> None:
@@ -173,7 +193,10 @@ def _whole_log(transport: Transport, place: str, file: IO[bytes]) -> None:
 
 
 def _structure(files: Dict[str, Any], folder: str) -> None:
-    """Empty folders, and links that stay inside."""
+    """Executable bits, empty folders, and links that stay inside."""
+    for file in files["files"]:
+        if file["mode"] & 0o100:
+            os.chmod(os.path.join(folder, *_plain(_as_bytes(file["path"]))), 0o755)  # noqa: S103 as it was in the folder
     for path in files["dirs"]:
         os.makedirs(os.path.join(folder, *_plain(_as_bytes(path))), exist_ok=True)
     for path, target in (map(_as_bytes, link) for link in files["links"]):
@@ -211,24 +234,3 @@ def _digest(path: str) -> str:
             if not block:
                 return sha256.hexdigest()
             sha256.update(block)
-
-
-class _Shown:
-    """How much of a large file is here, on a terminal only."""
-
-    LARGE = 20_000_000
-
-    def __init__(self, name: str, size: Optional[int]) -> None:
-        self._name, self._size = name, size
-        self._on = sys.stderr.isatty() and size is not None and size > self.LARGE
-        self._next = 0.0
-
-    def __call__(self, done: int) -> None:
-        if self._on and self._size and time.monotonic() > self._next:
-            self._next = time.monotonic() + 0.1
-            sys.stderr.write("\r%s  %.0f of %.0f MB" % (self._name[:40], done / 1e6, self._size / 1e6))
-            sys.stderr.flush()
-
-    def end(self) -> None:
-        if self._on:
-            sys.stderr.write("\r\x1b[K")

@@ -96,7 +96,7 @@ def _register(options: argparse.Namespace, line: Optional[List[str]]) -> int:
 
 
 def _download(options: argparse.Namespace, line: Optional[List[str]]) -> int:
-    from .cli_download import fetch_file
+    from .cli_download import Content, fetch_all
 
     transport = connect()
     name, _, version = options.model.partition(":")
@@ -109,19 +109,11 @@ def _download(options: argparse.Namespace, line: Optional[List[str]]) -> int:
     path += "/versions/" + _quoted(version)
     found = _ask(transport, path, options.model)
     folder = options.output or name
-    done = [
-        fetch_file(
-            transport,
-            path + "/content",
-            {"path": file["path"]},
-            folder,
-            file["path"],
-            file["size"],
-            file["digest"],
-            options.force,
-        )
-        for file in found["files"]
+    content = path + "/content"
+    wanted = [
+        Content(content, {"path": file["path"]}, file["path"], file["size"], file["digest"]) for file in found["files"]
     ]
+    done = fetch_all(transport, wanted, folder, options.force)
     if options.json:
         return print_json(done)
     print("%s: %d files in %s" % (found["id"], len(done), folder))

@@ -8,12 +8,16 @@ import re
 import sys
 
 from .errors import UserError
+from .progress import Bar
 from .shell import add_json, print_json, tell
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Dict, List, Optional, Tuple
 
+    from .script_run_config import ScriptRunConfig
+
+FRAMEWORKS = ("python", "pyspark", "pytorch", "tensorflow", "mpi", "command")
 EXAMPLE = """example:
   runstead run ./digits --experiment digits --env scikit-learn --set SEED=7 --time-limit 6h --follow -- train.py --lr 0.1
 """
@@ -37,6 +41,8 @@ def add(commands: Any) -> None:
     run.add_argument(
         "--framework",
         metavar="NAME",
+        type=str.lower,
+        choices=FRAMEWORKS,
         help="python (default), pyspark, pytorch, tensorflow, mpi, or command: what follows -- is then the whole command line",
     )
     run.add_argument(
@@ -51,7 +57,12 @@ def add(commands: Any) -> None:
         ("repository", "URL", "where Spark finds packages"),
     ):
         run.add_argument("--spark-" + option, action="append", default=[], metavar=form, help=text)
-    run.add_argument("--deploy-mode", metavar="MODE", help="where Spark's driver runs: client, cluster")
+    run.add_argument(
+        "--deploy-mode",
+        metavar="MODE",
+        choices=("client", "cluster"),
+        help="where Spark's driver runs: client, cluster",
+    )
     run.add_argument(
         "--set", dest="variables", action="append", default=[], metavar="NAME=VALUE", help="a variable of the script"
     )
@@ -74,11 +85,41 @@ def add(commands: Any) -> None:
 
 
 def _run(options: argparse.Namespace, line: Optional[List[str]]) -> int:
-    from . import distributed
-    from .client import Experiment, RunConfiguration, ScriptRunConfig, Workspace
+    from .client import Experiment, Workspace
 
-    asked = _asked(options, line)
     folder = options.folder or "."
+    try:
+        asked = _asked(options, line)
+        source = _configured(folder, asked)
+    except UserError as error:
+        options.parser.error(str(error))  # wrong usage: nothing has been asked of the studio yet
+    workspace = Workspace.from_config()
+    experiment = Experiment(workspace, asked.get("experiment") or _experiment_of(folder))
+    try:
+        with Bar() as bar:
+            run = experiment.submit(
+                source,
+                asked.get("tags"),
+                asked.get("name") or "",
+                asked.get("notes") or "",
+                bar.told if bar.shown else None,
+            )
+    except KeyboardInterrupt:
+        tell("\nInterrupted. The same command again goes on where this one stopped, and makes one run.")
+        raise
+    if not options.json:
+        print("Run %s  %s" % (run.number, run.get_portal_url()), flush=True)
+    elif not (options.follow or options.wait):
+        return print_json(workspace.transport.request("GET", "runs/%d" % run.number).json())
+    if options.follow or options.wait:
+        return _waited(workspace.transport, run.number, options)
+    return 0
+
+
+def _configured(folder: str, asked: Dict[str, Any]) -> ScriptRunConfig:
+    from . import distributed
+    from .client import RunConfiguration, ScriptRunConfig
+
     config = RunConfiguration(framework=asked.get("framework"))
     config.target = asked.get("target") or "local"
     config.environment = asked.get("environment") or None
@@ -90,32 +131,9 @@ def _run(options: argparse.Namespace, line: Optional[List[str]]) -> int:
     config.gpus = asked.get("gpus", 0)
     config.grace_seconds = asked.get("grace", config.grace_seconds)
     config.priority = asked.get("priority", 0)
-    source = ScriptRunConfig(
+    return ScriptRunConfig(
         folder, asked.get("script"), asked.get("arguments"), run_config=config, command=asked.get("command") or None
     )
-    workspace = Workspace.from_config()
-    experiment = Experiment(workspace, asked.get("experiment") or _experiment_of(folder))
-    progress = _Progress()
-    try:
-        run = experiment.submit(
-            source,
-            asked.get("tags"),
-            asked.get("name") or "",
-            asked.get("notes") or "",
-            progress if progress.shown else None,
-        )
-    except KeyboardInterrupt:
-        progress.end()
-        tell("\nInterrupted. The same command again goes on where this one stopped, and makes one run.")
-        raise
-    progress.end()
-    if not options.json:
-        print("Run %s  %s" % (run.number, run.get_portal_url()), flush=True)
-    elif not (options.follow or options.wait):
-        return print_json(workspace.transport.request("GET", "runs/%d" % run.number).json())
-    if options.follow or options.wait:
-        return _waited(workspace.transport, run.number, options)
-    return 0
 
 
 def _waited(transport: Any, number: int, options: argparse.Namespace) -> int:
@@ -198,20 +216,3 @@ def _pair(name: str, text: str) -> Tuple[str, Optional[str]]:
 def _experiment_of(folder: str) -> str:
     name = os.path.basename(os.path.realpath(folder))
     return re.sub(r"[^A-Za-z0-9_\-]+", "-", name).strip("-_")[:255] or "experiment"
-
-
-class _Progress:
-    """How much of the folder has been sent, on a terminal only."""
-
-    def __init__(self) -> None:
-        self.shown = sys.stderr.isatty()
-        self._told = False
-
-    def __call__(self, done: int, total: int) -> None:
-        self._told = True
-        sys.stderr.write("\rSending %.1f of %.1f MB" % (done / 1e6, total / 1e6))
-        sys.stderr.flush()
-
-    def end(self) -> None:
-        if self._told:
-            sys.stderr.write("\r\x1b[K")

@@ -7,13 +7,12 @@ import os
 import sys
 
 from .shell import (
-    FINAL,
     add_json,
     artifacts_of,
     connect,
+    count,
     line_of,
     local,
-    path_of_run,
     print_json,
     run_of,
     seconds_between,
@@ -21,6 +20,7 @@ from .shell import (
     table,
     tell,
 )
+from .status import FINAL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def add(commands: Any) -> None:
     runs.add_argument(
         "--sort", metavar="[-]COLUMN", help="a column, a metric or param.NAME; - is descending (default: -number)"
     )
-    runs.add_argument("-n", "--limit", type=int, default=20, metavar="N", help="how many (default: 20; 0: all)")
+    runs.add_argument("-n", "--limit", type=count, default=20, metavar="N", help="how many (default: 20; 0: all)")
     add_json(runs, "everything the studio says about them")
     runs.set_defaults(call=_runs)
     show = commands.add_parser("show", help="what a run is, how it goes, what it logged")
@@ -179,7 +179,7 @@ def _number(value: Any) -> str:
 
 def _cancel(options: argparse.Namespace, line: Optional[List[str]]) -> int:
     transport = connect()
-    paths = [path_of_run(transport, text) for text in options.run]
+    paths = ["runs/%d" % run_of(transport, text)["number"] for text in options.run]
     runs = [transport.request("POST", path + "/cancel").json() for path in paths]
     if options.wait:
         from .following import wait

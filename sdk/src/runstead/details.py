@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from urllib.parse import quote
 
-from .submitted import FINAL
+from .status import FINAL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

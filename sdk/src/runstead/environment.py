@@ -389,7 +389,10 @@ def from_dict(data: Mapping[str, Any], folder: str) -> Environment:
         conda._take(python["condaDependencies"], SAVED)
         made.python.conda_dependencies = conda
     elif file or os.path.exists(os.path.join(folder, FILE_NAME)):
-        made.python.conda_dependencies = CondaDependencies(os.path.join(folder, file or FILE_NAME))
+        path = os.path.join(folder, file or FILE_NAME)
+        # Files of the other system name it from the project's root, in which their own folder lies.
+        from_root = os.path.join(os.path.dirname(os.path.abspath(folder)), file or FILE_NAME)
+        made.python.conda_dependencies = CondaDependencies(path if os.path.exists(path) else from_root)
     made.docker.enabled = bool(docker.get("enabled"))
     made.docker.base_image = docker.get("baseImage")
     made.docker.base_dockerfile = docker.get("baseDockerfile")

@@ -12,8 +12,9 @@ from .transport import ApiError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Union
+    from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Union
 
+    from .folder import Told
     from .submitted import SubmittedRun
     from .workspace import Workspace
 
@@ -45,13 +46,14 @@ class Experiment:
         tags: Optional[Mapping[str, Optional[str]]] = None,
         display_name: str = "",
         notes: str = "",
-        progress: Optional[Callable[[int, int], None]] = None,
+        progress: Optional[Told] = None,
         **kwargs: Any,
     ) -> SubmittedRun:
         """Send the folder (only what the studio lacks), start the run, and return at once.
 
         `config`: a ScriptRunConfig or an Estimator; it is copied, what happens to it later does not matter. `show_output=True`: wait
-        and print the log. Other keywords are accepted for compatibility. `progress(done, total)` is told bytes.
+        and print the log. `progress(stage, done, total)` is told bytes while the folder is `reading` and `sending`, from any
+        thread. Other keywords are accepted for compatibility.
         Raises UserError, RunsteadError.
         """
         from .submitting import submit
@@ -72,8 +74,9 @@ class Experiment:
         """Begin a run that is this process: what it logs goes to the studio at once. End it with `complete()` or `fail()`, or use it
         in a `with` statement; a process that ends without saying so ends the run as it ends itself.
 
-        `outputs`: a folder that is kept with the run when it ends. The facts of the git repository of `snapshot_directory` become
-        properties of the run; None: none are looked for. Raises RunsteadError.
+        `outputs`: a folder that is kept with the run when it ends. `snapshot_directory`: the folder of its code, sent as a submit
+        does, with the facts of its git repository as properties; None: neither. A working directory that is not named and is no folder
+        of code (over 300 MB or 10,000 files) is not sent, with a warning. Raises SnapshotException, RunsteadError.
         """
         from .interactive import begin
 

@@ -6,7 +6,7 @@ from .errors import UserError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Iterable, Iterator, List, Mapping, Optional, Union
+    from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Union
 
     from .submitted import SubmittedRun
 
@@ -42,13 +42,7 @@ class Family:
         """Begin several: `count` of them, or one for each of `tag_values`, which it gets as the tag `tag_key`."""
         from .interactive import begin_child
 
-        if (count is None) == (tag_key is None or tag_values is None):
-            raise UserError("count: give either count, or tag_key and tag_values.")
-        if count is not None:
-            if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-                raise UserError("count: a whole number from 1 on is needed, got %r." % (count,))
-            return [begin_child(self, "", None, {}) for _ in range(count)]
-        return [begin_child(self, "", None, {str(tag_key): str(value)}) for value in tag_values or ()]
+        return [begin_child(self, "", None, tags) for tags in wanted_children(count, tag_key, tag_values)]
 
     def get_children(
         self,
@@ -77,3 +71,16 @@ class Family:
         if kwargs.get("show_output"):
             run.wait_for_completion(show_output=True)
         return run
+
+
+def wanted_children(
+    count: Optional[int], tag_key: Optional[str], tag_values: Optional[Iterable[Any]]
+) -> List[Dict[str, Optional[str]]]:
+    """The tags of each child that `create_children` shall make. Raises UserError."""
+    if (count is None) == (tag_key is None or tag_values is None):
+        raise UserError("count: give either count, or tag_key and tag_values.")
+    if count is None:
+        return [{str(tag_key): str(value)} for value in tag_values or ()]
+    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+        raise UserError("count: a whole number from 1 on is needed, got %r." % (count,))
+    return [{} for _ in range(count)]

@@ -11,6 +11,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import IO, Any, Tuple, Union
 
+CHILDREN = ".children"
+"""Folder below `artifacts/` with one folder for each of the script's children."""
 COLLECTED = ("outputs", "logs")
 """Folders of the working directory that are collected as they are."""
 
@@ -37,12 +39,19 @@ def plain_name(name: Any) -> str:
     return name
 
 
-def place(run_dir: str, name: str) -> Tuple[str, bool]:
+def kept_at(run_dir: str, child: str = "") -> str:
+    """The folder of files that are kept by name, of the script or of one of its children."""
+    return os.path.join(run_dir, "artifacts", CHILDREN, child) if child else os.path.join(run_dir, "artifacts")
+
+
+def place(run_dir: str, name: str, child: str = "") -> Tuple[str, bool]:
     """Where a file of that name belongs, and whether it is an artifact that has to be announced.
 
     `outputs/…` and `logs/…` mean the folders of that name in the working directory, which are collected
-    anyway.
+    anyway. Of a child (by its key) every file has its place below `artifacts/`.
     """
+    if child:
+        return os.path.join(kept_at(run_dir, child), *name.split("/")), True
     if name.split("/", maxsplit=1)[0] in COLLECTED:
         return os.path.join(run_dir, "code", *name.split("/")), False
     return os.path.join(run_dir, "artifacts", *name.split("/")), True

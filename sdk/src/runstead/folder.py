@@ -11,6 +11,7 @@ import json
 import os
 import re
 import stat
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 from .errors import RunsteadError, UserError
@@ -21,6 +22,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable, Dict, List, Optional, Tuple
 
+    Told = Callable[[str, int, int], None]
+    """Of a stage (`reading`, `sending`): its name, the bytes that are done, all there are. It may be called from any thread."""
+
 IGNORE_FILES = (".runignore", ".amlignore", ".gitignore")
 ALWAYS = frozenset({".git", "__pycache__", ".ipynb_checkpoints", ".DS_Store"})
 VENV_MARK = "pyvenv.cfg"
@@ -29,6 +33,8 @@ MAX_HOPS = 40
 MAX_TARGET = 4096
 THREADS = min(8, os.cpu_count() or 2)
 BLOCK = 1024 * 1024
+MANY, LARGE = 32, 4 * BLOCK
+"""Below both, files and bytes, threads would cost more than they save."""
 TRIES = 3
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 DRIVE = re.compile(r"[A-Za-z]:")
@@ -42,8 +48,15 @@ class Folder:
     system gives them: bytes that are not UTF-8 are halves of surrogate pairs in them, as `os.fsdecode` makes them.
     """
 
-    def __init__(self, path: str, walked: Optional[Callable[[Folder], None]] = None) -> None:
-        """`walked` is called before anything is read, when all is known but the digests; what it raises goes on."""
+    def __init__(
+        self,
+        path: str,
+        walked: Optional[Callable[[Folder], None]] = None,
+        told: Optional[Told] = None,
+        enough: Optional[int] = None,
+    ) -> None:
+        """`walked` is called before anything is read, when all is known but the digests; what it raises goes on. It is called
+        early when there are more than `enough` files. `told`: how much has been read."""
         if not os.path.isdir(path):
             raise UserError(
                 "source_directory: there is no folder %r. The working directory is %s." % (path, os.getcwd())
@@ -56,7 +69,9 @@ class Folder:
         self._found: List[Tuple[str, os.stat_result]] = []
         self._links: Dict[str, str] = {}
         self._dirs: List[str] = []
-        self._walk()
+        self._told, self._read, self._to_read = told, 0, 0
+        self._counting = threading.Lock()
+        self._walk(enough)
         if walked is not None:
             walked(self)
         self._hash_all(HashCache(path))
@@ -109,10 +124,12 @@ class Folder:
                     return name, Rules(lines_of(file.read()))
         return "", Rules([])
 
-    def _walk(self) -> None:
+    def _walk(self, enough: Optional[int]) -> None:
         self._source, self._ignore = self._rules()
         stack = [("", 0)]
         while stack:
+            if enough is not None and len(self._found) > enough:
+                return
             folder, depth = stack.pop()
             if depth >= MAX_DEPTH:
                 raise UserError("%s…: it lies more than %d folders deep. Move it up." % (folder[:60], MAX_DEPTH))
@@ -199,6 +216,7 @@ class Folder:
             digest = cache.get(path, stamp)
             if digest is None:
                 todo.append(path)
+                self._to_read += facts.st_size
             else:
                 entries[path] = "%s %s" % (stamp, digest)
                 self.files.append((path, _mode(facts), facts.st_size, digest))
@@ -213,10 +231,11 @@ class Folder:
         cache.replace(entries)
 
     def _hash_many(self, paths: List[str]) -> List[Optional[Tuple[os.stat_result, str]]]:
-        if len(paths) < 32:
+        if len(paths) < 2 or (len(paths) < MANY and self._to_read < LARGE):
             return [self._hash(path) for path in paths]
         # A chunk each, not a task each: handing one over costs as much as reading a small file.
-        chunks = [paths[start : start + 64] for start in range(0, len(paths), 64)]
+        each = max(1, min(64, len(paths) // (4 * THREADS)))
+        chunks = [paths[start : start + each] for start in range(0, len(paths), each)]
         with ThreadPoolExecutor(THREADS) as pool:
             parts = pool.map(lambda chunk: [self._hash(path) for path in chunk], chunks)
             return [found for part in parts for found in part]
@@ -239,12 +258,21 @@ class Folder:
                     if not block:
                         break
                     sha256.update(block)
+                    if self._told is not None:
+                        self._tell(len(block))
                 after = os.fstat(fd)
             finally:
                 os.close(fd)
             if stamp_of(before) == stamp_of(after):
                 return after, sha256.hexdigest()
         raise RunsteadError("%s changes while it is read. Stop what writes to it, or list it in .runignore." % path)
+
+    def _tell(self, count: int) -> None:
+        assert self._told is not None
+        with self._counting:
+            self._read += count
+            done = min(self._read, self._to_read)  # what changes while it is read is read again
+        self._told("reading", done, self._to_read)
 
     def open(self, path: str) -> Any:
         """The file at `path` of the folder, for reading. Raises RunsteadError when it is gone."""

@@ -1,25 +1,19 @@
-"""A run seen from a shell: its log byte for byte as it grows, its end. Whatever becomes of the studio meanwhile, the run goes on, and
-so does the looking."""
+"""A run seen from a shell: its log byte for byte as it grows, its end."""
 
 from __future__ import annotations
 
 import contextlib
 import time
 
-from .shell import FINAL, tell
-from .transport import ApiError, Unreachable
+from .log_stream import LONGEST_PAUSE, PAUSE, LogStream, patiently
+from .shell import tell
+from .status import FINAL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, Dict, Iterator, TypeVar
+    from typing import Any, Dict, Iterator
 
     from .transport import Transport
-
-    T = TypeVar("T")
-
-PAUSE, LONGEST_PAUSE = 0.1, 0.5
-AWAY = 1.0
-BUSY = (429, 500)
 
 
 def follow(transport: Transport, number: int, out: Any, *, name: str = "log", offset: int = 0) -> bool:
@@ -27,32 +21,14 @@ def follow(transport: Transport, number: int, out: Any, *, name: str = "log", of
 
     Returns whether it was all: False when a part of it is lost. A studio that is away is waited for.
     """
-    path, pause, shown, silent = "runs/%d/log" % number, PAUSE, "", True
+    log = LogStream(transport, number, name, offset)
     with _looking(transport, number):
-        while True:
-            query = {"offset": offset, "name": name}
-            try:
-                answer = patient(lambda query=query: transport.request("GET", path, query=query))  # type: ignore[misc]
-            except ApiError as error:
-                if error.status != 410:
-                    raise
-                tell("[a part of the log is lost: %s]" % error)
-                return False
-            status = answer.headers.get("runstead-run-status", "")
-            if answer.data:
-                offset += len(answer.data)
-                out.write(answer.data)
-                out.flush()
-                pause, silent = PAUSE, False
-                continue
-            if status in FINAL and offset >= int(answer.headers.get("runstead-log-size", "0")):
-                return True
-            if silent and status not in (shown, "Running", *FINAL):
-                shown = status
-                tell("[%s]" % status)
-            time.sleep(pause)
-            # Quick while lines come, slower while a run waits or is silent.
-            pause = min(pause * 1.2, LONGEST_PAUSE)
+        for data in log.pieces():
+            out.write(data)
+            out.flush()
+    if log.lost:
+        tell("[a part of the log is lost: %s]" % log.lost)
+    return not log.lost
 
 
 def wait(transport: Transport, number: int, *, shown: bool) -> Dict[str, Any]:
@@ -60,7 +36,7 @@ def wait(transport: Transport, number: int, *, shown: bool) -> Dict[str, Any]:
     pause, last = PAUSE, ""
     with _looking(transport, number):
         while True:
-            run: Dict[str, Any] = patient(lambda: transport.request("GET", "runs/%d" % number).json())
+            run: Dict[str, Any] = patiently(lambda: transport.request("GET", "runs/%d" % number).json())
             if run["status"] in FINAL:
                 return run
             if shown and run["status"] != last:
@@ -68,25 +44,6 @@ def wait(transport: Transport, number: int, *, shown: bool) -> Dict[str, Any]:
                 tell("[%s]" % last)
             time.sleep(pause)
             pause = min(pause * 1.5, LONGEST_PAUSE)
-
-
-def patient(ask: Callable[[], T]) -> T:
-    """What `ask` answers, asked again for as long as the studio is away."""
-    away = False
-    while True:
-        try:
-            found = ask()
-        except (Unreachable, ApiError) as error:
-            if isinstance(error, ApiError) and error.status not in BUSY:
-                raise
-            if not away:
-                away = True
-                tell("[%s Still trying; the run goes on.]" % str(error).partition(" Is it running?")[0])
-            time.sleep(AWAY)
-            continue
-        if away:
-            tell("[The studio answers again.]")
-        return found
 
 
 @contextlib.contextmanager

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 KINDS = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".svg", ".tif", ".tiff")
 
 
-def save(run_dir: str, name: str, path: "Optional[str]", plot: Any) -> str:
-    """Keep the image under a free name made from `name`; returns its path below `artifacts/`."""
+def save(run_dir: str, name: str, path: "Optional[str]", plot: Any, child: str = "") -> str:
+    """Keep the image under a free name made from `name`; returns its path below `artifacts/`, or the folder of a child there."""
     ending = ".png"
     if path is not None:
         path = os.fspath(path)
@@ -27,8 +27,9 @@ def save(run_dir: str, name: str, path: "Optional[str]", plot: Any) -> str:
             raise UserError("path: %r is no image. Use one of: %s." % (path, ", ".join(KINDS)))
     elif not callable(getattr(plot, "savefig", None)):
         raise UserError("plot: a matplotlib figure or pyplot is needed, got %s." % type(plot).__name__)
-    kept = _reserve(run_dir, re.sub(r"[^\w.\-]+", "_", name).strip("._")[:80] or "image", ending)
-    target = os.path.join(run_dir, "artifacts", kept)
+    base = files.kept_at(run_dir, child)
+    kept = _reserve(base, re.sub(r"[^\w.\-]+", "_", name).strip("._")[:80] or "image", ending)
+    target = os.path.join(base, kept)
     if path is not None:
         files.store(path, target)
     else:
@@ -40,9 +41,8 @@ def save(run_dir: str, name: str, path: "Optional[str]", plot: Any) -> str:
     return kept
 
 
-def _reserve(run_dir: str, stem: str, ending: str) -> str:
+def _reserve(base: str, stem: str, ending: str) -> str:
     # Several processes may log images of one name: who creates the file owns its name.
-    base = os.path.join(run_dir, "artifacts")
     os.makedirs(base, exist_ok=True)
     number = 1
     while True:

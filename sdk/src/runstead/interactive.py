@@ -6,22 +6,87 @@ import atexit
 import os
 import sys
 import uuid
+import warnings
 
 from . import git
+from .errors import RunsteadError, SnapshotException, UserError
+from .pulse import Pulse
 from .submitted import SubmittedRun
+from .transport import ApiError, Unreachable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Dict, Mapping, Optional
 
     from .experiment import Experiment
+    from .folder import Folder
+    from .transport import Transport
 
     Tags = Optional[Mapping[str, Optional[str]]]
 
+HERE = "."
+MOST_BYTES = 300_000_000
+MOST_FILES = 10_000
+"""Of the folder of a program that names none."""
 MLFLOW = {"repository_uri": "repoURL", "branch": "branch", "commit": "commit"}
 SECONDS_AT_EXIT = 30
 _open: Dict[str, SubmittedRun] = {}
 """Runs begun here that have not ended, by id: what is left of them is ended when the process ends."""
+_inherited: Dict[str, SubmittedRun] = {}
+_process = 0
+"""Whose they are: one that is forked from this ends none of them, and does not speak for them."""
+_pulse = Pulse(_open)
+
+
+def take_snapshot(transport: Transport, folder: str) -> Optional[str]:
+    """Send the folder, as a submit does; the id of its snapshot.
+
+    A notebook says nothing of its folder, and may lie in one that nobody wants to send: then there is a warning, and None. None, too,
+    for one in which nothing is. What was named and cannot be sent raises SnapshotException.
+    """
+    from .folder import Folder
+    from .sending import within_limits
+    from .upload import upload
+
+    named = folder != HERE
+    try:
+        if named:
+            return upload(transport, Folder(folder, lambda found: within_limits(transport, found)))
+        found = Folder(folder, _small, enough=MOST_FILES)
+        return upload(transport, found) if found.files or found.refused else None
+    except (ApiError, Unreachable):
+        raise
+    except RunsteadError as error:
+        why = str(error).replace("source_directory:", "snapshot_directory:")
+        if named:
+            raise SnapshotException(why) from None
+        warnings.warn(
+            "The code of this run is not kept. %s Or name the folder that holds the code, or give snapshot_directory=None."
+            % why,
+            stacklevel=5,
+        )
+        return None
+
+
+def _small(folder: Folder) -> None:
+    from .sending import grouped, readable
+
+    count, size = folder.found
+    if count <= MOST_FILES and size <= MOST_BYTES:
+        return
+    large = size > MOST_BYTES
+    what = readable(size) if large else "over %s files" % grouped(MOST_FILES)
+    raise UserError(
+        "source_directory: %s has %s; of a folder that is not named up to %s and %s files are kept. The largest there: %s. List in "
+        ".runignore what is no code."
+        % (
+            os.path.abspath(folder.path),
+            what,
+            readable(MOST_BYTES),
+            grouped(MOST_FILES),
+            ", ".join(name for name, _ in folder.largest(large)),
+        )
+    )
 
 
 def begin(
@@ -42,6 +107,8 @@ def begin(
         "tags": {str(key): None if value is None else str(value) for key, value in (tags or {}).items()},
         "properties": properties,
         "parent": parent,
+        "snapshot": None if folder is None else take_snapshot(experiment.workspace.transport, os.fspath(folder)),
+        "heartbeat": True,
     }
     headers = {"Idempotency-Key": str(uuid.uuid4())}
     row = experiment.workspace.transport.request("POST", "runs/interactive", body, headers=headers).json()
@@ -74,6 +141,11 @@ _failure: Optional[BaseException] = None
 
 
 def _watch(run: SubmittedRun) -> None:
+    global _process
+    if _process != os.getpid():
+        _process = os.getpid()
+        _inherited.update(_open)
+        _open.clear()
     if not _open:
         atexit.unregister(_at_exit)
         atexit.register(_at_exit)
@@ -81,6 +153,7 @@ def _watch(run: SubmittedRun) -> None:
             _noting.before = sys.excepthook  # type: ignore[attr-defined]
             sys.excepthook = _noting
     _open[run.id] = run
+    _pulse.start()
 
 
 def _noting(kind: Any, value: Any, trace: Any) -> None:
@@ -90,10 +163,14 @@ def _noting(kind: Any, value: Any, trace: Any) -> None:
 
 
 def _at_exit() -> None:
-    """The process ends and says nothing of these runs: they end as it does."""
-    for run in list(_open.values()):
+    """The process ends and says nothing of these runs: they end as it does. What it logged to those of the process that it was forked
+    from is sent."""
+    own = _process == os.getpid()
+    for run in {**_inherited, **_open}.values():
         try:
             run.flush(SECONDS_AT_EXIT)
+            if not own or run.id in _inherited:
+                continue
             if _failure is None:
                 run.complete()
             elif isinstance(_failure, KeyboardInterrupt):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 
+from .inside import OnlyOutside
 from .run import ScriptRun
 
 TYPE_CHECKING = False
@@ -26,6 +27,12 @@ class OfflineRun(ScriptRun):
     def id(self) -> str:
         return "OfflineRun"
 
+    @property
+    def experiment(self) -> Any:  # type: ignore[override]
+        raise OnlyOutside(
+            "This process does not belong to a run, so it has no experiment and no workspace: use Workspace.from_config()."
+        )
+
     def _line(self, line: str) -> None:
         super()._line(line)
         self._say(json.loads(line))
@@ -35,12 +42,15 @@ class OfflineRun(ScriptRun):
         self._say(record)
 
     def _say(self, record: Any) -> None:
+        whose = ""
+        if record.get("op") == "of":
+            whose, record = "child %s: " % record["c"], record["r"]
         kind, name = record.get("op", "metric"), record.get("k", "")
-        value = record.get("v", record.get("path", ""))
+        value = record.get("path") or record.get("v", "")
         step = " (step %d)" % record["s"] if "s" in record else ""
         shown = (
             ""
-            if kind == "untag"
+            if kind in ("untag", "child")
             else "%s%s" % ("" if not name else " = ", value if isinstance(value, str) else json.dumps(value))
         )
-        print("[not in a run] %s %s%s%s" % (kind, name, shown, step), flush=True)
+        print("[not in a run] %s%s %s%s%s" % (whose, kind, name, shown, step), flush=True)

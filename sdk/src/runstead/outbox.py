@@ -43,6 +43,8 @@ class Sender:
         self._refused: Optional[Exception] = None
         self._away = ""
         self._thread: Optional[threading.Thread] = None
+        self.sent_at = 0.0
+        """When the studio last took something (monotonic)."""
 
     def put(self, line: str) -> None:
         """Take a line. Raises RunsteadError when an earlier one was refused."""
@@ -64,6 +66,8 @@ class Sender:
 
     def flush(self, seconds: float) -> None:
         """Wait until everything has arrived. Raises RunsteadError when it has not within this time, or was refused."""
+        if self._process != os.getpid():
+            return  # forked, and nothing was logged here
         end = time.monotonic() + seconds
         with self._changed:
             self._hurry = True
@@ -124,7 +128,7 @@ class Sender:
             except RunsteadError as error:
                 self._away = str(error)
             else:
-                self._away = ""
+                self._away, self.sent_at = "", time.monotonic()
                 return
             with self._changed:
                 self._changed.wait(pause)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 from . import records
 
 TYPE_CHECKING = False
@@ -70,21 +68,42 @@ class Folded:
 
 
 class State(Folded):
-    """What is in a run's folder."""
+    """What is in a run's folder, and what `facts` say that it began with."""
 
-    def __init__(self, run_dir: str) -> None:
+    def __init__(self, run_dir: str, facts: Dict[str, Any]) -> None:
         super().__init__()
-        self._run_dir = run_dir
+        for part in ("tags", "properties"):
+            given = facts.get(part)
+            getattr(self, part).update(given if isinstance(given, dict) else {})
+        self.name, self.note = str(facts.get("name") or ""), str(facts.get("notes") or "")
         for record in records.read(run_dir):
-            try:
-                self.fold(record)
-            except (KeyError, TypeError, AttributeError):
-                continue  # written by something else, and no record
+            self._take(record)
 
-    def files(self) -> List[str]:
-        """Names of the files below `artifacts/`."""
-        base = os.path.join(self._run_dir, "artifacts")
-        found = []
-        for folder, _, names in os.walk(base):
-            found += [os.path.relpath(os.path.join(folder, name), base).replace(os.sep, "/") for name in names]
-        return sorted(found)
+    def _take(self, record: Dict[str, Any]) -> None:
+        try:
+            self.fold(record)
+        except (KeyError, TypeError, AttributeError):
+            pass  # written by something else, and no record
+
+
+class ChildState(State):
+    """What a run's folder says of one of its children."""
+
+    def __init__(self, run_dir: str, key: str) -> None:
+        self._key = key
+        self.began: Optional[float] = None
+        self.ended = ""
+        self.error: Dict[str, str] = {}
+        super().__init__(run_dir, {})
+
+    def _take(self, record: Dict[str, Any]) -> None:
+        if record.get("c") != self._key:
+            return
+        inner = record.get("r")
+        if record.get("op") == "child" and self.began is None:
+            self.name, self.began = str(record.get("k") or ""), record.get("t")
+        elif record.get("op") == "of" and isinstance(inner, dict):
+            if inner.get("op") != "end":
+                super()._take(inner)
+            elif not self.ended:
+                self.ended, self.error = str(inner.get("v")), dict(inner.get("error") or {})

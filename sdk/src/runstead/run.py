@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 
-from .errors import RunEnvironmentException, RunsteadError, UserError
+from .errors import RunEnvironmentException, UserError
 from .family import Family
+from .inside import ExperimentName, Inside
 from .logged import Logged
 from .records import Writer
 from .remote import Remote
@@ -153,7 +154,7 @@ class Run(Logged, Remote, Family):
         return "%s(id=%r)" % (type(self).__name__, self.id)
 
 
-class ScriptRun(Run):
+class ScriptRun(Inside, Run):
     """The run that this process belongs to, told through files of its folder."""
 
     _home = ""
@@ -161,6 +162,7 @@ class ScriptRun(Run):
     def __init__(self, run_dir: str) -> None:
         self._writer = Writer(run_dir)
         self._prefixes = {}
+        self._children = 0
 
     # Who the run is
 
@@ -205,39 +207,6 @@ class ScriptRun(Run):
     def description(self, value: str) -> None:
         self._put(op="note", v=description(value))
 
-    def get_status(self) -> str:
-        """`Running`: a script that can ask is running."""
-        return "Running"
-
-    status = property(get_status)  # type: ignore[assignment]
-
-    # What it has said so far
-
-    def get_metrics(
-        self,
-        name: Optional[str] = None,
-        recursive: bool = False,
-        run_type: Optional[str] = None,
-        populate: bool = False,
-    ) -> Dict[str, Any]:
-        """What this run has logged so far: one value is given bare, several as a list, a table as a dict of columns."""
-        metrics = self._state().metrics()
-        if name is not None:
-            metrics = {name: metrics[name]} if name in metrics else {}
-        return {self.id: metrics} if recursive else metrics
-
-    def get_tags(self) -> Dict[str, Optional[str]]:
-        """The tags that this run's script has set. Those given at submission are in the studio."""
-        return dict(self._state().tags)
-
-    def get_properties(self) -> Dict[str, str]:
-        """The properties that this run's script has added."""
-        return dict(self._state().properties)
-
-    def get_file_names(self) -> List[str]:
-        """Names of the artifacts that this run has kept by name so far."""
-        return list(self._state().files())
-
     # Files
 
     def upload_file(self, name: str, path_or_stream: Source, datastore_name: Optional[str] = None) -> None:
@@ -281,35 +250,15 @@ class ScriptRun(Run):
     def _state(self) -> Any:
         from .reading import State
 
-        return State(self._writer.run_dir)
+        return State(self._writer.run_dir, self._facts())
 
-    @property
-    def workspace(self) -> Any:
-        raise RunsteadError(
-            "A script does not reach the studio from its run: this can be asked from outside, with Workspace.from_config() and "
-            "ws.get_run(%r). Inside, log and upload_file are there." % self.id
-        )
+    def _began(self) -> Optional[float]:
+        from .told import began
 
+        return began(self._writer.run_dir)
 
-class ExperimentName:
-    """The experiment that the run belongs to, as far as the run knows it."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    @property
-    def workspace(self) -> WorkspaceName:
-        return WorkspaceName(os.environ.get("AZUREML_ARM_WORKSPACE_NAME", ""))
-
-    def __repr__(self) -> str:
-        return "Experiment(%r)" % self.name
-
-
-class WorkspaceName(ExperimentName):
-    """The workspace, as far as the run knows it."""
-
-    def __repr__(self) -> str:
-        return "Workspace(%r)" % self.name
+    def _error(self) -> Dict[str, str]:
+        return {}
 
 
 def display_name(value: Any) -> str:

@@ -84,7 +84,7 @@ class RunConfiguration(Section):
         self._path = _path
         self._name = _name
         self.script = script
-        self.arguments = list(arguments or [])
+        self.arguments = words(arguments or [])
         self.command = command
         self.framework = framework or "Python"
         self.communicator = communicator or "None"
@@ -157,6 +157,13 @@ class RunConfiguration(Section):
         from .runconfig_file import found
 
         os.unlink(found(path, name))
+
+
+def words(arguments: Sequence[Any]) -> List[Any]:
+    """A list of its own. Raises UserError for a text, which would fall into letters."""
+    if isinstance(arguments, (str, bytes)):
+        raise UserError("arguments: a list is needed, with one item for each word: %r." % arguments.split())
+    return list(arguments)
 
 
 def named(field: str, value: Any) -> str:

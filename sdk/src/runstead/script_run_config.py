@@ -7,7 +7,7 @@ import warnings
 
 from . import distributed
 from .errors import NotYet, UserError
-from .run_configuration import RunConfiguration, named
+from .run_configuration import RunConfiguration, named, words
 from .sections import DockerConfiguration
 
 TYPE_CHECKING = False
@@ -76,7 +76,7 @@ class ScriptRunConfig:
             if docker_runtime_config is not None:
                 self.run_config.docker = docker_runtime_config
         self.script = script if script is not None else self.run_config.script
-        self.arguments = list(arguments if arguments is not None else self.run_config.arguments)
+        self.arguments = words(arguments if arguments is not None else self.run_config.arguments)
         self.command = command if command is not None else self.run_config.command
 
     def check(self, workspace: Workspace) -> RunCheck:

@@ -15,8 +15,9 @@ from .upload import upload
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, Dict, List, Optional
+    from typing import Any, Dict, List, Optional
 
+    from .folder import Told
     from .transport import Transport
 
 MANY_FILES = 20_000
@@ -28,9 +29,9 @@ def submit(
     transport: Transport,
     source: str,
     body: Dict[str, Any],
-    progress: Optional[Callable[[int, int], None]] = None,
+    told: Optional[Told] = None,
 ) -> Dict[str, Any]:
-    """Send the folder `source` and start the run that `body` describes; returns the run as the API shows it.
+    """Send the folder `source` and start the run that `body` describes; returns the run as the API shows it. `told`: how far it is.
 
     May be repeated after an interruption at any moment: what has arrived is not sent again, and the same run is answered.
     Raises UserError and RunsteadError.
@@ -38,12 +39,12 @@ def submit(
     # git looks at the same files meanwhile, and waits for the disk as we do.
     with ThreadPoolExecutor(1) as pool:
         facts = pool.submit(git.facts, source)
-        folder = Folder(source, lambda found: _within_limits(transport, found))
+        folder = Folder(source, lambda found: within_limits(transport, found), told)
         folder.check()
         script = body.get("script")
         if script is not None and script not in {entry[0] for entry in folder.files}:
             raise UserError("script: %s" % absent(script, folder))
-        snapshot = upload(transport, folder, progress)
+        snapshot = upload(transport, folder, told)
         body = {**body, "snapshot": snapshot, "git": facts.result()}
     with Pending(transport.place, body) as pending:
         answer = transport.request("POST", "runs", body, headers={"Idempotency-Key": pending.key})
@@ -51,7 +52,7 @@ def submit(
     return run
 
 
-def _within_limits(transport: Transport, folder: Folder) -> None:
+def within_limits(transport: Transport, folder: Folder) -> None:
     """Refuse a folder that the studio will not take before it is read for many minutes. Raises UserError."""
     count, size = folder.found
     if count <= MANY_FILES and size <= MANY_BYTES:

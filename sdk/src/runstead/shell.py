@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     from .transport import Transport
 
-FINAL = ("Completed", "Failed", "Canceled")
-
 
 class Parser(argparse.ArgumentParser):
     """A parser that takes no abbreviations and names what may have been meant."""
@@ -116,6 +114,13 @@ def artifacts_of(transport: Transport, number: int) -> List[Dict[str, Any]]:
         if page["next"] is None:
             return found
         after = page["next"]
+
+
+def count(text: str) -> int:
+    """A number of things, for argparse."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError("%r is no number of things: use 0 or more" % text)
+    return int(text)
 
 
 def table(rows: Sequence[Sequence[str]]) -> None:

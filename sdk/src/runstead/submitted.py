@@ -16,9 +16,7 @@ if TYPE_CHECKING:
     from .run import Source
     from .workspace import Workspace
 
-__all__ = ["FINAL", "RunFailed", "SubmittedRun"]
-
-FINAL = ("Completed", "Failed", "Canceled")
+__all__ = ["RunFailed", "SubmittedRun"]
 
 
 class SubmittedRun(Run):
@@ -173,9 +171,9 @@ class SubmittedRun(Run):
 
     def read_log(self, offset: int = 0) -> bytes:
         """Bytes of the log from `offset` on, at most about 1 MB; none when there are no more yet."""
-        from .waiting import piece
+        from .log_stream import LogStream
 
-        return piece(self, offset)[0]
+        return LogStream(self.workspace.transport, self.number, offset=offset).piece()
 
     def stream_log(self, out: Any = None) -> None:
         """Write the log to `out` (default: standard output) as it grows, until the run has ended."""
@@ -207,6 +205,9 @@ class SubmittedRun(Run):
 
             self._sender = Sender(self.workspace.transport, "runs/%d/records" % self.number, self.id)
         return self._sender
+
+    def _sent_at(self) -> float:
+        return 0.0 if self._sender is None else self._sender.sent_at
 
     def _keep_image(self, name: str, path: Optional[str], plot: Any) -> str:
         import tempfile

@@ -15,9 +15,10 @@ from .submitted import SubmittedRun
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, Mapping, Optional
+    from typing import Any, Mapping, Optional
 
     from .experiment import Experiment
+    from .folder import Told
     from .workspace import Workspace
 
 
@@ -27,7 +28,7 @@ def submit(
     tags: Optional[Mapping[str, Optional[str]]] = None,
     display_name: str = "",
     notes: str = "",
-    progress: Optional[Callable[[int, int], None]] = None,
+    told: Optional[Told] = None,
     parent: Optional[int] = None,
 ) -> SubmittedRun:
     """Send the folder (only what the studio lacks) and start the run. Raises UserError, RunsteadError."""
@@ -42,7 +43,7 @@ def submit(
     body["notes"] = notes
     if parent is not None:
         body["parent"] = parent
-    row = sending.submit(experiment.workspace.transport, config.source_directory, body, progress)
+    row = sending.submit(experiment.workspace.transport, config.source_directory, body, told)
     return SubmittedRun(experiment.workspace, row)
 
 

@@ -15,6 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable, Dict, List, Optional, Tuple
 
+    from .folder import Told
     from .transport import Transport
 
 RECORD = struct.Struct(">32sBQ")
@@ -24,8 +25,8 @@ PIECE = 8 * 1024 * 1024
 TRIES = 3
 
 
-def upload(transport: Transport, folder: Folder, progress: Optional[Callable[[int, int], None]] = None) -> str:
-    """Make the snapshot of a scanned folder; returns its id. `progress(done, total)` is told bytes.
+def upload(transport: Transport, folder: Folder, told: Optional[Told] = None) -> str:
+    """Make the snapshot of a scanned folder; returns its id.
 
     May be repeated after a cut: what has arrived is not sent again. Raises UserError and RunsteadError.
     """
@@ -35,7 +36,7 @@ def upload(transport: Transport, folder: Folder, progress: Optional[Callable[[in
         if wanted["known"]:
             return folder.digest
         entries = [entry for first, end in wanted["missing"] for entry in folder.files[first:end]]
-        _send(transport, folder, entries, wanted, progress)
+        _send(transport, folder, entries, wanted, told)
         name = os.path.basename(os.path.realpath(folder.path))
         try:
             transport.request("POST", "snapshots", {"snapshot": folder.digest, "name": name})
@@ -51,15 +52,15 @@ def _send(
     folder: Folder,
     entries: List[Tuple[str, int, int, str]],
     wanted: Dict[str, Any],
-    progress: Optional[Callable[[int, int], None]],
+    told: Optional[Told],
 ) -> None:
     total, done = sum(entry[2] for entry in entries), 0
 
     def tell(count: int) -> None:
         nonlocal done
         done += count
-        if progress is not None:
-            progress(done, total)
+        if told is not None:
+            told("sending", done, total)
 
     parts: List[bytes] = []
     held = sent = 0

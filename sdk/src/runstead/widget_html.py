@@ -7,8 +7,8 @@ from datetime import datetime, timezone
 from html import escape
 
 from .errors import RunsteadError
-from .submitted import FINAL
-from .waiting import piece
+from .log_stream import LogStream
+from .status import FINAL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -146,11 +146,17 @@ def look(run: SubmittedRun) -> View:
     log = ""
     if run.type == "script":
         try:
-            size = piece(run, 0)[1]
-            log = piece(run, max(0, size - TAIL))[0].decode("utf-8", "replace") if size else ""
+            log = _tail(run).decode("utf-8", "replace")
         except RunsteadError as error:
             log = "[the log cannot be read: %s]" % error
     return View(row, run.get_metrics(), "\n".join(log.splitlines()[-LINES:]), children)
+
+
+def _tail(run: SubmittedRun) -> bytes:
+    """The last bytes of the log."""
+    rows = run._ask("GET", "/logs")["logs"]
+    size = next((row["size"] for row in rows if row["name"] == "log"), 0)
+    return LogStream(run.workspace.transport, run.number, offset=max(0, size - TAIL)).piece() if size else b""
 
 
 def spark(values: List[float]) -> str:

@@ -11,7 +11,9 @@ import signal
 import threading
 import time
 import zipfile
+from itertools import pairwise
 from pathlib import Path
+from statistics import median
 
 import pytest
 
@@ -494,6 +496,25 @@ def test_resource_samples_count_the_whole_tree(runs):
     used = sum(sample["cpu"] / 100 * (sample["t"] - before) for before, sample in zip(times, samples, strict=False))
     assert 0.8 < used < 2  # the second that was burnt, and two interpreters' starts
     assert all(set(sample) >= {"t", "cpu", "rss", "procs", "read", "write"} for sample in samples)
+
+
+def test_a_quiet_script_is_sampled_less_often_until_it_works(runs):
+    code = "import os, time\nwhile not os.path.exists('go'): time.sleep(0.5)\nwhile time.process_time() < 3: pass"
+    attempt = runs.python(code, sample_seconds=0.2)
+
+    def samples():
+        lines = (runs.folder(attempt) / "samples.jsonl").read_bytes().splitlines()
+        return [json.loads(line) for line in lines]
+
+    def gaps(found):
+        return [later["t"] - before["t"] for before, later in pairwise(found)]
+
+    until(lambda: (runs.folder(attempt) / "samples.jsonl").exists() and len(samples()) >= 12, 30)
+    quiet = gaps(samples())
+    (runs.folder(attempt) / "code/go").touch()
+    runs.exit(attempt)
+    busy = gaps(sample for sample in samples() if sample["cpu"] > 25)
+    assert median(busy) < 0.45 < median(quiet[-4:])
 
 
 def test_a_connection_that_was_closed_leaves_no_descriptor_and_no_thread(tmp_path):

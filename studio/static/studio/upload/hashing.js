@@ -1,4 +1,5 @@
 // Digests of a folder's files: from the cache where size and time are as before, else from the workers.
+import { batches } from "./batches.js";
 import { load, save } from "./hash-cache.js";
 
 const BATCH_FILES = 64;
@@ -29,28 +30,11 @@ export async function hash(name, files, progress, signal) {
   // Time stamps are in milliseconds here: what was written just now may change again under the same one.
   const young = Date.now() - 2000;
   if (todo.length) {
-    await run(batches(todo), (files_, bytes) => progress((doneFiles += files_), (doneBytes += bytes)), signal);
+    await run(batches(todo, BATCH_FILES, BATCH_BYTES), (files_, bytes) => progress((doneFiles += files_), (doneBytes += bytes)), signal);
     const kept = files.filter((item) => item.file.lastModified < young);
     await save(name, kept.map((item) => [item.path, item.size, item.file.lastModified, item.digest]));
   }
   return todo.length;
-}
-
-function batches(files) {
-  const all = [];
-  let batch = [];
-  let bytes = 0;
-  for (const item of files) {
-    if (batch.length && (batch.length >= BATCH_FILES || bytes + item.size > BATCH_BYTES)) {
-      all.push(batch);
-      batch = [];
-      bytes = 0;
-    }
-    batch.push(item);
-    bytes += item.size;
-  }
-  if (batch.length) all.push(batch);
-  return all;
 }
 
 function run(queue, progress, signal) {

@@ -1,6 +1,7 @@
 // Sends to the studio what it lacks of a folder: small contents many in one request, large ones in pieces. Whatever is cut is
 // tried again, and goes on from what has arrived.
 import { csrf } from "../common.js";
+import { batches } from "./batches.js";
 import { manifest } from "./manifest.js";
 
 const BATCH_BYTES = 4 * 1024 * 1024;
@@ -121,9 +122,10 @@ export class Sender {
       files += count;
       tell();
     };
+    const small = wanted.files.filter((item) => item.size <= wanted.small);
     const large = wanted.files.filter((item) => item.size > wanted.small);
     const jobs = [
-      ...batches(wanted.files.filter((item) => item.size <= wanted.small)).map((batch) => () => this.batch(batch, fly)),
+      ...batches(small, BATCH_FILES, BATCH_BYTES).map((batch) => () => this.batch(batch, fly)),
       ...large.map((item) => () => this.pieces(item, wanted.have[item.digest] ?? 0, fly)),
     ];
     let next = 0;
@@ -162,23 +164,6 @@ export class Sender {
     const body = JSON.stringify({ snapshot, name });
     return this.again(() => request("POST", this.address, body, { "Content-Type": "application/json" }, this.signal));
   }
-}
-
-function batches(items) {
-  const all = [];
-  let batch = [];
-  let bytes = 0;
-  for (const item of items) {
-    if (batch.length && (batch.length >= BATCH_FILES || bytes + item.size > BATCH_BYTES)) {
-      all.push(batch);
-      batch = [];
-      bytes = 0;
-    }
-    batch.push(item);
-    bytes += item.size;
-  }
-  if (batch.length) all.push(batch);
-  return all;
 }
 
 // What stands before each content: digest (32 bytes), flags (1), length (8, big endian).
