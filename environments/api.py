@@ -9,7 +9,7 @@ from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest
-from ninja import P, QueryEx, Router, Status
+from ninja import P, Query, QueryEx, Router, Status
 
 from environments import registry
 from environments.api_input import check_name, is_curated, keep, own, wanted
@@ -32,7 +32,8 @@ from environments.definition import Definition
 from environments.forms import free, typed
 from environments.models import Environment, EnvironmentVersion, Label
 from studio.accounts.models import User
-from studio.rest import Member, Problem, not_found, page_url, refused
+from studio.once import claimed, once
+from studio.rest import Member, Position, Problem, not_found, page_of, page_url, refused, slice_of
 from studio.workspaces.models import Role, Workspace
 
 environments = Router(tags=["environments"])
@@ -40,7 +41,9 @@ MAX_KEY = 64
 
 
 @environments.get("", auth=Member(Role.READER), response={200: Environments, REFUSED: EnvironmentRefusal})
-def listed_environments(request: HttpRequest, archived: bool = False, search: str = "") -> dict[str, Any]:
+def listed_environments(
+    request: HttpRequest, position: Query[Position], archived: bool = False, search: str = ""
+) -> dict[str, Any]:
     """The newest version of every environment that runs of the workspace may use. The workspace's own hide curated ones of the same
     name. ``search``: words that are all in its name, description, kind, labels or packages. ``archived``: those instead."""
     rows = registry.visible(workspace_of(request)).filter(archived_at__isnull=not archived)
@@ -51,7 +54,9 @@ def listed_environments(request: HttpRequest, archived: bool = False, search: st
     for version in sorted(shown, key=lambda version: version.environment.curated):
         found.setdefault(version.environment.name.lower(), version)
     answers = described(request, [found[name] for name in sorted(found)])
-    return {"environments": [row for row in answers if says(row, search[:200].lower().split())]}
+    fitting = [row for row in answers if says(row, search[:200].lower().split())]
+    page, following = slice_of(fitting, lambda row: str(row["name"]).lower(), position)
+    return {"environments": page, "next": following}
 
 
 @environments.post(
@@ -62,7 +67,8 @@ def listed_environments(request: HttpRequest, archived: bool = False, search: st
 def registered(request: HttpRequest, data: NewEnvironment) -> Status[Any]:
     """Keep a definition, or what a text says, under a name: 201 with a new version; 200 with the newest one if it is the same."""
     asked = wanted(workspace_of(request), data)
-    version, new = keep(workspace_of(request), asked, person(request))
+    with claimed(request, data.model_dump()):
+        version, new = keep(workspace_of(request), asked, person(request))
     return Status(201 if new else 200, {**described(request, [version])[0], "notes": asked.notes})
 
 
@@ -94,10 +100,11 @@ def shown(request: HttpRequest, reference: str) -> dict[str, Any]:
 @environments.get(
     "/{reference}/versions", auth=Member(Role.READER), response={200: Versions, REFUSED: EnvironmentRefusal}
 )
-def listed_versions(request: HttpRequest, reference: str) -> dict[str, Any]:
+def listed_versions(request: HttpRequest, reference: str, position: Query[Position]) -> dict[str, Any]:
     """All versions, the newest first, also archived ones."""
     rows = find_environment(request, reference).versions.select_related("created_by").prefetch_related("labels")
-    return {"versions": [numbered(row, [label.name for label in row.labels.all()]) for row in rows.order_by("-number")]}
+    page, following = page_of(rows, "number", position, newest=True)
+    return {"versions": [numbered(row, [label.name for label in row.labels.all()]) for row in page], "next": following}
 
 
 @environments.get(
@@ -126,18 +133,29 @@ def compared(request: HttpRequest, reference: str, other: QueryEx[str, P(alias="
 def cloned(request: HttpRequest, reference: str, data: CloneWanted | None = None) -> Status[Any]:
     """A new environment of the workspace that begins with this version: its definition, and what was resolved and built of it.
     Repeated, it answers 200 with the copy of the first call."""
-    version, workspace, name = find(request, reference), workspace_of(request), data.name if data else ""
+    version, name = find(request, reference), data.name if data else ""
+
+    def make() -> dict[str, Any]:
+        row, new = copied(request, version, name)
+        return {"new": new, "version": described(request, [row])[0]}
+
+    made = once(request, {"name": name}, make)
+    return Status(201 if made["new"] else 200, made["version"])
+
+
+def copied(request: HttpRequest, version: EnvironmentVersion, name: str) -> tuple[EnvironmentVersion, bool]:
+    """The clone of a version, and whether it is new. Raises Problem."""
+    workspace = workspace_of(request)
     there = own(workspace, name)
     copy = registry.latest(there) if there is not None else None
     if copy is not None and copy.number == 1 and (copy.key, copy.definition) == (version.key, version.definition):
-        return Status(200, described(request, [copy])[0])
+        return copy, False
     try:
-        made = registry.clone(version, workspace, free(workspace, name), person(request))
+        return registry.clone(version, workspace, free(workspace, name), person(request)), True
     except ValidationError as error:
         raise refused({"name": " ".join(error.messages)}) from None
     except registry.Refused as error:
         raise refused(error.errors) from None
-    return Status(201, described(request, [made])[0])
 
 
 @environments.post(
@@ -150,7 +168,8 @@ def refreshed(request: HttpRequest, reference: str) -> Status[Any]:
     request answers 200 with the version of the first."""
     version = own_version(request, reference)
     newest = version.environment.versions.latest("number")
-    made = registry.refresh(version, person(request), idempotency_key(request))
+    with claimed(request, None, f"refresh environment {version.environment_id}"):
+        made = registry.refresh(version, person(request), idempotency_key(request))
     return Status(201 if made.number > newest.number else 200, described(request, [made])[0])
 
 

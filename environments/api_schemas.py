@@ -80,6 +80,7 @@ class VersionRegistered(Version):
 
 class Environments(Schema):
     environments: list[Version]
+    next: str | None
 
 
 class VersionNumbered(Schema):
@@ -94,6 +95,7 @@ class VersionNumbered(Schema):
 
 class Versions(Schema):
     versions: list[VersionNumbered]
+    next: str | None
 
 
 class EnvironmentChecked(Schema):
@@ -163,6 +165,7 @@ class Build(Schema):
 
 class Builds(Schema):
     builds: list[Build]
+    next: str | None
 
 
 class BuildAsked(Build):
@@ -196,6 +199,7 @@ class Packages(Schema):
     platform: str
     packages: list[Package]
     lock: str
+    next: str | None
 
 
 class Lock(Schema):
@@ -208,3 +212,4 @@ class Lock(Schema):
 
 class Locks(Schema):
     locks: list[Lock]
+    next: str | None

@@ -68,12 +68,7 @@ def attach(workspace: Workspace, user: User, wanted: Wanted, *, anyway: bool = F
     A call that is repeated finds the target of the first. ``anyway``: attach also when a step after the host keys fails. Raises
     Refused, Unconfirmed, NotPassed.
     """
-    existing = ComputeTarget.objects.attached().filter(workspace=workspace, name=wanted.name).first()
-    if existing is not None:
-        if not is_the_same(existing, wanted):
-            raise Refused(
-                {"name": f"{wanted.name} is attached already, with other settings. Change it, or choose another name."}
-            )
+    if (existing := there(workspace, wanted)) is not None:
         return existing, False
     draft = attaching.begin(workspace, user)
     kept = False
@@ -88,10 +83,24 @@ def attach(workspace: Workspace, user: User, wanted: Wanted, *, anyway: bool = F
             attaching.update(draft, user, slots=suggested_slots(draft.facts))
         attaching.finish(draft, user, anyway=anyway)
         kept = True
+    except Refused:
+        # The same call came twice at once, and the other one was first.
+        if (existing := there(workspace, wanted)) is not None:
+            return existing, False
+        raise
     finally:
         if not kept:
             attaching.discard(draft)
     return draft, True
+
+
+def there(workspace: Workspace, wanted: Wanted) -> ComputeTarget | None:
+    """The target of this name, which is what is wanted; None when there is none. Raises Refused when it has other settings."""
+    existing = ComputeTarget.objects.attached().filter(workspace=workspace, name=wanted.name).first()
+    if existing is not None and not is_the_same(existing, wanted):
+        rule = f"{wanted.name} is attached already, with other settings. Change it, or choose another name."
+        raise Refused({"name": rule})
+    return existing
 
 
 def fill(draft: ComputeTarget, user: User, wanted: Wanted) -> None:

@@ -134,9 +134,14 @@ def make_key(target: ComputeTarget, user: User) -> str:
     stored = target.get_credentials()
     if stored.get("next_public_key"):
         return stored["next_public_key"]
-    stored["next_private_key"], stored["next_public_key"] = keys.make_key()
-    target.set_credentials(stored)
     with transaction.atomic():
+        # Locked: of two that ask at once the second gets the key of the first.
+        by_now = ComputeTarget.objects.select_for_update().get(pk=target.pk).get_credentials()
+        if by_now.get("next_public_key"):
+            target.set_credentials(by_now)
+            return by_now["next_public_key"]
+        stored["next_private_key"], stored["next_public_key"] = keys.make_key()
+        target.set_credentials(stored)
         target.save(update_fields=["credentials"])
         if target.attached_at is not None:
             line = stored["next_public_key"]

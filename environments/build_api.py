@@ -7,7 +7,7 @@ from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 from django.utils.http import content_disposition_header
-from ninja import Path, Router, Status
+from ninja import Path, Query, Router, Status
 
 from environments import api_schemas as schemas
 from environments import builds as domain
@@ -18,8 +18,9 @@ from environments.contents import packages_of
 from environments.definition import Definition
 from environments.models import Build, BuildStatus, ComputeTarget, EnvironmentVersion, Lock
 from environments.places import Place
+from studio.once import claimed
 from studio.queues import ring
-from studio.rest import Member, Problem, not_found, page_url
+from studio.rest import Member, Position, Problem, not_found, page_of, page_url, sends, slice_of
 from studio.workspaces.models import Role
 
 builds = Router(tags=["environments"])
@@ -27,11 +28,12 @@ locks = Router(tags=["environments"])
 
 
 @builds.get("", auth=Member(Role.READER), response={200: schemas.Builds, REFUSED: EnvironmentRefusal})
-def listed_builds(request: HttpRequest, reference: Path[str]) -> dict[str, Any]:
+def listed_builds(request: HttpRequest, reference: Path[str], position: Query[Position]) -> dict[str, Any]:
     """One for each target that has this version, is getting it, or had it once."""
     version = find(request, reference)
-    rows = Build.objects.filter(target__in=targets_of(request), key=version.key).defer("lock").order_by("target__name")
-    return {"builds": [described(request, row, version) for row in rows.select_related("target", "version")]}
+    rows = Build.objects.filter(target__in=targets_of(request), key=version.key).defer("lock")
+    page, following = page_of(rows.select_related("target", "version"), "target__name", position)
+    return {"builds": [described(request, row, version) for row in page], "next": following}
 
 
 @builds.post(
@@ -46,9 +48,10 @@ def asked(request: HttpRequest, reference: Path[str], data: schemas.BuildWanted 
     if not Place(target, None, Definition.from_json(version.definition)).possible:
         rule = f"{version} is an image, and {target.name} has no container engine."
         raise Problem.of(422, "target", rule, "Build it on a Docker target.")
-    build = domain.ensure(target, version)
-    domain.retry(build)
-    ring(target.pk)
+    with claimed(request, {"target": wanted}):
+        build = domain.ensure(target, version)
+        domain.retry(build)
+        ring(target.pk)
     return Status(200 if build.status == BuildStatus.READY else 202, described(request, build, version))
 
 
@@ -83,28 +86,35 @@ def retried(request: HttpRequest, reference: Path[str], target: str) -> dict[str
 @builds.get(
     "/{target}/packages", auth=Member(Role.READER), response={200: schemas.Packages, REFUSED: EnvironmentRefusal}
 )
-def packages(request: HttpRequest, reference: Path[str], target: str, search: str = "") -> dict[str, Any]:
+def packages(
+    request: HttpRequest, reference: Path[str], target: str, position: Query[Position], search: str = ""
+) -> dict[str, Any]:
     """What the build found installed. ``search``: words that are all in a package's name, version, licence or modules."""
     build, version = find_build(request, reference, target)
     words = search[:100].lower().split()
     rows = [vars(package) for package in packages_of(build, Definition.from_json(version.definition))]
     found = [row for row in rows if all(word in said(row) for word in words)]
-    return {"target": build.target.name, "platform": build.platform, "packages": found, "lock": build.lock}
+    page, following = slice_of(found, lambda row: f"{row['name'].lower()} {row['source']} {row['version']}", position)
+    about = {"target": build.target.name, "platform": build.platform, "lock": build.lock}
+    return {**about, "packages": page, "next": following}
 
 
 @locks.get("", auth=Member(Role.READER), response={200: schemas.Locks, REFUSED: EnvironmentRefusal})
-def listed_locks(request: HttpRequest, reference: Path[str]) -> dict[str, Any]:
+def listed_locks(request: HttpRequest, reference: Path[str], position: Query[Position]) -> dict[str, Any]:
     """What this version was resolved to, once for each kind of machine: every later build installs that."""
-    rows = locks_of(request, find(request, reference)).order_by("platform")
-    return {
-        "locks": [
-            {"platform": row.platform, "created_at": row.created_at, "packages": len(read_lock(row.text))}
-            for row in rows
-        ]
-    }
+    page, following = page_of(locks_of(request, find(request, reference)), "platform", position)
+    found = [
+        {"platform": row.platform, "created_at": row.created_at, "packages": len(read_lock(row.text))} for row in page
+    ]
+    return {"locks": found, "next": following}
 
 
-@locks.get("/{platform}", auth=Member(Role.READER), response={200: str, REFUSED: EnvironmentRefusal})
+@locks.get(
+    "/{platform}",
+    auth=Member(Role.READER),
+    response={REFUSED: EnvironmentRefusal},
+    openapi_extra=sends("text/plain; charset=utf-8"),
+)
 def lock(request: HttpRequest, reference: Path[str], platform: str) -> HttpResponse:
     """The exact packages with their hashes, as text that the installer which wrote it reads."""
     version = find(request, reference)

@@ -190,22 +190,18 @@ def _add(
     detail: str = "",
 ) -> EnvironmentVersion:
     """A version with the next number. When somebody was quicker, ``instead`` may say that theirs will do."""
-    while True:
+    with transaction.atomic():
+        # Locked, so that of two that ask at once the second sees what the first made.
+        Environment.objects.select_for_update(no_key=True).get(pk=environment.pk)
+        if (found := instead()) is not None:
+            return found
         newest = environment.versions.order_by("-number").first()
-        number = newest.number + 1 if newest else 1
-        try:
-            with transaction.atomic():
-                made = EnvironmentVersion.objects.create(
-                    environment=environment, number=number, definition=data, salt=salt, key=key, created_by=user
-                )
-                if user is not None:
-                    audit.note(user, action, workspace=environment.workspace, subject=str(made), detail=detail)
-                return made
-        except IntegrityError:
-            if not environment.versions.filter(number=number).exists():
-                raise
-            if (found := instead()) is not None:
-                return found
+        made = EnvironmentVersion.objects.create(
+            environment=environment, number=newest.number + 1 if newest else 1, definition=data, salt=salt, key=key, created_by=user
+        )  # fmt: skip
+        if user is not None:
+            audit.note(user, action, workspace=environment.workspace, subject=str(made), detail=detail)
+        return made
 
 
 # -- labels and archive ----------------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from runs.models import Snapshot
 from runs.preflight import Check, Wanted, preflight
 from runs.rest import RunShown, checked_tags, described, find_parent, router, short
 from runs.submission import check, default_environment, submit
+from studio.once import claimed
 from studio.rest import REFUSED, Body, Member, Refusal, idempotency_key, person, workspace_of
 from studio.workspaces.models import Role, Workspace
 
@@ -68,23 +69,24 @@ class NewRun(Body):
 def submitted(request: HttpRequest, data: NewRun) -> dict[str, Any]:
     """Submit a run. With the header ``Idempotency-Key`` a repeated request answers the run of the first."""
     workspace = workspace_of(request)
-    snapshot = find_snapshot(workspace, data.snapshot)
-    run = submit(
-        workspace=workspace,
-        user=person(request),
-        experiment=data.experiment,
-        target=find_target(workspace, data.target),
-        environment=find_environment(workspace, data.environment) if data.environment else None,
-        snapshot=snapshot,
-        config=data.config().validated({entry.path for entry in snapshots.files(snapshot)}),
-        name=short("name", data.name, 255),
-        tags=checked_tags(data.tags),
-        notes=data.notes,
-        priority=data.priority,
-        parent=find_parent(request, data.parent),
-        properties=gitinfo.properties(data.git),
-        request_id=idempotency_key(request),
-    )
+    with claimed(request, data.model_dump()):
+        snapshot = find_snapshot(workspace, data.snapshot)
+        run = submit(
+            workspace=workspace,
+            user=person(request),
+            experiment=data.experiment,
+            target=find_target(workspace, data.target),
+            environment=find_environment(workspace, data.environment) if data.environment else None,
+            snapshot=snapshot,
+            config=data.config().validated({entry.path for entry in snapshots.files(snapshot)}),
+            name=short("name", data.name, 255),
+            tags=checked_tags(data.tags),
+            notes=data.notes,
+            priority=data.priority,
+            parent=find_parent(request, data.parent),
+            properties=gitinfo.properties(data.git),
+            request_id=idempotency_key(request),
+        )
     return described(request, run)
 
 

@@ -18,10 +18,10 @@ from runs.artifacts import ArtifactRefused
 from runs.browse import Leaf
 from runs.log_api import BYTES
 from runs.models import Artifact, Snapshot
-from runs.rest import Closing, find_run, guarded, paged, router
+from runs.rest import Closing, find_run, guarded, router
 from runs.zipstream import zipped
 from studio.blobs import BlobMissing, BlobStore
-from studio.rest import REFUSED, Member, Problem, Refusal, blocks, not_found
+from studio.rest import REFUSED, Member, Problem, Refusal, blocks, not_found, paged, sends
 from studio.workspaces.models import Role
 
 FILES = 1000
@@ -30,7 +30,7 @@ RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})\Z")
 GONE = frozenset({*REFUSED, 410, 416})
 BODY = {
     "requestBody": {
-        "required": True,
+        "required": False,
         "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
     }
 }
@@ -129,11 +129,16 @@ def snapshot(request: HttpRequest, number: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-@router.get("/{int:number}/snapshot/zip", auth=Member(Role.READER), openapi_extra=BYTES, response={REFUSED: Refusal})
+@router.get(
+    "/{int:number}/snapshot/zip",
+    auth=Member(Role.READER),
+    openapi_extra=sends("application/zip"),
+    response={REFUSED: Refusal},
+)
 def snapshot_zip(request: HttpRequest, number: int) -> HttpResponseBase:
     """All files of the snapshot as a zip, made while it is sent."""
     row = snapshot_of(request, number)
-    leaves = [Leaf(entry.path, entry.size, entry.digest) for entry in snapshots.files(row)]
+    leaves = [Leaf(entry.path, entry.size, entry.digest, mode=entry.mode) for entry in snapshots.files(row)]
     response = StreamingHttpResponse(zipped(BlobStore(row.workspace_id), leaves), content_type="application/zip")
     return guarded(response, f"snapshot-{row.short}.zip")
 

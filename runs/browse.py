@@ -39,6 +39,7 @@ class Leaf:
     size: int
     digest: str
     why: str = ""
+    mode: int = 0o644
 
 
 @dataclass(frozen=True)

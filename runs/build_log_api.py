@@ -9,13 +9,18 @@ from runs.api import LOG_PIECE, MAX_LOG_PIECE
 from runs.log_viewer import log_of_build
 from runs.logs import LogLost, Reader
 from runs.models import LogStream
-from studio.rest import Member, Problem
+from studio.rest import Member, Problem, sends
 from studio.workspaces.models import Role
 
 router = Router(tags=["environments"])
 
 
-@router.get("", auth=Member(Role.READER), response={200: bytes, frozenset({*REFUSED, 410}): EnvironmentRefusal})
+@router.get(
+    "",
+    auth=Member(Role.READER),
+    response={frozenset({*REFUSED, 410}): EnvironmentRefusal},
+    openapi_extra=sends("application/octet-stream"),
+)
 def build_log(
     request: HttpRequest, reference: Path[str], target: Path[str], offset: int = 0, limit: int = LOG_PIECE
 ) -> HttpResponse:

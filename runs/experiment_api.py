@@ -10,8 +10,9 @@ from ninja import Router, Schema, Status
 
 from runs.experiments import NotEmpty, change, create, remove
 from runs.models import Experiment, Run
-from runs.rest import PAGE, checked_tags, paged
-from studio.rest import REFUSED, Body, Member, Problem, Refusal, not_found, page_url, person, workspace_of
+from runs.rest import PAGE, checked_tags
+from studio.once import claimed
+from studio.rest import REFUSED, Body, Member, Problem, Refusal, not_found, page_url, paged, person, workspace_of
 from studio.workspaces.models import Role
 
 router = Router(tags=["experiments"])
@@ -34,7 +35,7 @@ class ExperimentShown(Schema):
     url: str
 
 
-class Page(Schema):
+class ExperimentsPage(Schema):
     """``next``: the ``after`` of the page that follows; null on the last one."""
 
     experiments: list[ExperimentShown]
@@ -57,14 +58,14 @@ class ExperimentChange(Body):
     maximize: bool | None = None
 
 
-class Removed(Schema):
+class ExperimentRemoved(Schema):
     """``runs``: how many archived runs went with it."""
 
     removed: bool
     runs: int
 
 
-@router.get("", auth=Member(Role.READER), response={200: Page, REFUSED: Refusal})
+@router.get("", auth=Member(Role.READER), response={200: ExperimentsPage, REFUSED: Refusal})
 def listed(
     request: HttpRequest,
     *,
@@ -93,9 +94,14 @@ def listed(
 @router.post("", auth=Member(Role.CONTRIBUTOR), response={200: ExperimentShown, 201: ExperimentShown, REFUSED: Refusal})
 def created(request: HttpRequest, data: NewExperiment) -> Status[dict[str, Any]]:
     """Make an experiment: 201. One of this name is answered as it is: 200."""
-    row, new = create(
-        workspace_of(request), person(request), data.name, description=data.description, tags=checked_tags(data.tags)
-    )
+    with claimed(request, data.model_dump()):
+        row, new = create(
+            workspace_of(request),
+            person(request),
+            data.name,
+            description=data.description,
+            tags=checked_tags(data.tags),
+        )
     return Status(201 if new else 200, described(request, row))
 
 
@@ -117,7 +123,7 @@ def changed(request: HttpRequest, name: str, data: ExperimentChange | None = Non
     return described(request, row)
 
 
-@router.delete("/{name}", auth=Member(Role.OWNER), response={200: Removed, REFUSED: Refusal})
+@router.delete("/{name}", auth=Member(Role.OWNER), response={200: ExperimentRemoved, REFUSED: Refusal})
 def removed(request: HttpRequest, name: str) -> dict[str, Any]:
     """Remove an experiment and its archived runs with all that they logged, for good. 409 while it has others."""
     row = find(request, name)

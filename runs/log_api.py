@@ -5,22 +5,20 @@ from typing import Any
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
-from ninja import Schema
+from ninja import Query, Schema
 
 from runs.following import PLACES, follow
 from runs.logs import LogLost, Reader
 from runs.models import LogStream, Run
 from runs.rest import MAX_NUMBER, Closing, find_run, guarded, router
-from studio.rest import REFUSED, Member, Problem, Refusal, not_found
+from studio.rest import REFUSED, Member, Position, Problem, Refusal, not_found, page_of, sends
 from studio.workspaces.models import Role
 
 LOG_PIECE = 1024 * 1024
 MAX_LOG_PIECE = 16 * 1024 * 1024
 FOLLOW_SECONDS = 55
 MAX_FOLLOW_SECONDS = 300
-BYTES = {
-    "responses": {200: {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}}
-}
+BYTES = sends("application/octet-stream")
 
 
 class Log(Schema):
@@ -36,12 +34,14 @@ class Log(Schema):
 
 class Logs(Schema):
     logs: list[Log]
+    next: str | None
 
 
 @router.get("/{int:number}/logs", auth=Member(Role.READER), response={200: Logs, REFUSED: Refusal})
-def logs(request: HttpRequest, number: int) -> dict[str, Any]:
-    """The logs of a run."""
-    return {"logs": list(LogStream.objects.filter(run=find_run(request, number), build=None).order_by("name"))}
+def logs(request: HttpRequest, number: int, position: Query[Position]) -> dict[str, Any]:
+    """The logs of a run, by name."""
+    page, following = page_of(LogStream.objects.filter(run=find_run(request, number), build=None), "name", position)
+    return {"logs": page, "next": following}
 
 
 @router.get(

@@ -12,10 +12,10 @@ from runs.artifact_api import GONE, download
 from runs.changing import PropertyTaken, checked_properties
 from runs.log_api import BYTES
 from runs.models import ModelVersion, RegisteredModel
-from runs.rest import PAGE, checked_tags, paged, run_named
+from runs.rest import PAGE, checked_tags, run_named
 from studio.blobs import BlobStore
 from studio.once import once
-from studio.rest import REFUSED, Body, Member, Problem, Refusal, not_found, page_url, person, workspace_of
+from studio.rest import REFUSED, Body, Member, Problem, Refusal, not_found, page_url, paged, person, workspace_of
 from studio.workspaces.models import Role
 
 router = Router(tags=["models"])
@@ -29,7 +29,7 @@ class ModelFile(Schema):
     digest: str
 
 
-class Version(Schema):
+class ModelVersionShown(Schema):
     """A version of a model. ``id`` is ``name:version``; ``run`` a run's number, null when that is gone."""
 
     id: str
@@ -71,10 +71,10 @@ class Model(Schema):
 class ModelWithVersions(Model):
     """The newest version first, at most 1,000 of them."""
 
-    all_versions: list[Version]
+    all_versions: list[ModelVersionShown]
 
 
-class Page(Schema):
+class ModelsPage(Schema):
     """``next``: the ``after`` of the page that follows; null on the last one."""
 
     models: list[Model]
@@ -110,14 +110,14 @@ class VersionChange(Body):
     properties: dict[str, Any] = {}
 
 
-class Removed(Schema):
+class ModelRemoved(Schema):
     removed: bool
 
 
 VERSIONS = 1000
 
 
-@router.get("", auth=Member(Role.READER), response={200: Page, REFUSED: Refusal})
+@router.get("", auth=Member(Role.READER), response={200: ModelsPage, REFUSED: Refusal})
 def listed(
     request: HttpRequest,
     *,
@@ -140,7 +140,7 @@ def listed(
     }
 
 
-@router.post("", auth=Member(Role.CONTRIBUTOR), response={200: Version, REFUSED: Refusal})
+@router.post("", auth=Member(Role.CONTRIBUTOR), response={200: ModelVersionShown, REFUSED: Refusal})
 def registered(request: HttpRequest, data: NewVersion) -> dict[str, Any]:
     """Register files of a run as the next version of a model. With ``Idempotency-Key`` a repeated request makes no other one."""
 
@@ -172,20 +172,22 @@ def changed(request: HttpRequest, name: str, data: ModelChange | None = None) ->
     return described(request, row)
 
 
-@router.delete("/{name}", auth=Member(Role.OWNER), response={200: Removed, REFUSED: Refusal})
+@router.delete("/{name}", auth=Member(Role.OWNER), response={200: ModelRemoved, REFUSED: Refusal})
 def removed(request: HttpRequest, name: str) -> dict[str, bool]:
     """Remove a model with all its versions. The files stay with their runs."""
     registering.remove_model(find(request, name), person(request))
     return {"removed": True}
 
 
-@router.get("/{name}/versions/{version}", auth=Member(Role.READER), response={200: Version, REFUSED: Refusal})
+@router.get("/{name}/versions/{version}", auth=Member(Role.READER), response={200: ModelVersionShown, REFUSED: Refusal})
 def version_shown(request: HttpRequest, name: str, version: str) -> dict[str, Any]:
     """One version, by its number, an alias, or ``latest``."""
     return version_described(request, find_version(request, name, version))
 
 
-@router.patch("/{name}/versions/{version}", auth=Member(Role.CONTRIBUTOR), response={200: Version, REFUSED: Refusal})
+@router.patch(
+    "/{name}/versions/{version}", auth=Member(Role.CONTRIBUTOR), response={200: ModelVersionShown, REFUSED: Refusal}
+)
 def version_changed(request: HttpRequest, name: str, version: str, data: VersionChange | None = None) -> dict[str, Any]:
     """Change what is said of a version; its files stay what they are. A property that has another value is refused with 409."""
     row, data = find_version(request, name, version), data or VersionChange()
@@ -204,7 +206,7 @@ def version_changed(request: HttpRequest, name: str, version: str, data: Version
     return version_described(request, find_version(request, name, str(row.number)))
 
 
-@router.delete("/{name}/versions/{version}", auth=Member(Role.OWNER), response={200: Removed, REFUSED: Refusal})
+@router.delete("/{name}/versions/{version}", auth=Member(Role.OWNER), response={200: ModelRemoved, REFUSED: Refusal})
 def version_removed(request: HttpRequest, name: str, version: str) -> dict[str, bool]:
     """Remove a version. Its number is not used again, and its files stay with their run."""
     registering.remove([find_version(request, name, version)], person(request))

@@ -87,6 +87,13 @@ def order_of(text: str, workspace: Workspace) -> Order:
     return _parameter(name, descending, workspace)
 
 
+def is_known(order: Order, workspace: Workspace) -> bool:
+    """Whether any run of the workspace could have a value for it."""
+    models: dict[str, type[MetricSeries] | type[RunParameter]] = {"metric": MetricSeries, "parameter": RunParameter}
+    found = models.get(order.kind)
+    return found is None or found.objects.filter(workspace=workspace, name=order.name).exists()
+
+
 def _parameter(name: str, descending: bool, workspace: Workspace) -> Order:
     rows = RunParameter.objects.filter(workspace=workspace, name=name)
     return Order("parameter", name, descending, not rows.filter(number__isnull=False).exists())

@@ -5,12 +5,12 @@ from datetime import datetime
 from typing import Any
 
 from django.http import HttpRequest
-from ninja import Schema
+from ninja import Query, Schema
 
 from runs.metrics.packing import read
 from runs.models import MetricSeries, MetricValue, Run
-from runs.rest import MAX_NUMBER, find_run, paged, router
-from studio.rest import REFUSED, Member, Problem, Refusal, not_found
+from runs.rest import MAX_NUMBER, find_run, router
+from studio.rest import REFUSED, Member, Position, Problem, Refusal, not_found, page_of, paged
 from studio.workspaces.models import Role
 
 SERIES = 1000
@@ -79,6 +79,7 @@ class Points(Schema):
 
 class Parameters(Schema):
     params: dict[str, str]
+    next: str | None
 
 
 class Event(Schema):
@@ -93,6 +94,7 @@ class Event(Schema):
 
 class Events(Schema):
     events: list[Event]
+    next: str | None
 
 
 @router.get("/{int:number}/metrics", auth=Member(Role.READER), response={200: Metrics, REFUSED: Refusal})
@@ -147,16 +149,18 @@ def series(request: HttpRequest, number: int, name: str, *, after: int = 0, limi
 
 
 @router.get("/{int:number}/params", auth=Member(Role.READER), response={200: Parameters, REFUSED: Refusal})
-def parameters(request: HttpRequest, number: int) -> dict[str, Any]:
+def parameters(request: HttpRequest, number: int, position: Query[Position]) -> dict[str, Any]:
     """Parameters: from the script's arguments, or logged, which wins."""
     run = find_run(request, number)
-    return {"params": dict(run.parameters.order_by("name").values_list("name", "value"))}
+    page, following = page_of(run.parameters.all(), "name", position)
+    return {"params": {row.name: row.value for row in page}, "next": following}
 
 
 @router.get("/{int:number}/events", auth=Member(Role.READER), response={200: Events, REFUSED: Refusal})
-def events(request: HttpRequest, number: int) -> dict[str, Any]:
+def events(request: HttpRequest, number: int, position: Query[Position]) -> dict[str, Any]:
     """What happened to a run, the oldest first."""
-    return {"events": list(find_run(request, number).events.all())}
+    page, following = page_of(find_run(request, number).events.all(), "id", position)
+    return {"events": page, "next": following}
 
 
 def values_of(run: Run, name: str | None, after: int, limit: int) -> dict[str, Any]:

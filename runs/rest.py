@@ -13,11 +13,10 @@ from runs.config import ConfigError
 from runs.models import Run, Snapshot
 from runs.registering import MAX_TAGS
 from runs.tags import MAX_NAME, MAX_VALUE
-from studio.rest import Problem, not_found, page_url, workspace_of
+from studio.rest import not_found, page_url, workspace_of
 
 router = Router(tags=["runs"])
 PAGE = 50
-MAX_PAGE = 200
 TIMES = ("created_at", "prepared_at", "started_at", "finalizing_at", "ended_at", "unreachable_since", "archived_at")
 SANDBOX = "default-src 'none'; sandbox"
 MAX_NUMBER = 2**63 - 1
@@ -160,13 +159,6 @@ def checked_tags(tags: Mapping[str, str | None]) -> dict[str, str | None]:
             rule = f"The value of {name[:40]} has {len(value):,} characters. Use {MAX_VALUE:,} at most."
             raise ConfigError({"tags": rule})
     return dict(tags)
-
-
-def paged(limit: int, most: int = MAX_PAGE) -> int:
-    """How many rows a page has. Raises Problem."""
-    if limit < 1:
-        raise Problem.of(422, "limit", "It is no number of rows.", f"Use 1 to {most:,}.")
-    return min(limit, most)
 
 
 class Closing(Iterator[bytes]):

@@ -1,5 +1,6 @@
 """Runs over HTTP: list, look, change, cancel; and those that a client begins and ends itself."""
 
+from difflib import get_close_matches
 from typing import Any, Literal
 
 from django.http import HttpRequest
@@ -8,9 +9,10 @@ from ninja import Query, Schema
 from runs import outside, queries
 from runs.changing import PropertyTaken, change, checked_properties
 from runs.filters import Condition, Token, has_property, has_tag, marks, parse
+from runs.listing import names
 from runs.models import Experiment, Run
 from runs.outside import MAX_RECORDS, Ended, NotOutside, RecordsRefused
-from runs.queries import BadCursor, Cursor, Filter, order_of
+from runs.queries import PLAIN, BadCursor, Cursor, Filter, Order, is_known, order_of
 from runs.rest import (
     MAX_NUMBER,
     PAGE,
@@ -20,14 +22,13 @@ from runs.rest import (
     find_parent,
     find_run,
     find_snapshot,
-    paged,
     router,
     runs_of,
     short,
 )
 from runs.status import RunKind, RunStatus
 from runs.submission import cancel
-from studio.once import once
+from studio.once import claimed, once
 from studio.rest import (
     REFUSED,
     Body,
@@ -36,24 +37,25 @@ from studio.rest import (
     Refusal,
     idempotency_key,
     not_found,
+    paged,
     person,
     read_body,
     workspace_of,
 )
-from studio.workspaces.models import Role
+from studio.workspaces.models import Role, Workspace
 
 MAX_PAGES_TAGS = 20
 MAX_BEATS = 1000
 
 
-class Page(Schema):
+class RunsPage(Schema):
     """``next``: the ``before`` of the page that follows; null on the last one."""
 
     runs: list[RunShown]
     next: int | str | None
 
 
-class Wanted(Schema):
+class RunsWanted(Schema):
     """Which runs, in which order. ``q`` is the filter of the run list; ``order_by`` a column, a metric or ``param.<name>``, with ``-``
     in front for descending. Children are left out unless ``parent`` names theirs, ``q`` speaks of parents or children, or
     ``include_children`` is set."""
@@ -134,12 +136,12 @@ class Heard(Schema):
     runs: dict[str, str]
 
 
-@router.get("", auth=Member(Role.READER), response={200: Page, REFUSED: Refusal})
-def listed(request: HttpRequest, query: Query[Wanted]) -> dict[str, Any]:
+@router.get("", auth=Member(Role.READER), response={200: RunsPage, REFUSED: Refusal})
+def listed(request: HttpRequest, query: Query[RunsWanted]) -> dict[str, Any]:
     """The newest first, or as ``order_by`` says; runs without a value come last."""
     workspace = workspace_of(request)
     limit = paged(query.limit)
-    order = order_of(query.order_by, workspace)
+    order = order_in(query.order_by, workspace)
     before = query.before
     if order.kind == "number" and before.isascii() and before.isdigit() and len(before) < 19:
         before = Cursor(int(before), int(before)).write()
@@ -157,7 +159,18 @@ def listed(request: HttpRequest, query: Query[Wanted]) -> dict[str, Any]:
     return {"runs": [described(request, run) for run in runs], "next": following}
 
 
-def tokens_of(request: HttpRequest, wanted: Wanted) -> list[Token]:
+def order_in(text: str, workspace: Workspace) -> Order:
+    """What ``order_by`` says. Raises Problem for a name that no run could have a value for."""
+    order = order_of(text, workspace)
+    if not is_known(order, workspace):
+        rule = f"No run has a metric or parameter named {order.name[:100]!r}, and no column is called so."
+        close = get_close_matches(order.name, [*PLAIN, *(column.name for column in names(workspace, ""))], n=3)
+        fix = f"Did you mean {' or '.join(close)}?" if close else f"The columns are: {', '.join(PLAIN)}."
+        raise Problem.of(422, "order_by", rule, fix)
+    return order
+
+
+def tokens_of(request: HttpRequest, wanted: RunsWanted) -> list[Token]:
     """The words of the filter. Raises Problem naming each that cannot filter."""
     text = wanted.q if wanted.archived == "no" else f"{wanted.q} archived:{wanted.archived}"
     tokens = parse(text, workspace_of(request), person(request))
@@ -170,7 +183,7 @@ def tokens_of(request: HttpRequest, wanted: Wanted) -> list[Token]:
     return tokens
 
 
-def conditions_of(request: HttpRequest, wanted: Wanted) -> list[Condition]:
+def conditions_of(request: HttpRequest, wanted: RunsWanted) -> list[Condition]:
     workspace = workspace_of(request)
     found: list[Condition] = []
     if wanted.experiment is not None:
@@ -195,19 +208,20 @@ def conditions_of(request: HttpRequest, wanted: Wanted) -> list[Condition]:
 @router.post("/interactive", auth=Member(Role.CONTRIBUTOR), response={200: RunShown, REFUSED: Refusal})
 def begun(request: HttpRequest, data: NewInteractive) -> dict[str, Any]:
     """Begin a run that the studio does not execute. With ``Idempotency-Key`` a repeated request answers the run of the first."""
-    run = outside.begin(
-        workspace_of(request),
-        person(request),
-        data.experiment,
-        name=short("name", data.name, 255),
-        tags=checked_tags(data.tags),
-        properties=checked_properties(data.properties),
-        parent=find_parent(request, data.parent),
-        notes=data.notes,
-        snapshot=find_snapshot(request, data.snapshot),
-        heartbeat=data.heartbeat,
-        request_id=idempotency_key(request),
-    )
+    with claimed(request, data.model_dump()):
+        run = outside.begin(
+            workspace_of(request),
+            person(request),
+            data.experiment,
+            name=short("name", data.name, 255),
+            tags=checked_tags(data.tags),
+            properties=checked_properties(data.properties),
+            parent=find_parent(request, data.parent),
+            notes=data.notes,
+            snapshot=find_snapshot(request, data.snapshot),
+            heartbeat=data.heartbeat,
+            request_id=idempotency_key(request),
+        )
     return described(request, run)
 
 
@@ -274,7 +288,7 @@ def heartbeat(request: HttpRequest, data: Beat) -> dict[str, Any]:
 
 
 @router.post("/{int:number}/records", auth=Member(Role.CONTRIBUTOR), response={200: Taken, REFUSED: Refusal}, openapi_extra={
-    "requestBody": {"required": True, "content": {"application/x-ndjson": {"schema": {"type": "string"}}}}
+    "requestBody": {"required": False, "content": {"application/x-ndjson": {"schema": {"type": "string", "format": "binary"}}}}
 })  # fmt: skip
 def taken(request: HttpRequest, number: int) -> dict[str, Any]:
     """Lines of JSON as in a run directory's ``records.jsonl``, plain or gzip, up to 16 MB: metrics, parameters, tags, tables. All of

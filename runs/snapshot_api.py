@@ -24,7 +24,8 @@ from runs.log_api import BYTES
 from runs.manifest import Manifest, SnapshotError, max_bytes
 from runs.models import Snapshot
 from studio.blobs import SMALL, BlobError, BlobStore, PartOffset
-from studio.rest import REFUSED, Body, Member, Problem, Refusal, blocks, not_found, read_body
+from studio.once import claimed
+from studio.rest import REFUSED, Body, Member, Problem, Refusal, blocks, not_found, paged, read_body
 from studio.workspaces.models import Role
 
 router = Router(tags=["snapshots"])
@@ -37,7 +38,7 @@ PAGE = 50
 MANIFEST = {"requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}}}
 
 
-class Wanted(Schema):
+class ContentsWanted(Schema):
     """``missing``: ranges [first, end) of positions in the manifest's files. ``have``: bytes of large ones
     that are here."""
 
@@ -89,7 +90,7 @@ class SnapshotListed(SnapshotRow):
 
 
 @router.post(
-    "/missing", auth=Member(Role.CONTRIBUTOR), response={200: Wanted, REFUSED: Refusal}, openapi_extra=MANIFEST
+    "/missing", auth=Member(Role.CONTRIBUTOR), response={200: ContentsWanted, REFUSED: Refusal}, openapi_extra=MANIFEST
 )
 def missing(request: HttpRequest) -> dict[str, Any]:
     """Take a manifest, and answer which contents it names are not here. Files up to ``small`` bytes go many
@@ -159,25 +160,27 @@ def create(request: HttpRequest, data: NewSnapshot) -> dict[str, Any]:
         raise Problem.of(409, "snapshot", "Its manifest is not here.", "Send it to snapshots/missing first.")
     if sizes[data.snapshot] > max_bytes():
         raise Problem.of(422, "snapshot", "It is no manifest.", "Send the manifest to snapshots/missing first.")
-    try:
-        row = snapshots.create(workspace, store.read(data.snapshot), request.user, data.name)  # type: ignore[arg-type]
-    except snapshots.MissingContents as error:
-        raise Problem.of(409, error.path, error.rule, error.fix, missing=len(error.digests)) from error
-    except SnapshotError as error:
-        raise Problem.of(422, error.path, error.rule, error.fix) from error
+    with claimed(request, data.model_dump()):
+        try:
+            row = snapshots.create(workspace, store.read(data.snapshot), request.user, data.name)  # type: ignore[arg-type]
+        except snapshots.MissingContents as error:
+            raise Problem.of(409, error.path, error.rule, error.fix, missing=len(error.digests)) from error
+        except SnapshotError as error:
+            raise Problem.of(422, error.path, error.rule, error.fix) from error
     return described(row)
 
 
 @router.get("", auth=Member(Role.READER), response={200: Snapshots, REFUSED: Refusal})
-def listed(request: HttpRequest, before: int | None = None) -> dict[str, Any]:
-    """The newest first, 50 at a time; ``next`` is the ``before`` of the page that follows."""
+def listed(request: HttpRequest, before: int | None = None, limit: int = PAGE) -> dict[str, Any]:
+    """The newest first; ``next`` is the ``before`` of the page that follows."""
+    limit = paged(limit)
     rows = Snapshot.objects.filter(workspace=request.workspace).order_by("-pk")  # type: ignore[attr-defined]
     if before is not None:
         rows = rows.filter(pk__lt=before)
-    page = list(rows[: PAGE + 1])
+    page = list(rows[: limit + 1])
     return {
-        "snapshots": [described(row) for row in page[:PAGE]],
-        "next": page[PAGE - 1].pk if len(page) > PAGE else None,
+        "snapshots": [described(row) for row in page[:limit]],
+        "next": page[limit - 1].pk if len(page) > limit else None,
     }
 
 

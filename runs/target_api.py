@@ -5,13 +5,13 @@ from datetime import datetime
 from typing import Any, Literal
 
 from django.http import HttpRequest
-from ninja import Router, Schema, Status
+from ninja import Query, Router, Schema, Status
 
 from environments import at_once, attaching
 from environments.at_once import NotPassed, Unconfirmed, Wanted
 from environments.attaching import Refused
 from environments.doctor import Step, examine
-from environments.models import ComputeTarget
+from environments.models import ComputeTarget, Pool
 from environments.option_rules import without_secrets
 from environments.options import TITLES, kind_of
 from environments.target import health
@@ -21,20 +21,11 @@ from runs.detaching import detach, live
 from runs.models import Run
 from runs.pool_api import PoolRemoved, PoolShown, only, pool_named, pools_of
 from studio.accounts.models import User
-from studio.rest import Body, Member, Problem, not_found, page_url, refused
+from studio.once import claimed
+from studio.rest import REFUSED, Body, Member, Position, Problem, Refusal, not_found, page_url, refused, slice_of
 from studio.workspaces.models import Role
 
 router = Router(tags=["targets"])
-REFUSED = frozenset({400, 401, 403, 404, 409, 415, 422, 429})
-
-
-class Refusal(Schema):
-    """``application/problem+json``. Beside these fields a refusal may hold what helps to mend it: ``host_key``, ``steps``."""
-
-    title: str
-    status: int
-    detail: str
-    errors: list[dict[str, str]]
 
 
 class Tested(Schema):
@@ -78,9 +69,10 @@ class Target(Schema):
 
 
 class Targets(Schema):
-    """Targets and pools, each kind by name."""
+    """Targets and pools, by name."""
 
     targets: list[Target | PoolShown]
+    next: str | None
 
 
 class NewTarget(Body):
@@ -152,10 +144,12 @@ class Key(Schema):
 
 
 @router.get("", auth=Member(Role.READER), response={200: Targets, REFUSED: Refusal})
-def listed(request: HttpRequest) -> dict[str, Any]:
-    """Compute targets of the workspace, and its pools (``kind`` pool)."""
-    targets = [described(request, row) for row in targets_of(request)]
-    return {"targets": [*targets, *(pool_api.shown(request, pool) for pool in pools_of(request))]}
+def listed(request: HttpRequest, position: Query[Position]) -> dict[str, Any]:
+    """Compute targets of the workspace and its pools (``kind`` pool), by name."""
+    rows = [*targets_of(request), *pools_of(request)]
+    page, following = slice_of(rows, lambda row: str(row.name), position)
+    shown = [pool_api.shown(request, row) if isinstance(row, Pool) else described(request, row) for row in page]
+    return {"targets": shown, "next": following}
 
 
 @router.post("", auth=Member(Role.OWNER), response={200: Target | PoolShown, 201: Target | PoolShown, REFUSED: Refusal})
@@ -174,14 +168,15 @@ def attached(request: HttpRequest, data: NewTarget) -> Status[Any]:
         data.name, data.transport, data.launcher, data.options, data.credentials, data.slots, data.gpu_slots,
         {"host": data.fingerprint, "jump": data.jump_fingerprint},
     )  # fmt: skip
-    try:
-        target, new = at_once.attach(request.workspace, person(request), wanted, anyway=data.anyway)  # type: ignore[attr-defined]
-    except Refused as error:
-        raise refused(error.errors) from error
-    except Unconfirmed as error:
-        raise unconfirmed(error) from error
-    except NotPassed as error:
-        raise not_passed(error) from error
+    with claimed(request, data.model_dump()):
+        try:
+            target, new = at_once.attach(request.workspace, person(request), wanted, anyway=data.anyway)  # type: ignore[attr-defined]
+        except Refused as error:
+            raise refused(error.errors) from error
+        except Unconfirmed as error:
+            raise unconfirmed(error) from error
+        except NotPassed as error:
+            raise not_passed(error) from error
     return Status(201 if new else 200, described(request, target))
 
 
@@ -286,7 +281,8 @@ def key_made(request: HttpRequest, name: str) -> dict[str, Any]:
     target = find(request, name)
     if target.transport != "ssh":
         raise Problem.of(422, "name", "Nobody signs in to this target.", "Only remote targets have keys.")
-    attaching.make_key(target, person(request))
+    with claimed(request, None):
+        attaching.make_key(target, person(request))
     return keys_of(target)
 
 

@@ -5,12 +5,14 @@ a file), the rule, and the fix.
 """
 
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from difflib import get_close_matches
 from http import HTTPStatus
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from django.conf import settings
 from django.core.cache import cache
+from django.db.models import IntegerField, Model, QuerySet
 from django.http import HttpRequest, JsonResponse, UnreadablePostError
 from django.middleware.csrf import CsrfViewMiddleware
 from django.utils import timezone
@@ -23,10 +25,14 @@ from studio.database import storable
 from studio.workspaces.access import MemberRequest, adopt, membership_of, membership_of_token
 from studio.workspaces.models import Role, Workspace
 
+T = TypeVar("T")
+M = TypeVar("M", bound=Model)
 BLOCK = 256 * 1024
 BAD_TOKENS = 60
 BAD_TOKENS_SECONDS = 60
 USED_SECONDS = 60
+MAX_PAGE = 200
+ROWS = 1000
 GZIP = 31  # zlib's code for the gzip container
 
 
@@ -89,18 +95,30 @@ class Body(Schema):
     checked, and kept, by rules of their own.
     """
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
     BYTES: ClassVar[frozenset[str]] = frozenset()
 
     @model_validator(mode="before")
     @classmethod
     def _is_text(cls, values: Any) -> Any:
         if isinstance(values, Mapping):
+            if strangers := unknown(values, cls.model_fields, "field"):
+                raise Problem(422, "; ".join(f"{e['field']}: {e['rule']} {e['fix']}" for e in strangers), strangers)
             wrong = (unstorable(value, name) for name, value in values.items() if name not in cls.BYTES)
             if field := next(filter(None, wrong), ""):
                 rule = "It holds a character that no text can have: NUL, or half of a surrogate pair."
                 raise Problem.of(422, field, rule, "Remove it, or type it anew.")
         return values
+
+
+def unknown(given: Iterable[Any], known: Collection[str], what: str) -> list[dict[str, Any]]:
+    """A mistake for each name that is none of the known ones, with those that may have been meant."""
+    errors = []
+    for name in (str(name) for name in given if name not in known):
+        close = get_close_matches(name, known, n=3)
+        fix = f"Did you mean {' or '.join(close)}?" if close else f"There are: {', '.join(sorted(known)) or 'none'}."
+        errors.append({"field": name[:100], "rule": f"There is no such {what}.", "fix": fix})
+    return errors
 
 
 def unstorable(value: Any, where: str) -> str:
@@ -263,6 +281,58 @@ def read_body(request: HttpRequest, limit: int) -> bytes:
     if unpack and not unpack.eof:
         raise Problem.of(400, "body", "The gzip ends early.", "Send it again.")
     return bytes(body)
+
+
+class Position(Schema):
+    """Where a page of a list begins: ``next`` of the one before, or nothing. ``limit``: how many rows it has at most, up to 1,000."""
+
+    after: str = ""
+    limit: int = ROWS
+
+
+def paged(limit: int, most: int = MAX_PAGE) -> int:
+    """How many rows a page has. Raises Problem."""
+    if limit < 1:
+        raise Problem.of(422, "limit", "It is no number of rows.", f"Use 1 to {most:,}.")
+    return min(limit, most)
+
+
+def page_of(rows: "QuerySet[M]", field: str, position: Position, *, newest: bool = False) -> tuple[list[M], str | None]:
+    """A page of rows in the order of a field that no two share, and where the next one begins. Raises Problem."""
+    limit = paged(position.limit, ROWS)
+    rows = rows.order_by(f"-{field}" if newest else field)
+    if position.after:
+        place: str | int = position.after
+        if isinstance(rows.model._meta.get_field(field.split("__", maxsplit=1)[0]), IntegerField):
+            place = number_of(position.after)
+        rows = rows.filter(**{f"{field}__{'lt' if newest else 'gt'}": place})
+    page = list(rows[: limit + 1])
+    return page[:limit], str(value_of(page[limit - 1], field)) if len(page) > limit else None
+
+
+def slice_of(rows: list[T], key: Callable[[T], str], position: Position) -> tuple[list[T], str | None]:
+    """The same of rows that are at hand, in the order of a key that no two share."""
+    limit = paged(position.limit, ROWS)
+    page = sorted((row for row in rows if not position.after or key(row) > position.after), key=key)[: limit + 1]
+    return page[:limit], key(page[limit - 1]) if len(page) > limit else None
+
+
+def number_of(after: str) -> int:
+    """Raises Problem."""
+    if not after.isascii() or not after.isdigit() or len(after) > 18:
+        raise Problem.of(422, "after", "It is no place in this list.", "Send 'next' of the page before, or nothing.")
+    return int(after)
+
+
+def value_of(row: Any, field: str) -> Any:
+    for part in field.split("__"):
+        row = getattr(row, part)
+    return row
+
+
+def sends(kind: str) -> dict[str, Any]:
+    """What the description of an operation adds that answers bytes of this content type."""
+    return {"responses": {200: {"content": {kind: {"schema": {"type": "string", "format": "binary"}}}}}}
 
 
 def person(request: HttpRequest) -> User:

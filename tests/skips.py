@@ -10,6 +10,9 @@ import pytest
 MAY_SKIP = (
     "there is no Python 3.6 here",  # older than what Debian and uv still have
     "there is no Python 3.8 here",
+    "there is no Python 3.9 here",
+    "there is no Python 3.12 here",
+    "there is no Python 3.13 here",
     "PostgreSQL plans by what the tables hold",  # what it is about is SQLite's
 )
 

@@ -14,7 +14,7 @@ from environments.models import Build, ComputeTarget, EnvironmentVersion, Pool
 from runs.models.experiment import Experiment
 from runs.models.snapshot import Snapshot
 from runs.status import FINAL, EndReason, RunKind, RunStatus, moves
-from studio.database import storable
+from studio.database import BytesDecoder, BytesEncoder, storable
 from studio.workspaces.models import Workspace
 
 slot_freed = Signal()
@@ -57,7 +57,7 @@ class Run(models.Model):
     """The pool that it was sent to. Until it is launched it may go back there from its target; see ``runs.pools``."""
     environment = models.ForeignKey(EnvironmentVersion, models.PROTECT, null=True, related_name="runs")
     snapshot = models.ForeignKey(Snapshot, models.PROTECT, null=True, related_name="runs")
-    config = models.JSONField(default=dict)
+    config = models.JSONField(default=dict, encoder=BytesEncoder, decoder=BytesDecoder)
     """As ``runs.config.ScriptRunConfig.to_json`` writes it."""
     priority = models.IntegerField(default=0)
     gpus = models.PositiveIntegerField(default=0)

@@ -44,7 +44,7 @@ def snapshot_leaves(run: Run) -> list[Leaf]:
     if run.snapshot is None:
         return []
     try:
-        return [Leaf(entry.path, entry.size, entry.digest) for entry in snapshots.files(run.snapshot)]
+        return [Leaf(entry.path, entry.size, entry.digest, mode=entry.mode) for entry in snapshots.files(run.snapshot)]
     except BlobMissing:
         return []
 

@@ -3,21 +3,13 @@
 from datetime import datetime
 
 from django.http import HttpRequest
-from ninja import Router, Schema, Status
+from ninja import Query, Router, Schema, Status
 
-from studio.rest import Body, Member, refused
+from studio.rest import REFUSED, Body, Member, Position, Refusal, page_of, refused
 from studio.workspaces.forms import SecretForm, save_secret
 from studio.workspaces.models import Role, Secret, Workspace
 
 router = Router(tags=["secrets"])
-REFUSED = frozenset({400, 401, 403, 404, 415, 422, 429})
-
-
-class Refusal(Schema):
-    title: str
-    status: int
-    detail: str
-    errors: list[dict[str, str]]
 
 
 class SecretName(Schema):
@@ -31,12 +23,14 @@ class SecretValue(Body):
 
 class Secrets(Schema):
     secrets: list[SecretName]
+    next: str | None
 
 
 @router.get("", auth=Member(Role.READER), response={200: Secrets, REFUSED: Refusal})
-def listed_secrets(request: HttpRequest) -> dict[str, object]:
+def listed_secrets(request: HttpRequest, position: Query[Position]) -> dict[str, object]:
     """Names, by which runs, environments and targets use them."""
-    return {"secrets": list(workspace_of(request).secrets.defer("ciphertext"))}
+    page, following = page_of(workspace_of(request).secrets.defer("ciphertext"), "name", position)
+    return {"secrets": page, "next": following}
 
 
 @router.put("/{name}", auth=Member(Role.OWNER), response={200: SecretName, 201: SecretName, REFUSED: Refusal})

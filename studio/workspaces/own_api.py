@@ -4,11 +4,11 @@ from datetime import datetime
 from typing import Any
 
 from django.http import HttpRequest
-from ninja import Router, Schema
+from ninja import Query, Router, Schema
 
 from studio import VERSION
 from studio.accounts.models import Token
-from studio.rest import REFUSED, Person, Refusal, person
+from studio.rest import REFUSED, Person, Position, Refusal, person, slice_of
 from studio.workspaces.access import membership_of_token
 from studio.workspaces.models import Membership
 
@@ -41,6 +41,7 @@ class Me(Schema):
 
 class OwnWorkspaces(Schema):
     workspaces: list[OwnWorkspace]
+    next: str | None
 
 
 @router.get("/me", auth=Person(), response={200: Me, REFUSED: Refusal})
@@ -58,7 +59,7 @@ def me(request: HttpRequest) -> dict[str, Any]:
 
 
 @router.get("/workspaces", auth=Person(), response={200: OwnWorkspaces, REFUSED: Refusal})
-def workspaces(request: HttpRequest) -> dict[str, Any]:
+def workspaces(request: HttpRequest, position: Query[Position]) -> dict[str, Any]:
     """The workspaces that one is a member of; with a token, the one that it is for."""
     token: Token | None = request.token  # type: ignore[attr-defined]
     if token is not None:
@@ -71,4 +72,5 @@ def workspaces(request: HttpRequest) -> dict[str, Any]:
             .order_by("workspace__name", "pk")
         )
     found = [{"slug": row.workspace.slug, "name": row.workspace.name, "role": row.role} for row in rows]
-    return {"workspaces": found}
+    page, following = slice_of(found, lambda row: row["slug"], position)
+    return {"workspaces": page, "next": following}

@@ -1,18 +1,31 @@
 """Tokens over HTTP: a token's text is in one answer only, the one that makes it."""
 
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Annotated, Any
 
 from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
-from ninja import Router, Schema, Status
+from ninja import Query, Router, Schema, Status
+from pydantic import Field
 
 from studio import audit
 from studio.accounts.models import Token
 from studio.once import once
-from studio.rest import REFUSED, Body, Member, Problem, Refusal, not_found, person, refused, workspace_of
+from studio.rest import (
+    REFUSED,
+    Body,
+    Member,
+    Position,
+    Problem,
+    Refusal,
+    not_found,
+    page_of,
+    person,
+    refused,
+    workspace_of,
+)
 from studio.workspaces.models import Role
 
 router = Router(tags=["tokens"])
@@ -42,13 +55,14 @@ class MadeToken(TokenShown):
 
 class Tokens(Schema):
     tokens: list[TokenShown]
+    next: str | None
 
 
 class NewToken(Body):
     """``days`` until it ends; null: no end."""
 
     name: str
-    scope: Role = Role.CONTRIBUTOR
+    scope: Annotated[Role, Field(strict=False)] = Role.CONTRIBUTOR
     days: int | None = 90
 
 
@@ -57,9 +71,10 @@ class Revoked(Schema):
 
 
 @router.get("", auth=Member(Role.READER), response={200: Tokens, REFUSED: Refusal})
-def listed(request: HttpRequest) -> dict[str, Any]:
-    """One's own tokens; an owner also sees the others'."""
-    return {"tokens": [described(row) for row in tokens_of(request)]}
+def listed(request: HttpRequest, position: Query[Position]) -> dict[str, Any]:
+    """One's own tokens, the newest first; an owner also sees the others'."""
+    page, following = page_of(tokens_of(request), "id", position, newest=True)
+    return {"tokens": [described(row) for row in page], "next": following}
 
 
 @router.post("", auth=Member(Role.READER), response={201: MadeToken, REFUSED: Refusal})

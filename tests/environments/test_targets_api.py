@@ -296,7 +296,7 @@ def test_a_draft_and_a_foreign_target_are_not_there(api, owner, workspace, forei
         api("get", f"/{name}", status=404)
         api("delete", f"/{name}", status=404)
         api("post", f"/{name}/test", status=404)
-    assert api("get") == {"targets": []}
+    assert api("get")["targets"] == []
 
 
 def test_the_description_of_the_api_has_the_fields_and_refusals_of_targets(client):

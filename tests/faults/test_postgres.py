@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests import repeats
 from tests.faults.conftest import Invariants, survivors
 from tests.live import FINAL, ROOT, Studio, free_port
 from tests.waiting import until
@@ -31,6 +32,12 @@ SUITES = [
     "tests/runs/test_logs_store.py",
     "tests/runs/test_logs_views.py",
     "tests/studio/test_blobs.py",
+    "tests/runs/test_run_api.py",
+    "tests/runs/test_registry_api.py",
+    "tests/runs/test_upload_api.py",
+    "tests/environments/test_environments_api.py",
+    "tests/mlflow_server/test_search.py",
+    "tests/studio/test_openapi.py",
 ]
 
 
@@ -137,10 +144,16 @@ def test_suites_that_write_sql_pass_under_postgresql(server):
     env = {**os.environ, "RUNSTEAD_TEST_DATABASE_URL": server.url}
     env = {name: value for name, value in env.items() if not name.startswith("PYTEST_")}
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-x", *SUITES], cwd=ROOT, env=env, capture_output=True, text=True, timeout=400,
+        [sys.executable, "-m", "pytest", "-x", *SUITES], cwd=ROOT, env=env, capture_output=True, text=True, timeout=560,
         check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]
+
+
+def test_what_is_sent_twenty_times_at_once_is_made_once(studio, tmp_path):
+    api = repeats.Api(studio)
+    for maker in repeats.makers(studio, api, tmp_path / "project"):
+        repeats.check(api, maker)
 
 
 def test_a_run_whose_words_no_row_can_hold_ends_as_it_ended(studio, tmp_path):

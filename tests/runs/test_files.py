@@ -2,11 +2,14 @@
 
 import html
 import io
+import os
 import pickle
 import re
 import struct
+import subprocess
 import zipfile
 import zlib
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -162,16 +165,35 @@ def test_all_outputs_come_as_one_zip(run: Run, reader_client: Client) -> None:
 
 def test_a_zip_leaves_out_names_that_would_leave_its_folder(workspace: Workspace) -> None:
     digest = put(workspace, b"x")
-    names = ["../evil", "/abs", "a/../../b", "a\\..\\b", "ok.txt"]
+    names = ["../evil", "/abs", "a/../../b", "a\\..\\b", "ok%FF.txt", "ok\udcff.txt"]
     data = b"".join(zipped(BlobStore(workspace.pk), [Leaf(name, 1, digest) for name in names]))
     archive = zipfile.ZipFile(io.BytesIO(data))
-    assert archive.namelist() == ["ok.txt", "MISSING.txt"]
-    assert archive.read("MISSING.txt").count(b"\n") == 4
+    assert archive.namelist() == ["ok%FF.txt", "MISSING.txt"]
+    assert archive.read("MISSING.txt").count(b"\n") == 5
+
+
+def test_names_and_modes_are_in_a_zip_as_unpackers_expect_them(workspace: Workspace, tmp_path: Path) -> None:
+    digest = put(workspace, b"x")
+    names = ["plain.txt", "höhe/日本.txt", "odd\udcff\udce9.bin", "run me.sh"]
+    leaves = [Leaf(name, 1, digest, mode=0o755 if name.endswith(".sh") else 0o644) for name in names]
+    packed = tmp_path / "all.zip"
+    packed.write_bytes(b"".join(zipped(BlobStore(workspace.pk), leaves)))
+    with zipfile.ZipFile(packed) as archive:
+        found = archive.infolist()
+        assert archive.testzip() is None
+        # With the flag it is UTF-8 everywhere. A byte that is not is spelled out.
+        expected = ["plain.txt", "höhe/日本.txt", "odd%FF%E9.bin", "run me.sh"]
+        assert [entry.filename for entry in found] == expected
+        assert [bool(entry.flag_bits & 0x800) for entry in found] == [False, True, False, False]
+        assert [entry.external_attr >> 16 & 0o777 for entry in found] == [0o644, 0o644, 0o644, 0o755]
+    folder = tmp_path / "unpacked"
+    done = subprocess.run(["unzip", "-q", packed, "-d", folder], capture_output=True, env={"LC_ALL": "C.UTF-8", "PATH": os.environ["PATH"]}, check=False)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()) == sorted(expected)
+    assert os.access(folder / "run me.sh", os.X_OK) and not (folder / "plain.txt").stat().st_mode & 0o111
 
 
 def test_a_zip_is_made_while_it_is_sent(workspace: Workspace) -> None:
-    import os
-
     data = os.urandom(3_000_000)
     digest = put(workspace, data)
     pieces = list(zipped(BlobStore(workspace.pk), [Leaf(f"{n}.bin", len(data), digest) for n in range(3)]))

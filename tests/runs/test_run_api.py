@@ -183,7 +183,7 @@ def test_the_list_is_paged_by_position_in_every_order(contributor_client: Client
 
 @pytest.mark.parametrize(
     ("query", "field"),
-    [("before=x!", "before"), ("order_by=name&before=eyJ9", "before"), ("limit=0", "limit"), ("limit=-1", "limit"), ("q=status:what", "q"),
+    [("before=x!", "before"), ("order_by=name&before=eyJ9", "before"), ("limit=0", "limit"), ("limit=-1", "limit"), ("order_by=-lsos", "order_by"), ("order_by=param.x", "order_by"), ("q=status:what", "q"),
      ("q=nothing>1", "q"), ("status=Nope", "status.0"), ("kind=x", "kind"), ("archived=maybe", "archived"), ("parent=x", "parent")],
 )  # fmt: skip
 def test_a_bad_query_names_its_part(contributor_client: Client, workspace: Workspace, query: str, field: str) -> None:
@@ -279,7 +279,7 @@ def test_records_go_in_plain_or_packed_and_come_out(
         False,
     )
     assert points["time"][0] == 1795470000.5
-    assert contributor_client.get(f"{BASE}{path}/params").json() == {"params": {"lr": "0.1"}}
+    assert contributor_client.get(f"{BASE}{path}/params").json() == {"params": {"lr": "0.1"}, "next": None}
 
 
 def test_points_and_series_are_read_by_cursor(contributor_client: Client, begun: dict[str, Any]) -> None:

@@ -387,3 +387,9 @@ def test_a_run_is_checked_on_its_target_before_it_is_started(studio: str, tmp_pa
     assert "FAIL  train.py, line 2 imports zebra_stripes" in text
     assert "WARN  /nowhere/rows.csv is not on local" in text
     assert not Run.objects.exists()
+
+
+def test_https_to_a_studio_without_it_says_so(studio: str) -> None:
+    transport = Transport(studio.replace("http://", "https://"), "vision", "rst_x")
+    with pytest.raises(RunsteadError, match=r"does not speak https\. Use http://"):
+        transport.request("GET", "runs")

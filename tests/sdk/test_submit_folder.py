@@ -1,10 +1,12 @@
 """A folder submitted to a live studio: what the target receives, what is refused, and what an interruption leaves."""
 
+import contextlib
 import json
 import os
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -307,6 +309,45 @@ def test_a_submit_that_is_killed_and_repeated_makes_one_run(
         # And asked for once more, now that the first was answered, it is another run.
         shell.ok(*words)
     assert len([row for row in studio.control("runs") if row["id"] not in known]) == 2
+
+
+def test_a_client_killed_at_any_moment_and_called_again_makes_one_run(
+    studio: Studio, project: Path, shell: Shell
+) -> None:
+    """Not at a request, as above, but wherever it is: importing, hashing, waiting, sending, ending."""
+
+    def fill(moment: int) -> tuple[str, ...]:
+        for number in range(MAX_FILES - 50):
+            (project / f"f{number}.txt").write_text(f"{moment} {number}")
+        return (
+            "run",
+            str(project),
+            "--experiment",
+            "anywhere",
+            "--name",
+            f"moment {moment}",
+            "--json",
+            "--",
+            "train.py",
+        )
+
+    words = fill(0)
+    began = time.monotonic()
+    shell.ok(*words)
+    whole, moments, cut = time.monotonic() - began, 12, 0
+    for moment in range(1, moments + 1):
+        words = fill(moment)
+        known = {row["id"] for row in studio.control("runs")}
+        client = shell.start(*words)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            client.wait(whole * moment / moments)  # the moment is what is tested
+        client.kill()
+        told, _ = client.communicate(timeout=20)
+        cut += not told
+        if not told:  # one that gave its answer has done its work: called again, it would be another run
+            shell.ok(*words)
+        assert len([row for row in studio.control("runs") if row["id"] not in known]) == 1, moment
+    assert cut >= moments // 2
 
 
 def test_equal_submits_at_the_same_time_are_as_many_runs(studio: Studio, project: Path, shell: Shell) -> None:

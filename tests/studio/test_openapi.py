@@ -1,100 +1,114 @@
-"""The whole description of the REST API, asked with anything that it allows and much that it does not: no error of ours, and no
-answer that it does not tell of."""
+"""The whole description of the REST API, asked with all that it allows and much that it does not: no error of ours, and no answer that
+it does not tell of."""
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any
-from urllib.parse import quote
 
 import pytest
-from django.http import HttpResponse
+import schemathesis
+from django.core.handlers.wsgi import WSGIHandler
+from django.core.signals import request_finished, request_started
+from django.db import close_old_connections, transaction
 from django.test import Client
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from django.utils import timezone
+from hypothesis import HealthCheck, settings
+from schemathesis.checks import load_all_checks
+from schemathesis.config import SchemathesisConfig
+from schemathesis.core.parameters import ParameterLocation
+from schemathesis.generation import GenerationMode
+from schemathesis.generation.feedback import FeedbackSources
+from schemathesis.pytest._test_builder import build_operation_test
+from schemathesis.specs.openapi.checks import positive_data_acceptance
 
-from studio.accounts.models import User
-from studio.api import api
-from studio.workspaces.models import Workspace
+from environments import registry
+from environments.models import Build, Lock
+from runs.models import Artifact, LogStream, MetricValue, RegisteredModel, Run, RunEvent, RunParameter
+from runs.status import RunStatus
+from studio import rest
+from studio.accounts.models import Token, User
+from studio.api import ROUTERS, api
+from studio.workspaces.models import Role, Secret, Workspace
+from tests.runs import factory
 from tests.studio.world import World, fill
 
 SCHEMA = json.loads(json.dumps(api.get_openapi_schema(), default=str))
 OPERATIONS = [(method.upper(), path) for path, item in SCHEMA["paths"].items() for method in item]
-EXAMPLES = 12
+FUZZED = 5
+"""Random requests of an operation, beside those that try each of its parts at its limits."""
 # These ask a machine, or start programs: a few times is enough. And they may go nowhere but here.
 FEW = {("POST", "/targets"), ("POST", "/targets/{name}/test"), ("POST", "/targets/{name}/key/use"), ("POST", "/runs/check"),
        ("PATCH", "/targets/{name}"), ("DELETE", "/targets/{name}"), ("POST", "/environments/{reference}/builds")}  # fmt: skip
-HERE = {"transport": st.sampled_from(["local", "telnet", ""]), "options": st.just({})}
-TEXT = st.text(max_size=12) | st.sampled_from(
-    [
-        "",
-        "../../etc/passwd",
-        "%2e%2e",
-        "a\0b",
-        "\ud800",
-        "' OR 1=1 --",
-        "<script>",
-        "x" * 5000,
-        "é",
-        "-1",
-        "1e309",
-        "NaN",
-    ]
-)
-NUMBERS = st.integers(-3, 10) | st.sampled_from([2**31, 2**63 - 1, 2**63, -(2**63), 2**70])
-ANYTHING = st.recursive(
-    st.none() | st.booleans() | NUMBERS | st.floats(allow_nan=False, allow_infinity=False) | TEXT,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
-    max_leaves=8,
-)
+HERE = {"transport": "local", "options": {}}
+# Names have rules that a schema does not tell, so that what it allows may be refused.
+UNTOLD = [positive_data_acceptance]
 
 
-def of(schema: dict[str, Any], known: tuple[str, ...] = ()) -> st.SearchStrategy[Any]:
-    """Values that a schema allows; texts are now and then names of things that are there."""
-    if "$ref" in schema:
-        return of(SCHEMA["components"]["schemas"][schema["$ref"].rpartition("/")[2]], known)
-    for either in ("anyOf", "oneOf"):
-        if either in schema:
-            return st.one_of([of(part, known) for part in schema[either]])
-    if "enum" in schema:
-        return st.sampled_from(schema["enum"])
-    if "const" in schema:
-        return st.just(schema["const"])
-    match schema.get("type"):
-        case "string":
-            return TEXT | st.sampled_from(known) if known else TEXT
-        case "integer":
-            return NUMBERS
-        case "number":
-            return st.floats() | NUMBERS
-        case "boolean":
-            return st.booleans()
-        case "null":
-            return st.none()
-        case "array":
-            return st.lists(of(schema.get("items", {}), known), max_size=3)
-        case "object":
-            return of_object(schema, known)
-    return ANYTHING
-
-
-def of_object(schema: dict[str, Any], known: tuple[str, ...]) -> st.SearchStrategy[Any]:
-    properties = schema.get("properties", {})
-    if not properties:
-        more = schema.get("additionalProperties", {})
-        return st.dictionaries(TEXT, of(more if isinstance(more, dict) else {}, known), max_size=3)
-    required = set(schema.get("required", ()))
-    parts = {name: of(part, known) for name, part in properties.items()}
-    return st.fixed_dictionaries(
-        {name: part for name, part in parts.items() if name in required},
-        optional={name: part for name, part in parts.items() if name not in required},
+def properties(operation: dict[str, Any]) -> dict[str, Any]:
+    """What an answer 200 holds, by name."""
+    schema = operation["responses"].get("200", {}).get("content", {}).get("application/json", {}).get("schema", {})
+    return dict(
+        SCHEMA["components"]["schemas"].get(schema.get("$ref", "").rpartition("/")[2], {}).get("properties", {})
     )
 
 
-def values_of(world: World, path: str, name: str) -> str:
+def described() -> Any:
+    """The description as schemathesis reads it. It takes a list with a kind for each place for an error: for it, each is of any of them."""
+
+    def loosened(value: Any) -> Any:
+        if isinstance(value, list):
+            return [loosened(item) for item in value]
+        if not isinstance(value, dict):
+            return value
+        found = {name: loosened(part) for name, part in value.items()}
+        if isinstance(places := found.pop("prefixItems", None), list):
+            found["items"] = {"anyOf": places}
+        return found
+
+    config = SchemathesisConfig.from_dict({"seed": 1, "generation": {"deterministic": True}})
+    schema = schemathesis.openapi.from_dict(loosened(SCHEMA), config=config)
+    schema.app = WSGIHandler()
+    return schema
+
+
+@pytest.fixture(scope="module")
+def schema() -> Any:
+    load_all_checks()
+    schemathesis.serializer.alias("application/x-ndjson", "application/octet-stream")
+    return described()
+
+
+@pytest.fixture
+def world(workspace: Workspace, owner: User, reader: User) -> World:
+    made = fill(workspace, owner, reader, name="ours", number=7)
+    Run.objects.update(status=RunStatus.COMPLETED)  # whoever follows its log is told all at once
+    return made
+
+
+@pytest.fixture
+def authorization(world: World, owner: User) -> dict[str, str]:
+    _, text = Token.issue(user=owner, workspace=world.workspace, name="schemathesis", scope=Role.OWNER)
+    return {"Authorization": f"Bearer {text}"}
+
+
+@pytest.fixture(autouse=True)
+def one_connection(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Requests share the connection of the test, as those of Django's own client do."""
+    monkeypatch.setattr(rest, "BAD_TOKENS", 10**6)
+    for signal in (request_started, request_finished):
+        signal.disconnect(close_old_connections)
+    yield
+    for signal in (request_started, request_finished):
+        signal.connect(close_old_connections)
+
+
+def there(world: World, path: str, name: str) -> str:
     """What an address names when it names something that is there."""
     values = world.values
     kind = path.removeprefix("/").partition("/")[0].removesuffix("s")
+    if name == "slug":
+        return world.workspace.slug
     if name == "version":
         return str(values["model_version"])
     if name == "name":
@@ -102,93 +116,183 @@ def values_of(world: World, path: str, name: str) -> str:
     return str({"id": values["token"], "path": "train.py"}.get(name, values.get(name, "")))
 
 
-def sent(draw: Callable[..., Any], method: str, path: str, world: World) -> tuple[str, bytes, str]:
-    """Address, body and content type of one request."""
-    operation = SCHEMA["paths"][path][method.lower()]
-    inside = path.partition("{slug}")[2]
-    known = tuple(str(value) for value in world.values.values())
-    query: list[str] = []
-    address = path.replace("{slug}", world.workspace.slug)
-    for parameter in operation.get("parameters", []):
-        name = parameter["name"]
-        if parameter["in"] == "path" and name != "slug":
-            there = values_of(world, inside, name)
-            value = there if draw(st.integers(0, 7)) < 7 else draw(of(parameter["schema"]))
-            address = address.replace("{" + name + "}", spelled(value) or "-")
-        elif parameter["in"] == "query" and (parameter.get("required") or draw(st.booleans())):
-            value = draw(of(parameter["schema"], known))
-            for item in value if isinstance(value, list) else [value]:
-                query.append(f"{name}={spelled(item)}")
-    content = operation.get("requestBody", {}).get("content", {})
-    body, kind = b"", "application/json"
-    if "application/json" in content:
-        schema = of(content["application/json"]["schema"], known)
-        if (method, inside) in FEW:
-            schema = st.builds(
-                lambda value, here: {**value, **here} if isinstance(value, dict) else value, schema, narrowed(inside)
-            )
-        body = json.dumps(draw(schema if draw(st.integers(0, 4)) else ANYTHING)).encode()
-        if (method, inside) not in FEW:
-            body = draw(st.just(body) | st.just(body) | st.binary(max_size=20) | st.just(b"[" * 5000))
-    elif content:
-        kind = next(iter(content))
-        lines = st.lists(ANYTHING.map(lambda value: json.dumps(value).encode()), max_size=4).map(b"\n".join)
-        body = draw(st.binary(max_size=60) | lines)
-    return address + ("?" + "&".join(query) if query else ""), body, kind
+def meant(case: Any, part: ParameterLocation) -> bool:
+    """Whether this part of a request is what the description allows."""
+    component = case.meta.components.get(part)
+    return component is None or component.mode == GenerationMode.POSITIVE
 
 
-def narrowed(inside: str) -> st.SearchStrategy[dict[str, Any]]:
-    return st.fixed_dictionaries(
-        HERE if inside == "/targets" else {"options": st.just({})} if inside == "/targets/{name}" else {}
-    )
-
-
-def spelled(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value)
-    return quote(text.encode("utf-8", "surrogatepass"), safe="")
-
-
-@pytest.fixture
-def world(workspace: Workspace, owner: User, reader: User) -> World:
-    return fill(workspace, owner, reader, name="ours", number=7)
+def place(case: Any, world: World, inside: str, count: int) -> None:
+    """Have a request name what is there: always in its path, every second time elsewhere."""
+    case.path_parameters |= {
+        name: there(world, inside, name)
+        for name in case.path_parameters
+        if name == "slug" or meant(case, ParameterLocation.PATH)
+    }
+    values = {**world.values, "path": world.values["output"], "environment": world.values["reference"], "snapshot": world.values["digest"],
+              "name": world.values["metric"], "run": world.values["number"]}  # fmt: skip
+    if count % 2 and meant(case, ParameterLocation.QUERY) and case.query:
+        case.query |= {name: values[name] for name in case.query if name in values}
+    if isinstance(case.body, dict):
+        known = ("snapshot", "target", "environment", "experiment", "run", "path")
+        if count % 2 and meant(case, ParameterLocation.BODY):
+            case.body |= {name: values[name] for name in known if isinstance(case.body.get(name), str | int)}
+        if (case.method, inside) in FEW:
+            case.body |= {name: here for name, here in HERE.items() if isinstance(case.body.get(name), type(here))}
 
 
 @pytest.mark.parametrize(("method", "path"), OPERATIONS, ids=lambda part: str(part).removeprefix("/api/v1"))
-def test_nothing_that_is_sent_makes_an_error_of_ours(
+def test_answers_are_as_described_whatever_is_sent(
+    method: str, path: str, schema: Any, world: World, authorization: dict[str, str], settings: Any
+) -> None:
+    """Each request meets the same rows: what it changed is undone."""
+    settings.ALLOWED_HOSTS = ["localhost"]
+    inside = path.partition("{slug}")[2]
+    asked = 0
+
+    def ask(case: Any) -> None:
+        nonlocal asked
+        asked += 1
+        if (method, inside) in FEW and meant(case, ParameterLocation.BODY) and asked > 2 * FUZZED:
+            return
+        place(case, world, inside, asked)
+        with transaction.atomic():
+            case.call_and_validate(headers=authorization, excluded_checks=UNTOLD)
+            transaction.set_rollback(True)
+
+    # What schemathesis' own collector makes of an operation. It would build the requests of all of them whenever tests are collected.
+    test = build_operation_test(
+        config=schema.config, operation=schema[path][method], test_func=ask, given_kwargs={}, feedback=FeedbackSources(),
+        explicit_settings=LIMITS,
+    )  # fmt: skip
+    test()
+    assert asked > FUZZED
+
+
+LIMITS = settings(
+    max_examples=FUZZED, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
+)
+
+
+@pytest.mark.parametrize(("method", "path"), OPERATIONS, ids=lambda part: str(part).removeprefix("/api/v1"))
+def test_a_parameter_and_a_field_that_there_are_not_are_named_with_close_ones(
     method: str, path: str, world: World, owner_client: Client
 ) -> None:
-    owner_client.raise_request_exception = False
-    told = {int(code): item for code, item in SCHEMA["paths"][path][method.lower()]["responses"].items()}
-    few = (method, path.partition("{slug}")[2]) in FEW
-
-    @settings(
-        max_examples=3 if few else EXAMPLES, deadline=None, derandomize=True, database=None,
-        suppress_health_check=list(HealthCheck),
-    )  # fmt: skip
-    @given(st.data())
-    def ask(data: st.DataObject) -> None:
-        address, body, kind = sent(data.draw, method, path, world)
-        answer = owner_client.generic(method, address, body, content_type=kind)
-        check(answer, told, f"{method} {address} {body[:200]!r}")
-
-    ask()
+    operation = SCHEMA["paths"][path][method.lower()]
+    inside = path.partition("{slug}")[2]
+    address = re.sub(r"{(\w+)}", lambda match: there(world, inside, match[1]), path)
+    known = [parameter["name"] for parameter in operation["parameters"] if parameter["in"] == "query"]
+    for wrong in (*(name + "x" for name in known), "something else"):
+        refused(owner_client.generic(method, address + f"?{wrong}=1", b"{}", "application/json"), wrong, known)
+    body = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema", {})
+    name = next(re.finditer(r"schemas/(\w+)", json.dumps(body)), None)
+    if name:
+        fields = list(SCHEMA["components"]["schemas"][name[1]]["properties"])
+        for wrong in (*(name + "x" for name in fields), "something else"):
+            refused(owner_client.generic(method, address, json.dumps({wrong: 1}), "application/json"), wrong, fields)
 
 
-def check(answer: HttpResponse, told: dict[int, Any], asked: str) -> None:
-    for close in getattr(answer, "_resource_closers", ()):
-        close()  # what follows a log is not awaited
-    words = "" if answer.streaming else answer.content[:500].decode(errors="replace")
-    if re.search(r"%00", asked.split()[1]) and answer.status_code == 404:
-        return  # refused before an operation is looked for
-    assert answer.status_code < 500, f"{asked}: {answer.status_code} {words}"
-    assert answer.status_code in told or answer.status_code == 304, (
-        f"{asked}: {answer.status_code} is not told of; {words}"
+def refused(answer: Any, wrong: str, known: list[str]) -> None:
+    assert answer.status_code == 422, answer.content
+    error = next(error for error in answer.json()["errors"] if error["field"] == wrong)
+    assert "There is no such" in error["rule"]
+    close = wrong.removesuffix("x")
+    assert (
+        error["fix"].startswith("Did you mean") and close in error["fix"]
+        if close in known
+        else "There are" in error["fix"]
     )
-    if answer.status_code >= 400:
-        refusal = json.loads(answer.content)
-        assert answer.headers["Content-Type"] == "application/problem+json", asked
-        assert {"type", "title", "status", "detail", "errors"} <= refusal.keys(), asked
-        assert all({"field", "rule", "fix"} <= error.keys() for error in refusal["errors"]), asked
+
+
+def test_no_two_shapes_share_a_name() -> None:
+    """The description names them by their class: of two with one name it would show one."""
+    found: dict[str, set[object]] = {}
+    for router in ROUTERS.values():
+        for view in router.path_operations.values():
+            for operation in view.operations:
+                for model in (*operation.models, *operation.response_models.values()):
+                    for part in shapes(model):
+                        found.setdefault(part.__name__, set()).add(part)
+    assert {"RunShown", "NewRun", "Version"} <= found.keys()
+    shared = {name for name, models in found.items() if len(models) > 1 and name not in NINJAS}
+    assert not shared
+
+
+LISTS = {
+    path: path.rpartition("/")[2]
+    for path, item in SCHEMA["paths"].items()
+    if "get" in item and properties(item["get"]).get(path.rpartition("/")[2], {}).get("type") in {"array", "object"}
+}
+
+
+def test_the_lists_are_found() -> None:
+    assert {"runs", "environments", "versions", "builds", "locks", "targets", "secrets", "tokens", "models", "experiments", "snapshots",
+            "artifacts", "logs", "events", "params", "packages", "values", "workspaces"} == set(LISTS.values())  # fmt: skip
+
+
+@pytest.mark.parametrize("path", LISTS)
+def test_every_list_has_pages_of_a_bounded_size(path: str, world: World, owner: User, owner_client: Client) -> None:
+    for name in ("b", "c"):
+        more(world, owner, name)
+    operation, rows = SCHEMA["paths"][path]["get"], LISTS[path]
+    named = {parameter["name"] for parameter in operation["parameters"] if parameter["in"] == "query"}
+    place = next(iter(named & {"after", "before"}))
+    assert "next" in properties(operation) and "limit" in named
+    address = re.sub(r"{(\w+)}", lambda match: there(world, path.partition("{slug}")[2], match[1]), path)
+    whole = owner_client.get(address, {"limit": 10**9}).json()
+    assert whole["next"] is None and (len(whole[rows]) > 1 or rows in SINGLE)
+    found, after = [], ""
+    while after is not None:
+        page = owner_client.get(address, {"limit": 1, **({place: after} if after else {})}).json()
+        assert len(page[rows]) == 1
+        found += page[rows].items() if isinstance(page[rows], dict) else page[rows]
+        after = page["next"]
+    assert found == (list(whole[rows].items()) if isinstance(whole[rows], dict) else whole[rows])
+    for wrong in ("0", "-1", "x"):
+        assert owner_client.get(address, {"limit": wrong}).json()["errors"][0]["field"] == "limit"
+
+
+SINGLE = {"workspaces"}  # the owner is a member of one
+
+
+def more(world: World, owner: User, name: str) -> None:
+    """Another row of each kind."""
+    workspace, run = world.workspace, world.run
+    target = factory.make_target(workspace, f"{name}-box")
+    version = world.run.environment
+    assert version is not None
+    factory.make_build(target, version)
+    Lock.objects.create(workspace=workspace, key=version.key, platform=f"{name}-platform", text="")
+    registry.refresh(factory.make_version(workspace, f"{name}-env"))
+    registry.refresh(version)
+    Build.objects.filter(target=run.target, key=version.key).update(
+        packages=[{"name": "tiny", "version": n} for n in "12"]
+    )
+    factory.make_run(workspace, files={"train.py": name.encode()}, experiment=f"{name}-experiment", target=target)
+    Artifact.objects.create(run=run, path=f"{name}.txt", size=0)
+    LogStream.objects.create(run=run, name=f"logs/{name}.txt")
+    RunParameter.objects.create(run=run, workspace=workspace, name=name, value="1")
+    RunEvent.objects.create(run=run, detail=name)
+    MetricValue.objects.create(run=run, name=name, kind="list", data=[1], at=timezone.now())
+    RegisteredModel.objects.create(workspace=workspace, name=f"{name}-model")
+    Token.issue(user=owner, workspace=workspace, name=name)
+    secret = Secret(workspace=workspace, name=name, created_by=owner)
+    secret.seal("x")
+    secret.save()
+
+
+# Made for each operation, and not shown.
+NINJAS = {"NinjaResponseSchema", "QueryParams", "PathParams", "BodyParams", "HeaderParams", "FileParams", "FormParams"}
+
+
+def shapes(kind: Any) -> Iterator[Any]:
+    """All models inside a type."""
+    if isinstance(kind, type) and hasattr(kind, "model_fields"):
+        yield kind
+        for field in kind.model_fields.values():
+            yield from shapes(field.annotation)
+    for part in getattr(kind, "__args__", ()):
+        yield from shapes(part)
 
 
 def test_the_walk_sees_the_api() -> None:

@@ -11,6 +11,7 @@ import re
 import time
 
 from .errors import RunsteadError, UserError
+from .places import apart, parts_of
 from .progress import Bar
 from .shell import add_json, artifacts_of, close, connect, print_json, run_of, tell
 
@@ -54,7 +55,9 @@ def _download(options: argparse.Namespace, line: Optional[List[str]]) -> int:
     wanted: List[Content] = []
     if options.paths or not (options.snapshot or options.log):
         place = "runs/%d/artifacts/content" % number
-        for row in _chosen(artifacts_of(transport, number), options.paths, number):
+        chosen = list(_chosen(artifacts_of(transport, number), options.paths, number))
+        apart(row["path"] for row in chosen)
+        for row in chosen:
             if row["digest"]:
                 wanted.append(Content(place, {"path": row["path"]}, row["path"], row["size"], row["digest"]))
             else:
@@ -64,6 +67,7 @@ def _download(options: argparse.Namespace, line: Optional[List[str]]) -> int:
         from urllib.parse import quote
 
         files = transport.request("GET", "runs/%d/snapshot" % number).json()
+        apart(file["path"] for file in files["files"])
         for file in files["files"]:
             place = "snapshots/%s/files/%s" % (run["snapshot"], quote(file["path"], safe="/"))
             wanted.append(Content(place, None, "snapshot/" + _as_bytes(file["path"]), file["size"], file["digest"]))
@@ -124,7 +128,7 @@ def _fetch(
     Raises RunsteadError when what came is not what was promised.
     """
     path, size, digest = content.path, content.size, content.digest
-    target = os.path.join(folder, *_plain(path))
+    target = os.path.join(folder, *parts_of(path))
     if os.path.isfile(target) and digest and os.path.getsize(target) == size and _digest(target) == digest:
         return {"path": path, "file": target, "size": size, "fetched": False}
     if os.path.exists(target) and not force:
@@ -196,17 +200,20 @@ def _structure(files: Dict[str, Any], folder: str) -> None:
     """Executable bits, empty folders, and links that stay inside."""
     for file in files["files"]:
         if file["mode"] & 0o100:
-            os.chmod(os.path.join(folder, *_plain(_as_bytes(file["path"]))), 0o755)  # noqa: S103 as it was in the folder
+            os.chmod(os.path.join(folder, *parts_of(_as_bytes(file["path"]))), 0o755)  # noqa: S103 as it was in the folder
     for path in files["dirs"]:
-        os.makedirs(os.path.join(folder, *_plain(_as_bytes(path))), exist_ok=True)
+        os.makedirs(os.path.join(folder, *parts_of(_as_bytes(path))), exist_ok=True)
     for path, target in (map(_as_bytes, link) for link in files["links"]):
-        place = os.path.join(folder, *_plain(path))
+        place = os.path.join(folder, *parts_of(path))
         os.makedirs(os.path.dirname(place), exist_ok=True)
         inside = os.path.normpath(os.path.join(os.path.dirname(path), target))
         if os.path.isabs(target) or inside.split(os.sep)[0] == "..":
             tell("%s: a link that leads out of the folder is not made." % path)
         elif not os.path.lexists(place):
-            os.symlink(target, place)
+            try:
+                os.symlink(target, place)
+            except OSError as error:  # Windows lets only some accounts make them
+                tell("%s: the link to %s cannot be made here: %s" % (path, target, error.strerror or error))
 
 
 def _as_bytes(path: str) -> str:
@@ -214,16 +221,6 @@ def _as_bytes(path: str) -> str:
     if "\\" not in path or os.name != "posix":
         return path
     return re.sub(r"\\x([89a-f][0-9a-f])", lambda found: chr(0xDC00 + int(found.group(1), 16)), path)
-
-
-def _plain(path: str) -> List[str]:
-    """The parts of a name that stays below the folder. Raises RunsteadError for any other, whoever sent it."""
-    parts = path.split("/")
-    if any(
-        part in ("", ".", "..") or "\0" in part or (os.sep == "\\" and set(part) & set('\\:*?"<>|')) for part in parts
-    ):
-        raise RunsteadError("%r is no name of a file here. It is not fetched; the page of the run has it." % path[:200])
-    return parts
 
 
 def _digest(path: str) -> str:

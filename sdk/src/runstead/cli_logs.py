@@ -32,7 +32,7 @@ def _logs(options: argparse.Namespace, line: Optional[List[str]]) -> int:
     transport = connect()
     path = path_of_run(transport, options.run)
     if options.list or options.json:
-        return _listed(transport.request("GET", path + "/logs").json(), options.json)
+        return _listed({"logs": transport.rows(path + "/logs", "logs")}, options.json)
     number = int(path.rpartition("/")[2])
     fetch(transport, path, options.run)
     out = sys.stdout.buffer

@@ -114,11 +114,16 @@ def _show(options: argparse.Namespace, line: Optional[List[str]]) -> int:
     run = run_of(transport, options.run)
     path = "runs/%d/" % run["number"]
     metrics = transport.request("GET", path + "metrics").json()
-    params = transport.request("GET", path + "params").json()
+    params: Dict[str, str] = {}
+    after: Any = ""
+    while after is not None:
+        page = transport.request("GET", path + "params", query={"after": after} if after else None).json()
+        params.update(page["params"])
+        after = page.get("next")
     artifacts = artifacts_of(transport, run["number"])
     if options.json:
         return print_json(
-            {**run, "metrics": metrics["series"], "values": metrics["values"], **params, "artifacts": artifacts}
+            {**run, "metrics": metrics["series"], "values": metrics["values"], "params": params, "artifacts": artifacts}
         )
     print("Run %d  %s  %s" % (run["number"], line_of(run["name"], 100), run["url"]))
     for name, text in _facts(run):
@@ -134,7 +139,7 @@ def _show(options: argparse.Namespace, line: Optional[List[str]]) -> int:
         table(listed)
     rows = [
         ("  PARAMETER", "VALUE"),
-        *(("  " + line_of(name), line_of(value)) for name, value in params["params"].items()),
+        *(("  " + line_of(name), line_of(value)) for name, value in params.items()),
     ]
     if len(rows) > 1:
         print()

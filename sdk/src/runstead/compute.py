@@ -161,7 +161,7 @@ class ComputeTarget:
 
     @staticmethod
     def list(workspace: Workspace) -> List[ComputeTarget]:
-        """All targets of the workspace by name, then its pools."""
+        """All targets of the workspace and its pools, by name."""
         return [ComputeTarget._of(workspace, row) for row in _listed(workspace)]
 
     def test(
@@ -274,7 +274,7 @@ def _class_of(row: Mapping[str, Any]) -> Type[ComputeTarget]:
 
 
 def _listed(workspace: Workspace) -> List[Dict[str, Any]]:
-    return list(workspace.transport.request("GET", "targets").json()["targets"])
+    return workspace.transport.rows("targets", "targets")
 
 
 def path_of(name: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from urllib.parse import quote
 
+from .places import parts_of
 from .status import FINAL
 
 TYPE_CHECKING = False
@@ -50,7 +51,7 @@ def save_logs(run: Any, destination: Any) -> List[str]:
     base = os.fspath(destination) if destination is not None else run.id
     paths = []
     for row in _logs(run):
-        place = os.path.join(base, *row["name"].split("/"))
+        place = os.path.join(base, *parts_of(row["name"]))
         os.makedirs(os.path.dirname(place), exist_ok=True)
         with open(place, "wb") as file:
             file.write(_read(run, row["name"]))
@@ -59,7 +60,7 @@ def save_logs(run: Any, destination: Any) -> List[str]:
 
 
 def _logs(run: Any) -> List[Dict[str, Any]]:
-    return list(run._ask("GET", "/logs")["logs"])
+    return list(run.workspace.transport.rows("runs/%d/logs" % run.number, "logs"))
 
 
 def _address(run: Any, name: str) -> str:

@@ -19,7 +19,7 @@ ENDED = ("Ready", "Failed")
 
 def listed(workspace: Workspace) -> List[Dict[str, Any]]:
     """The newest version of every environment that the workspace can use."""
-    return list(_ask(workspace, "GET", "")["environments"])
+    return workspace.transport.rows("environments", "environments")
 
 
 def fetch(workspace: Workspace, reference: str) -> Dict[str, Any]:
@@ -64,7 +64,7 @@ def build(workspace: Workspace, reference: str, target: str) -> Dict[str, Any]:
 
 
 def builds(workspace: Workspace, reference: str) -> List[Dict[str, Any]]:
-    return list(_ask(workspace, "GET", _path(reference) + "/builds")["builds"])
+    return workspace.transport.rows("environments" + _path(reference) + "/builds", "builds")
 
 
 def build_on(workspace: Workspace, reference: str, target: str) -> Dict[str, Any]:

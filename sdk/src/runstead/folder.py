@@ -190,6 +190,8 @@ class Folder:
     def _relative(self, path: str, target: str) -> str:
         # A link by an absolute path into the folder becomes the relative one that means the same anywhere.
         base = os.path.realpath(self.path)
+        if target.startswith("\\\\?\\"):  # how Windows spells where a link leads
+            target = target[4:]
         if target.startswith(base + os.sep):
             target = os.path.relpath(target, os.path.dirname(os.path.join(base, *path.split("/"))))
         return target.replace(os.sep, "/")

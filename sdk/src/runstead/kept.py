@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 from .errors import RunsteadError, SnapshotException, UserError
 from .files import plain_name
+from .places import apart, parts_of
 from .transport import ApiError, Unreachable
 
 TYPE_CHECKING = False
@@ -98,12 +99,14 @@ def download_all(
     if places is not None and len(places) != len(found):
         raise UserError("output_paths: %d are needed, one for each file, got %d." % (len(found), len(places)))
     base = os.fspath(folder) if folder is not None else "."
+    if places is None:
+        apart(found)
     for number, name in enumerate(found):
         # Names come from the run's script; the studio lets only plain relative ones in, and here they are looked at again.
         inner = plain_name(name)
         if prefix and not append_prefix:
             inner = inner[len(prefix) :].lstrip("/") or os.path.basename(inner)
-        place = places[number] if places is not None else os.path.join(base, *inner.split("/"))
+        place = places[number] if places is not None else os.path.join(base, *parts_of(inner))
         download(run, name, place)
 
 

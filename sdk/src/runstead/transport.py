@@ -17,7 +17,7 @@ from .errors import RunsteadError, ServiceException, UserError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Dict, Mapping, Optional, Tuple
+    from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 TIMEOUT = 60
 PAUSES = (0.2, 0.5, 1.0, 2.0)
@@ -156,6 +156,8 @@ class Transport:
             except (OSError, http.client.HTTPException) as error:
                 self.close()
                 last = str(error) or type(error).__name__
+                if isinstance(error, ssl.SSLError) and error.reason == "WRONG_VERSION_NUMBER":
+                    raise Unreachable("The studio at %s does not speak https. Use http://." % self.url) from None
             else:
                 if answer.status not in REPEATED:
                     return self._checked(answer)
@@ -166,6 +168,16 @@ class Transport:
             "The studio at %s cannot be reached: %s. Is it running? Start it with 'make up' in its folder, or check the address. "
             "Nothing is lost: the same call can be made again." % (self.url, last)
         )
+
+    def rows(self, path: str, name: str) -> List[Dict[str, Any]]:
+        """All rows of a list, page by page; `name`: what the answers call them."""
+        found: List[Dict[str, Any]] = []
+        after: Any = ""
+        while after is not None:
+            page = self.request("GET", path, query={"after": after} if after else None).json()
+            found += page[name]
+            after = page.get("next")
+        return found
 
     def stream(
         self, path: str, query: Optional[Mapping[str, Any]] = None, headers: Optional[Mapping[str, str]] = None

@@ -159,7 +159,7 @@ class Workspace:
     def get_details(self) -> Dict[str, Any]:
         """id, name, location, workspaceid, the sign-in's user and role, and the address of the pages."""
         me = self.transport.request("GET", "/me").json()
-        rows = self.transport.request("GET", "/workspaces").json()["workspaces"]
+        rows = self.transport.rows("/workspaces", "workspaces")
         own = next((row for row in rows if row["slug"] == self.name), {"name": self.name, "role": None})
         return {
             "id": "/subscriptions/%s/resourceGroups/%s/workspaces/%s" % (self.subscription_id, GROUP, self.name),
