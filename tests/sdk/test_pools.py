@@ -196,7 +196,9 @@ def test_one_that_does_not_answer_is_passed_over_and_used_again_when_it_does(ws,
     pool.wait_for_completion(min_node_count=3, timeout_in_minutes=1)
     until(lambda: all(run.get_status() == "Running" for run in runs), 60)
     assert sorted(places(runs)) == list(NAMES)
-    assert all(jobs.executed()[run.id] == 1 for run in runs)
+    jobs.stop.touch()
+    assert ended(runs)
+    assert jobs.executed() == {run.id: 1 for run in [*first, *runs]}
 
 
 def test_workers_that_are_killed_and_members_that_come_and_go_lose_and_double_nothing(
