@@ -154,6 +154,14 @@ def oversubscribed(target: ComputeTarget) -> list[str]:
     return [f"GPU {gpu} of {target} is held by runs {runs}" for gpu, runs in holders.items() if len(runs) > 1]
 
 
+def why_waits(run: Run) -> str:
+    """Why its script has not started yet: what an attendant noted, else what follows from the target and its queue. Empty once it
+    has. Two queries at most."""
+    if run.waiting_for or run.target is None or run.launched or run.status not in {S.NOT_STARTED, S.QUEUED}:
+        return "" if run.is_final else run.waiting_for
+    return waiting_words(run, run.target)
+
+
 def waiting_words(run: Run, target: ComputeTarget) -> str:
     """Why a run that waits has not been started, as the page of its target says it."""
     holding = list(holding_on(target).values_list("granted", flat=True))
