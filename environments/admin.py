@@ -19,8 +19,9 @@ from unfold.admin import ModelAdmin, TabularInline
 from environments import attaching, builds
 from environments.attention import state_words, troubles
 from environments.doctor import examine
-from environments.models import Build, ComputeTarget, Environment, EnvironmentVersion, Lease
+from environments.models import Build, ComputeTarget, Environment, EnvironmentVersion, Lease, Pool, PoolMember
 from environments.options import TITLES, kind_of
+from environments.pools import nodes, pool_health, waiting_runs
 from studio.accounts.models import User
 from studio.admin import LookOnly
 from studio.templatetags.studio import ago
@@ -227,6 +228,55 @@ class ComputeTargetAdmin(LookOnly, ModelAdmin):
     def do_all(self, request: HttpRequest, rows: "QuerySet[ComputeTarget]", name: str) -> None:
         for target in rows:
             self.do(request, target, name)
+
+
+class MemberInline(TabularInline):
+    model = PoolMember
+    extra = 0
+    can_delete = False
+    fields = ("position", "target")
+    readonly_fields = fields
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+@admin.register(Pool)
+class PoolAdmin(LookOnly, ModelAdmin):
+    """Pools as they are. They are made and edited in the studio, by one set of rules."""
+
+    list_display = (
+        "name",
+        "workspace",
+        "state",
+        "targets",
+        "waiting",
+        "min_nodes",
+        "max_nodes",
+        "created_at",
+        "removed_at",
+    )
+    list_filter = ("workspace", ("removed_at", admin.EmptyFieldListFilter))
+    list_select_related = ("workspace",)
+    search_fields = ("name", "workspace__slug", "members__target__name")
+    ordering = ("workspace__slug", "name")
+    fields = (
+        "name", "workspace", "description", "state", "targets", "waiting", "min_nodes", "max_nodes", "created_by", "created_at",
+        "updated_at", "removed_at",
+    )  # fmt: skip
+    inlines = (MemberInline,)
+
+    @admin.display(description="State")
+    def state(self, pool: Pool) -> str:
+        return "Removed" if pool.removed_at else pool_health(pool, nodes(pool)).words
+
+    @admin.display(description="Targets")
+    def targets(self, pool: Pool) -> str:
+        return ", ".join(f"{node.target.name} ({node.state})" for node in nodes(pool)) or "–"
+
+    @admin.display(description="Waiting")
+    def waiting(self, pool: Pool) -> int:
+        return waiting_runs(pool)
 
 
 class VersionInline(TabularInline):

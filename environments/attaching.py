@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from environments import options as rules
 from environments.doctor import examine
-from environments.models import BuildStatus, ComputeTarget
+from environments.models import BuildStatus, ComputeTarget, Pool
 from environments.option_rules import check_host_key, shown, without_secrets
 from environments.target import accept_new_root as take_new_root
 from environments.transports import keys
@@ -28,7 +28,7 @@ from studio.database import storable
 from studio.queues import ring
 from studio.workspaces.models import Workspace, name_rule
 
-RESERVED_NAMES = {"attach", "new", "rows", "drafts"}
+RESERVED_NAMES = {"attach", "new", "rows", "drafts", "pools"}
 CREDENTIALS = ("password", "private_key", "passphrase", "jump_password", "jump_private_key", "jump_passphrase")
 DRAFTS_KEPT = 20
 MAX_SLOTS, MAX_GPUS = 10_000, 1024
@@ -329,7 +329,14 @@ def check_name(target: ComputeTarget, name: str) -> dict[str, str]:
     others = ComputeTarget.objects.attached().filter(workspace_id=target.workspace_id, name__iexact=name)
     if others.exclude(pk=target.pk).exists():
         return {"name": f"{name} is attached already. Choose another name."}
+    if Pool.objects.there().filter(workspace_id=target.workspace_id, name__iexact=name).exists():
+        return {"name": f"{name} is the name of a pool. Choose another name."}
     return {}
+
+
+def hold_names(workspace_id: int) -> None:
+    """Let nobody else give away a name of the workspace's targets and pools before this transaction has ended."""
+    Workspace.objects.select_for_update(no_key=True).get(pk=workspace_id)
 
 
 def merged(before: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
@@ -423,6 +430,10 @@ def save(
     try:
         with transaction.atomic():
             fresh.save(update_fields=fields)
+            if {"name", "attached_at"} & {n for n in fields if getattr(fresh, n) != getattr(target, n)} and fresh.name:
+                hold_names(fresh.workspace_id)
+                if errors := check_name(fresh, fresh.name):
+                    raise Refused(errors)
             if fresh.attached_at is not None and (changed or action != "target.edit"):
                 words = detail or ", ".join(described(target, fresh, changed))
                 audit.note(user, action, workspace=fresh.workspace, subject=fresh.name, detail=words)

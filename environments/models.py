@@ -97,6 +97,61 @@ class ComputeTarget(models.Model):
         return dict(json.loads(decrypt(bytes(self.credentials)))) if self.credentials else {}
 
 
+class PoolQuerySet(models.QuerySet["Pool"]):
+    def there(self) -> "PoolQuerySet":
+        """Those that were not removed."""
+        return self.filter(removed_at=None)
+
+
+class Pool(models.Model):
+    """Attached targets under one name: a run sent to it goes to the first of them with a free slot.
+
+    It is no target: it has no connection and nobody attends it. Its name is of the same name space as theirs; see
+    ``environments.pools``.
+    """
+
+    workspace = models.ForeignKey(Workspace, models.CASCADE, related_name="pools")
+    name = models.CharField(max_length=255, validators=[name_rule])
+    description = models.TextField(blank=True)
+    min_nodes = models.PositiveIntegerField(default=0)
+    """With fewer usable members than this the pool says so. Nothing is started for it."""
+    max_nodes = models.PositiveIntegerField(null=True, blank=True, validators=[MinValueValidator(1)])
+    """On so many members at once its runs may be. Null: on all."""
+    created_at = models.DateTimeField(default=timezone.now)
+    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, blank=True, related_name="+")
+    updated_at = models.DateTimeField(default=timezone.now)
+    removed_at = models.DateTimeField(null=True, blank=True)
+    """The row stays, because runs name it."""
+
+    objects = PoolQuerySet.as_manager()
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["workspace", "name"], condition=Q(removed_at=None), name="one_pool_of_a_name"
+            )
+        ]
+        ordering = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class PoolMember(models.Model):
+    """A target in a pool, and its place in the order in which they are asked."""
+
+    pool = models.ForeignKey(Pool, models.CASCADE, related_name="members")
+    target = models.ForeignKey(ComputeTarget, models.CASCADE, related_name="pool_members")
+    position = models.PositiveIntegerField()
+
+    class Meta:
+        constraints: ClassVar = [models.UniqueConstraint(fields=["pool", "target"], name="one_place_of_a_target")]
+        ordering = ["position"]
+
+    def __str__(self) -> str:
+        return f"{self.target} of {self.pool}"
+
+
 class Lease(models.Model):
     """Who attends a target. The token only grows: an owner with an older one has lost, whatever it still believes."""
 

@@ -56,8 +56,8 @@ class TypedForm(forms.Form):
         return cls(initial=dict(typed))
 
 
-def text(length: int = 255, *, strip: bool = True) -> forms.CharField:
-    return forms.CharField(max_length=length, required=False, strip=strip)
+def text(length: int = 255, *, strip: bool = True, label: str | None = None) -> forms.CharField:
+    return forms.CharField(max_length=length, required=False, strip=strip, label=label)
 
 
 class AddressForm(TypedForm):
@@ -300,6 +300,37 @@ class SlotsForm(TypedForm):
             elif field in self.data:
                 found[field] = ""
         return found
+
+
+class PoolForm(TypedForm):
+    """A pool: its name, its members in their order, and how many of them."""
+
+    name = text()
+    description = text(500)
+    members = text(100_000, label="Targets")
+    min_nodes = text(20, label="At least")
+    max_nodes = text(20, label="At most")
+
+    def clean(self) -> dict[str, Any]:
+        data = self.cleaned_data
+        for field, rule in (
+            ("min_nodes", "Write a whole number, 0 for none."),
+            ("max_nodes", "Write a whole number, or nothing for all."),
+        ):
+            if data.get(field) and not re.fullmatch(r"[0-9]{1,9}", data[field]):
+                self.add_error(field, rule)
+        return data
+
+    def values(self) -> dict[str, Any]:
+        """As ``pools.create`` takes them. Of a form that is valid."""
+        data = self.cleaned_data
+        return {
+            "name": data["name"],
+            "description": data["description"],
+            "members": data["members"].split(),
+            "min_nodes": int(data["min_nodes"] or 0),
+            "max_nodes": int(data["max_nodes"]) if data["max_nodes"] else None,
+        }
 
 
 def posted(kind: type[TypedForm], data: "MultiValueDict[str, str]") -> Any:

@@ -2,7 +2,7 @@
 
 from django.urls import URLPattern, URLResolver, path
 
-from environments.views import attach, change, comparing, compute, software, storage, version
+from environments.views import attach, change, comparing, compute, pools, software, storage, version
 
 app_name = "environments"
 urlpatterns: list[URLPattern | URLResolver] = [
@@ -33,6 +33,11 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("compute/attach/<int:draft>/check", attach.check, name="attach-check"),
     path("compute/attach/<int:draft>/finish", attach.finish, name="attach-finish"),
     path("compute/attach/<int:draft>/discard", attach.discard, name="attach-discard"),
+    path("compute/pools/new", pools.create, name="pool-new"),
+    path("compute/pools/rows", pools.rows, name="pool-rows"),
+    path("compute/pools/<str:name>", pools.detail, name="pool"),
+    path("compute/pools/<str:name>/live", pools.live, name="pool-live"),
+    path("compute/pools/<str:name>/edit", pools.edit, name="pool-edit"),
     path("compute/<str:name>", compute.detail, name="target"),
     path("compute/<str:name>/live", compute.live, name="target-live"),
     path("compute/<str:name>/test", compute.test, name="target-test"),

@@ -9,7 +9,8 @@ def words(target: ComputeTarget, *, gpus: int, ahead: int, running: int, gpus_ta
     if target.unreachable_since is not None:
         return f"{target.name} does not answer."
     if target.quarantined_at is not None:
-        return f"{target.name} is quarantined: nothing new starts until somebody resumes it."
+        why = f": {target.quarantine_reason.rstrip('.')}" if target.quarantine_reason else ""
+        return f"{target.name} is quarantined{why}. Nothing new starts until somebody resumes it."
     if not target.enabled:
         return f"{target.name} is draining: nothing new starts."
     needs = f"Needs {gpus} GPU{'s' if gpus > 1 else ''}"

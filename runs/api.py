@@ -6,7 +6,8 @@ from typing import Any, ClassVar, TypeVar
 from django.http import HttpRequest
 from ninja import Schema
 
-from environments.models import ComputeTarget, EnvironmentVersion
+from environments.models import ComputeTarget, EnvironmentVersion, Pool
+from environments.pools import find_place
 from environments.registry import NoSuchEnvironment, named
 from runs import artifact_api, gitinfo, log_api, record_api, run_api, shell_lines, shellwords, snapshots
 from runs.config import ConfigError, ScriptRunConfig
@@ -31,7 +32,7 @@ CONFIG = (
 
 
 class NewRun(Body):
-    """A submit. ``target`` and ``environment`` are names; ``environment`` may end with ``:<version>``; ``parent`` is a run's number.
+    """A submit. ``target`` names a compute target or a pool; ``environment`` may end with ``:<version>``; ``parent`` is a run's number.
 
     ``command``: the words to start, or a text: one with operators, substitutions or patterns outside quotes is run by bash on the target,
     or sh. A list of one item, with an item that is nothing but an operator, or that begins with a whole line is joined and read as a text."""
@@ -106,7 +107,7 @@ class Told(Schema):
 
 
 class Checks(Schema):
-    """``answered``: whether the target did; ``seconds``: how long it took."""
+    """``answered``: whether the target did, of a pool the one that the run would go to now; ``seconds``: how long it took."""
 
     passed: bool
     target: str
@@ -138,13 +139,14 @@ def checked(request: HttpRequest, data: RunCheck) -> dict[str, Any]:
 
     wanted.config = attempt(data.config) or wanted.config
     wanted.snapshot = attempt(lambda: find_snapshot(workspace, data.snapshot))
-    wanted.target = attempt(lambda: find_target(workspace, data.target))
+    place = attempt(lambda: find_target(workspace, data.target))
     wanted.version = attempt(
         lambda: find_environment(workspace, data.environment) if data.environment else default_environment()
     )
     wanted.config = attempt(lambda: wanted.config.validated(wanted.paths)) or wanted.config
-    if not checks and wanted.target and wanted.version and wanted.snapshot:
-        target, version, snapshot = wanted.target, wanted.version, wanted.snapshot
+    wanted.send_to(place)
+    if not checks and place and wanted.version and wanted.snapshot:
+        target, version, snapshot = place, wanted.version, wanted.snapshot
         name = data.experiment or "check"
         attempt(lambda: check(workspace, name, target, version, snapshot, wanted.config, data.priority))
     checks += preflight(wanted)
@@ -159,10 +161,10 @@ def checked(request: HttpRequest, data: RunCheck) -> dict[str, Any]:
     }
 
 
-def find_target(workspace: Workspace, name: str) -> ComputeTarget:
-    target = ComputeTarget.objects.attached().filter(workspace=workspace, name=name).first()
+def find_target(workspace: Workspace, name: str) -> ComputeTarget | Pool:
+    target = find_place(workspace, name)
     if target is None:
-        raise ConfigError({"target": f"There is no compute target named {name}. Compute lists them."})
+        raise ConfigError({"target": f"There is no compute target named {name}, and no pool. Compute lists both."})
     return target
 
 

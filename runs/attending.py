@@ -10,12 +10,14 @@ import threading
 from datetime import timedelta
 
 from django.db import connection, transaction
+from django.db.models import Q
 from django.utils import timezone
 
 from environments.host import Host, HostError, HostLost
 from environments.models import ComputeTarget, Lease
 from environments.target import check_root, note_reached, note_unreachable, open_target
 from environments.transports.base import TransportError
+from runs import pools
 from runs.applying import LeaseLost, guard
 from runs.errands import Errands
 from runs.models import Run
@@ -125,6 +127,7 @@ class Attendant(threading.Thread):
     def reached(self, target: ComputeTarget) -> None:
         note_reached(target)
         Run.objects.filter(target=target, unreachable_since__isnull=False).update(unreachable_since=None)
+        pools.freed(target.pk)
 
     # From the thread of the connection's pulse.
 
@@ -135,7 +138,7 @@ class Attendant(threading.Thread):
 
     def silent(self, seconds: float) -> None:
         """Nothing came for a while, and nothing is lost yet: people are told since when."""
-        with contextlib.suppress(*AWAY):
+        with contextlib.suppress(LeaseLost, *AWAY):
             self.note_silence(f"nothing was heard of it for {seconds:.0f} s", timedelta(seconds=seconds))
         connection.close()
 
@@ -145,9 +148,13 @@ class Attendant(threading.Thread):
         note_unreachable(self.target_id, why)
         active = Run.objects.filter(target_id=self.target_id, status__in=ACTIVE, launched=True, unreachable_since=None)
         active.update(unreachable_since=timezone.now() - since)
+        with transaction.atomic():
+            guard(self.target_id, self.token)
+            pools.put_back(self.target_id, "unreachable")
 
     def lost(self, error: Exception) -> None:
-        """The target does not answer. That is noted, and changes no run's status; what never went there can be cancelled."""
+        """The target does not answer. That is noted, and changes no status of a run that may be there; what never went there can be
+        cancelled, and goes back to its pool if it has one."""
         log.warning("target %s: %s", self.target_id, error)
         with contextlib.suppress(*AWAY):
             self.note_silence(f"{error} {getattr(error, 'fix', '')}".strip())
@@ -155,4 +162,4 @@ class Attendant(threading.Thread):
             for run in active.filter(launched=False, status=RunStatus.CANCEL_REQUESTED):
                 with transaction.atomic():
                     guard(self.target_id, self.token)
-                    run.move_to(RunStatus.CANCELED, reason=EndReason.CANCELED)
+                    run.move_to(RunStatus.CANCELED, reason=EndReason.CANCELED, only=run.as_held & Q(launched=False))

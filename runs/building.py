@@ -44,7 +44,8 @@ class Building:
         build = run.build
         if build is None:
             build = builds.ensure(self.target, run.environment)
-            Run.objects.filter(pk=run.pk).update(build=build)
+            if not Run.objects.filter(run.as_held, pk=run.pk).update(build=build):
+                return None  # taken back by its pool
             run.build = build
         if build.status != BuildStatus.READY:
             build.refresh_from_db()
@@ -59,6 +60,7 @@ class Building:
                     run.move_to(
                         RunStatus.FAILED,
                         reason=EndReason.ENVIRONMENT_FAILED,
+                        only=run.as_held,
                         error={"type": "Environment", "message": build.error, "build": build.pk},
                     )
                 return None
@@ -71,7 +73,7 @@ class Building:
         if other is not None:
             note = f"Waiting for {other}, which is resolving {run.environment}: both then have the same packages"[:300]
         if run.waiting_for != note:
-            Run.objects.filter(pk=run.pk, status=RunStatus.PREPARING).update(waiting_for=note)
+            Run.objects.filter(run.as_held, pk=run.pk, status=RunStatus.PREPARING).update(waiting_for=note)
             run.waiting_for = note
         return None
 

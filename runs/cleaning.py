@@ -14,7 +14,7 @@ from environments.host import Host, HostError
 from environments.models import Build, ComputeTarget
 from runs.applying import Key, guard
 from runs.errands import Errands
-from runs.models import Run, RunEvent
+from runs.models import GivenUp, Run, RunEvent
 from runs.status import ACTIVE
 
 log = logging.getLogger("runstead.cleaning")
@@ -122,6 +122,7 @@ class Cleaning:
         known: set[str] = set()
         for start in range(0, len(here), 500):
             known |= set(Run.objects.filter(attempt__in=here[start : start + 500]).values_list("attempt", flat=True))
+        known |= set(GivenUp.objects.filter(target=self.target).values_list("attempt", flat=True))
         now = timezone.now()
         before = self.target.cleaning.get("unknown") or {}
         unknown = {

@@ -1,13 +1,15 @@
 """What becomes of a target's runs when it is detached."""
 
 from django.db import transaction
+from django.db.models import F
 
 from environments import attaching
 from environments.attaching import Refused
-from environments.models import ComputeTarget
-from runs import wishes
+from environments.models import ComputeTarget, Pool
+from environments.pools import remove
+from runs import pools, wishes
 from runs.models import Run
-from runs.status import ACTIVE, EndReason, RunStatus
+from runs.status import ACTIVE, WAITING, EndReason, RunStatus
 from runs.submission import cancel
 from studio import audit
 from studio.accounts.models import User
@@ -16,8 +18,9 @@ CHOICES = ("refuse", "cancel", "abandon")
 
 
 def live(target: ComputeTarget) -> list[Run]:
+    """Its runs that have not ended. Not those that a pool gave it and that it has not launched: they go elsewhere."""
     rows = Run.objects.filter(workspace_id=target.workspace_id, target=target, status__in=sorted(ACTIVE))
-    return list(rows.order_by("pk"))  # as all who lock several do
+    return list(rows.exclude(pools.MOVABLE).order_by("pk"))  # as all who lock several do
 
 
 def detach(target: ComputeTarget, user: User, runs: str = "refuse") -> bool:
@@ -39,8 +42,25 @@ def detach(target: ComputeTarget, user: User, runs: str = "refuse") -> bool:
         if target.unreachable_since is None:
             raise Refused({"runs": f"{target.name} answers. Cancel its runs; they can be ended properly."})
         give_up(target, going, user)
-    attaching.detach(target, user)
+    with (
+        transaction.atomic()
+    ):  # a pool that would place something here meanwhile waits for the row, and then finds it detached
+        pools.put_back(target.pk, "detached")
+        attaching.detach(target, user)
     return True
+
+
+def remove_pool(pool: Pool, user: User, *, cancel_waiting: bool = False) -> int:
+    """Take a pool away, its members untouched; how many runs were cancelled for it. Runs that execute go on. Raises Refused while runs
+    wait in it, unless they are to be cancelled."""
+    canceled = 0
+    if cancel_waiting:
+        waits = Run.objects.filter(pool=pool, ended_at=None, launched=False, status__in=sorted(WAITING))
+        # Those without a target first: a slot that another one leaves must not be given to them.
+        order = (F("target").asc(nulls_first=True), "pk")
+        canceled = sum(cancel(run, user) for run in waits.select_related("workspace", "created_by").order_by(*order))
+    remove(pool, user)
+    return canceled
 
 
 def give_up(target: ComputeTarget, going: list[Run], user: User) -> None:

@@ -141,6 +141,10 @@ def _user(value: str, workspace: Workspace, user: User) -> Condition:
 
 
 def _target(value: str, workspace: Workspace, user: User) -> Condition:
+    """A target, or a pool: what was sent there, wherever it was placed."""
+    pool = workspace.pools.filter(name=value).order_by("-pk").values_list("pk", flat=True).first()
+    if pool is not None:
+        return Condition("r.pool_id = %s", params=(pool,), alone=True)
     pk = workspace.targets.filter(name=value).values_list("pk", flat=True).first()
     return Condition("r.target_id = %s", params=(pk or 0,), alone=True)
 

@@ -5,7 +5,7 @@ import hashlib
 import logging
 import tempfile
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.conf import settings
@@ -18,7 +18,7 @@ from environments.models import ComputeTarget
 from runs import logs, quarantine, wishes
 from runs.applying import guard
 from runs.metrics.children import told_of
-from runs.models import Artifact, LogStream, Run, RunEvent
+from runs.models import Artifact, GivenUp, LogStream, Run, RunEvent
 from runs.status import FINAL, EndReason
 from studio.blobs import BlobStore
 
@@ -26,6 +26,8 @@ log = logging.getLogger("runstead.finishing")
 
 PIECE = 8 * 1024**2
 SMALL = 1024**2
+LAID_OUT_WITHIN = timedelta(hours=1)
+"""After that nobody lays out an attempt any more that was given up meanwhile."""
 CHILDREN = ".children/"
 """Where a script keeps files of its children, below ``artifacts/``: a folder for each, named by the id that the script made."""
 
@@ -105,6 +107,12 @@ def tidy(target: ComputeTarget, host: Host, launcher: Launcher) -> None:
             launcher.clean(run.attempt)
         if not run.launched or (run.log_complete and not run.artifacts.filter(digest="").exists()):
             clean(run, host)
+    for left in GivenUp.objects.filter(target=target):
+        if left.attempt in present:
+            host.remove("runs", left.attempt)
+            left.delete()
+        elif timezone.now() - left.at > LAID_OUT_WITHIN:
+            left.delete()
     launcher.tidy()
 
 

@@ -13,14 +13,16 @@ from django.core.exceptions import ValidationError
 from django.db.models import Q, QuerySet
 from django.http import QueryDict
 
-from environments.models import ComputeTarget, EnvironmentVersion, Label
+from environments.models import ComputeTarget, EnvironmentVersion, Label, Pool
+from environments.pools import find_place
 from environments.registry import NoSuchEnvironment, named
 from runs import gitinfo, shell_lines, shellwords, snapshots
 from runs.config import ConfigError, ScriptRunConfig
+from runs.fitting import pool_misfit, too_many_gpus
 from runs.framework_form import PARTS, FrameworkForm, Text, framework_values
 from runs.models import Run, Snapshot
 from runs.snippets import DEFAULT_GRACE, RunRequest
-from runs.submission import MAX_PRIORITY, too_many_gpus
+from runs.submission import MAX_PRIORITY
 from runs.tags import format_tags, parse_tags
 from runs.units import duration_text, parse_duration, parse_size, size_text
 from studio.blobs import BlobMissing
@@ -43,7 +45,7 @@ PREFERRED = ("train.py", "main.py", "run.py")
 
 
 class RunForm(FrameworkForm):
-    """``cleaned`` values after ``is_valid()``: ``config``, ``snapshot_row``, ``target_row``, ``version``, ``tag_values``, …"""
+    """``cleaned`` values after ``is_valid()``: ``config``, ``snapshot_row``, ``place`` (a target or a pool), ``version``, ``tag_values``, …"""
 
     field_order = ("snapshot", "git", "script", "experiment", "arguments", "command")
     """Those of the base class follow."""
@@ -76,7 +78,7 @@ class RunForm(FrameworkForm):
         self.config = ScriptRunConfig()
         self.paths: set[str] | None = None
         self.snapshot_row: Snapshot | None = None
-        self.target_row: ComputeTarget | None = None
+        self.place: ComputeTarget | Pool | None = None
         self.version: EnvironmentVersion | None = None
         self.copied: Run | None = None
         self.tag_values: dict[str, str | None] = {}
@@ -132,16 +134,15 @@ class RunForm(FrameworkForm):
 
     def clean_target(self) -> str:
         name = str(self.cleaned_data["target"]).strip()
-        self.target_row = (
-            ComputeTarget.objects.attached().filter(workspace=self.workspace, name=name).first() if name else None
-        )
-        if self.target_row is None:
-            names = ", ".join(targets_of(self.workspace).values_list("name", flat=True)[:5])
+        self.place = find_place(self.workspace, name) if name else None
+        if self.place is None:
+            pools = Pool.objects.there().filter(workspace=self.workspace).values_list("name", flat=True)
+            names = ", ".join([*targets_of(self.workspace).values_list("name", flat=True)[:5], *pools[:5]])
             what = f"There is no target {name[:60]!r}." if name else "No target is chosen."
             raise ValidationError(
                 f"{what} {f'Choose one of: {names}.' if names else 'Attach one under Compute first.'}"
             )
-        if not self.target_row.enabled:
+        if isinstance(self.place, ComputeTarget) and not self.place.enabled:
             raise ValidationError(
                 f"{name} is being drained and takes no new runs. Choose another target, or resume it under Compute."
             )
@@ -261,8 +262,14 @@ class RunForm(FrameworkForm):
             self.config = self.config.validated(self.paths)
         except ConfigError as error:
             self.reject(error)
-        if self.target_row is not None and self.config.gpus > self.target_row.gpus and "gpus" not in self.errors:
-            self.add_error("gpus", too_many_gpus(self.target_row))
+        target = self.place if isinstance(self.place, ComputeTarget) else None
+        if target is not None and self.config.gpus > target.gpus and "gpus" not in self.errors:
+            self.add_error("gpus", too_many_gpus(target))
+        if isinstance(self.place, Pool) and self.version is not None and not self.errors:
+            asked: dict[str, Any] = {"framework": self.config.framework, "spark": self.config.spark}
+            errors = pool_misfit(self.place, self.version, gpus=self.config.gpus, **asked)
+            if errors:
+                self.reject(ConfigError(errors))
         known = set(self.workspace.secrets.filter(name__in=secrets.values()).values_list("name", flat=True))
         for variable, secret in secrets.items():
             if secret not in known and "variables" not in self.errors:
@@ -386,7 +393,7 @@ def values_of(run: Run) -> dict[str, Any]:
         **values_from(
             {
                 "experiment": run.experiment.name,
-                "target": run.target.name if run.target else "",
+                "target": run.asked,
                 "environment": str(run.environment) if run.environment else "",
                 "framework": config.framework,
                 "distribution": config.distribution,

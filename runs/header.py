@@ -131,15 +131,8 @@ def header(run: Run) -> Header:
         can_cancel=not run.is_final and run.told_by_id is None and run.status not in {S.CANCEL_REQUESTED, S.FINALIZING},
         framework=framework_of(run),
         grace=int((run.config or {}).get("grace_seconds", 10)),
-        waiting=waiting_of(run),
+        waiting=queue.why_waits(run),
     )
-
-
-def waiting_of(run: Run) -> str:
-    """What an attendant noted, else what follows from the target and its queue."""
-    if run.waiting_for or run.target is None or run.launched or run.status not in {S.NOT_STARTED, S.QUEUED}:
-        return "" if run.is_final else run.waiting_for
-    return queue.waiting_words(run, run.target)
 
 
 def framework_of(run: Run) -> str:
@@ -177,7 +170,9 @@ def progress_of(run: Run) -> Progress | None:
 
 def phases_of(run: Run, now: datetime, progress: Progress | None) -> list[Phase]:
     """Queued (all waiting together), Prepared, Running, Upload outputs."""
-    began = RunEvent.objects.filter(run=run, new=S.PREPARING).order_by("pk").values_list("at", flat=True).first()
+    began = RunEvent.objects.filter(run=run, new=S.PREPARING).order_by("-pk").values_list("at", flat=True).first()
+    if run.pool_id is not None and not run.attempt:
+        began = None  # its pool took it back from where it was prepared: it waits again
     ended = run.ended_at or now
     status = S(run.status)
     if run.cancel_requested_at is not None and not run.is_final:

@@ -17,6 +17,7 @@ from redis.exceptions import RedisError
 
 from environments.models import Build, BuildStatus, ComputeTarget, Lease
 from environments.owners import own_name
+from runs import pools
 from runs.attending import Attendant
 from runs.models import Run
 from runs.status import ACTIVE
@@ -119,7 +120,8 @@ class House:
 
 
 def waiting_targets() -> set[int]:
-    """Targets that have work and nobody who attends them: active runs, or builds or a cleaning that somebody asked for."""
+    """Targets that have work and nobody who attends them: active runs, or builds or a cleaning that somebody asked for. Also those
+    that a pool with waiting runs could use if they answered again."""
     runs = Run.objects.filter(status__in=ACTIVE, target__isnull=False)
     unbuilt = Build.objects.filter(
         status__in=[BuildStatus.WAITING, BuildStatus.BUILDING], version__isnull=False, target__detached_at=None
@@ -127,4 +129,4 @@ def waiting_targets() -> set[int]:
     to_clean = ComputeTarget.objects.attached().filter(clean_requested_at__isnull=False).values_list("pk", flat=True)
     return {
         pk for rows in (runs, unbuilt) for pk in rows.order_by().values_list("target_id", flat=True).distinct()
-    }.union(to_clean) - Lease.attended()
+    }.union(to_clean, pools.wanted_members()) - Lease.attended()

@@ -113,7 +113,7 @@ def listing(
     ``chosen`` are column keys (``NO_COLUMNS`` for none), else the page decides. ``best``: per metric the best value that
     the page already shows, when these runs are only some of its rows.
     """
-    runs = Run.objects.filter(pk__in=ids).select_related("experiment", "target", "created_by").defer(
+    runs = Run.objects.filter(pk__in=ids).select_related("experiment", "target", "pool", "created_by").defer(
         "config", "properties", "final", "notes", "error", "target__facts", "target__options", "created_by__preferences"
     )  # fmt: skip
     by_id = {run.pk: run for run in runs}

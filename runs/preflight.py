@@ -18,12 +18,15 @@ from django.utils import timezone
 
 from environments import service_only
 from environments.definition import Definition
-from environments.models import Build, BuildStatus, ComputeTarget, EnvironmentVersion
+from environments.models import Build, BuildStatus, ComputeTarget, EnvironmentVersion, Pool
 from environments.options import TITLES, kind_of
+from environments.pools import Node, lacking, nodes
 from runs import snapshots
 from runs.config import ScriptRunConfig
+from runs.fitting import misfit
 from runs.forms import RunForm
 from runs.models import Run, Snapshot
+from runs.pools import UNPLACED
 from runs.snapshots import read_file
 from runs.status import ACTIVE, RunStatus
 from studio.blobs import BlobMissing
@@ -65,15 +68,36 @@ class Wanted:
     config: ScriptRunConfig
     snapshot: Snapshot | None = None
     target: ComputeTarget | None = None
+    """What is asked before the start. For a pool the member that the run would go to now."""
     version: EnvironmentVersion | None = None
+    pool: Pool | None = None
+    members: tuple[Node, ...] = ()
+    """Of the pool those that the run can be on."""
 
     @classmethod
     def of(cls, form: RunForm) -> Self:
         """What a form asks for whose ``is_valid()`` was called."""
-        found = cls(form.workspace, form.config, form.snapshot_row, form.target_row, form.version)
+        found = cls(form.workspace, form.config, form.snapshot_row, version=form.version)
+        found.send_to(form.place)
         if form.paths is not None:
             found.__dict__["paths"] = form.paths  # read already
         return found
+
+    def send_to(self, place: ComputeTarget | Pool | None) -> None:
+        """Say where it goes; the environment and the configuration are there already."""
+        if not isinstance(place, Pool):
+            self.target = place
+            return
+        self.pool = place
+        self.members = tuple(node for node in nodes(place) if node.target.detached_at is None and self.fits(node))
+        ready = [node for node in self.members if node.usable]
+        room = [node for node in ready if node.free and node.gpus_free >= self.config.gpus]
+        chosen = next(iter(room or ready or self.members), None)
+        self.target = chosen.target if chosen else None
+
+    def fits(self, node: Node) -> bool:
+        asked = {"gpus": self.config.gpus, "framework": self.config.framework, "spark": self.config.spark}
+        return self.version is None or not misfit(node.target, self.version, **asked)  # type: ignore[arg-type]
 
     @cached_property
     def paths(self) -> set[str] | None:
@@ -138,14 +162,41 @@ def busy(targets: Sequence[ComputeTarget]) -> list[Busy]:
     ]
 
 
+@dataclass(frozen=True)
+class PoolBusy:
+    """How busy a pool is."""
+
+    target: Pool
+    """By the name that the same has of a target."""
+    nodes: Sequence[Node]
+
+    @property
+    def usable(self) -> int:
+        return sum(node.usable for node in self.nodes)
+
+    @property
+    def free(self) -> int:
+        return sum(node.free for node in self.nodes)
+
+    @property
+    def words(self) -> str:
+        """When a run that is started now would start."""
+        if not self.usable:
+            return "starts when one of its targets is usable again"
+        waiting = Run.objects.filter(UNPLACED, pool=self.target).count()
+        if self.free and not waiting:
+            return "starts at once"
+        return f"{waiting} run{'s' if waiting != 1 else ''} ahead"
+
+
 def preflight(wanted: Wanted) -> list[Check]:
     """The dry checks."""
     return [
         *check_script(wanted),
         *check_files(wanted),
         *check_secrets(wanted.paths or set()),
-        *check_environment(wanted.version, wanted.target),
-        *check_target(wanted.target),
+        *(check_pool(wanted) if wanted.pool is not None else check_environment(wanted.version, wanted.target)),
+        *(() if wanted.pool is not None else check_target(wanted.target)),
     ]
 
 
@@ -292,3 +343,46 @@ def check_target(target: ComputeTarget | None) -> list[Check]:
         ]
     answered = relative((timezone.now() - target.last_seen_at).total_seconds())
     return [Check("ok", f"{target} answered {answered}, {room}")]
+
+
+def check_pool(wanted: Wanted) -> list[Check]:
+    """What the members that the run can be on say: their builds of the environment, and their state."""
+    pool, version, able = wanted.pool, wanted.version, wanted.members
+    assert pool is not None
+    if not able:
+        return []  # the submission's own error says so
+    everyone = nodes(pool)
+    found: list[Check] = []
+    if version is not None:
+        ready = set(
+            Build.objects.filter(
+                target__in=[node.target.pk for node in able], key=version.key, status=BuildStatus.READY
+            ).values_list("target_id", flat=True)
+        )
+        text = f"{version} is on {len(ready)} of {len(able)} targets of {pool}"
+        rest = "" if len(ready) == len(able) else "On another one it is built once, before the run starts."
+        if rest and (what := USED.get(Definition.from_json(version.definition).kind)):
+            text = f"{version} uses {what} of the target that the run goes to"
+            rest = "It is looked for when the run is prepared."
+        found.append(Check("run" if rest else "ok", text, rest, "environment"))
+    others = [node for node in everyone if node.target.detached_at is None and node not in able]
+    if others:
+        named = ", ".join(node.target.name for node in others[:MAX_NAMED])
+        more = f" and {len(others) - MAX_NAMED} more" if len(others) > MAX_NAMED else ""
+        found.append(Check("run", f"{named}{more} of {pool} cannot take this run", "It goes to the others."))
+    usable = [node for node in able if node.usable]
+    state = PoolBusy(pool, able)
+    if not usable:
+        told = ", ".join(f"{node.target.name} {node.trouble}" for node in able[:MAX_NAMED])
+        fix = "Test or resume one of them under Compute, or choose another target."
+        found.append(Check("warn", f"No target of {pool} is usable now", f"{told}. The run waits.", fix=fix))
+    else:
+        first = wanted.target
+        room = f"{state.free} slots free, the first on {first}" if state.free else f"no slot free, {state.words}"
+        found.append(Check("ok", f"{len(usable)} of {len(able)} targets of {pool} are usable, {room}"))
+    if missing := lacking(pool, everyone):
+        text = f"{pool} lacks {missing} of the {pool.min_nodes} targets that it should have"
+        found.append(
+            Check("warn", text, "Runs go to those that are there.", fix="Test those that are away under Compute.")
+        )
+    return found

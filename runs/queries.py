@@ -64,7 +64,8 @@ PLAIN = {
     "started": "r.started_at",
     "duration": "",  # see SECONDS
     "experiment": "(SELECT e.name FROM runs_experiment e WHERE e.id = r.experiment_id)",
-    "compute": "(SELECT c.name FROM environments_computetarget c WHERE c.id = r.target_id)",
+    "compute": "COALESCE((SELECT c.name FROM environments_computetarget c WHERE c.id = r.target_id), "
+    "(SELECT p.name FROM environments_pool p WHERE p.id = r.pool_id))",
     "owner": "(SELECT u.email FROM accounts_user u WHERE u.id = r.created_by_id)",
 }
 

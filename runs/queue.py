@@ -22,13 +22,12 @@ from environments.launchers import Start
 from environments.models import ComputeTarget
 from runs.config import ScriptRunConfig
 from runs.models import Run
-from runs.status import RunStatus
+from runs.status import WAITING, RunStatus
 
 S = RunStatus
 STATE = ("pk", "status", "launched")
 ROOM = ("slots", "gpu_slots", "facts", "enabled", "quarantined_at")
 """What of a target says how much may run there."""
-WAITING = (S.NOT_STARTED, S.PREPARING, S.QUEUED)
 PREPARED_AHEAD = 4
 """Runs laid out beyond the free slots, so that a slot never waits for a copy."""
 HOLD_AFTER = timedelta(minutes=5)
@@ -66,7 +65,7 @@ def of_interest(target: ComputeTarget, building: Collection[int]) -> list[State]
     holding = [row for row in launched if row[1] != S.FINALIZING]
     running = Counter(experiment for _, _, experiment, _ in holding)
     free = len(free_gpus(target, [granted for *_, granted in holding]))
-    ready = active.filter(launched=False, status__in=WAITING)
+    ready = active.filter(launched=False, status__in=sorted(WAITING))
     if building:
         ready = ready.filter(Q(build=None) | ~Q(build_id__in=building))
     windows = [first(ready.filter(gpus=0), running, target.slots)]
@@ -155,6 +154,14 @@ def oversubscribed(target: ComputeTarget) -> list[str]:
     return [f"GPU {gpu} of {target} is held by runs {runs}" for gpu, runs in holders.items() if len(runs) > 1]
 
 
+def why_waits(run: Run) -> str:
+    """Why its script has not started yet: what an attendant noted, else what follows from the target and its queue. Empty once it
+    has. Two queries at most."""
+    if run.waiting_for or run.target is None or run.launched or run.status not in {S.NOT_STARTED, S.QUEUED}:
+        return "" if run.is_final else run.waiting_for
+    return waiting_words(run, run.target)
+
+
 def waiting_words(run: Run, target: ComputeTarget) -> str:
     """Why a run that waits has not been started, as the page of its target says it."""
     holding = list(holding_on(target).values_list("granted", flat=True))
@@ -162,7 +169,7 @@ def waiting_words(run: Run, target: ComputeTarget) -> str:
     return waiting.words(
         target,
         gpus=run.gpus,
-        ahead=active_on(target).filter(before, launched=False, status__in=WAITING).count(),
+        ahead=active_on(target).filter(before, launched=False, status__in=sorted(WAITING)).count(),
         running=len(holding),
         gpus_taken=sum(len(granted.get("gpus", ())) for granted in holding),
     )

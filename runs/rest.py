@@ -23,8 +23,9 @@ MAX_NUMBER = 2**63 - 1
 
 
 class RunShown(Schema):
-    """A run. ``environment`` is ``name:version``; ``parent`` a run's number. Of an interactive run there is no target and no
-    environment. Secrets appear by the names they have in the workspace, never by value."""
+    """A run. ``environment`` is ``name:version``; ``parent`` a run's number. ``pool``: what it was sent to, if that is one; ``target``
+    is null until it is placed. Of an interactive run there is no target and no environment. Secrets appear by the names they have in
+    the workspace, never by value."""
 
     id: str
     number: int
@@ -41,6 +42,7 @@ class RunShown(Schema):
     signal: int | None
     waiting_for: str
     target: str | None
+    pool: str | None
     environment: str | None
     snapshot: str | None
     config: dict[str, Any]
@@ -66,6 +68,7 @@ def runs_of(request: HttpRequest) -> QuerySet[Run]:
     return rows.select_related(
         "experiment",
         "target",
+        "pool",
         "environment__environment",
         "snapshot",
         "created_by",
@@ -122,6 +125,7 @@ def described(request: HttpRequest, run: Run) -> dict[str, Any]:
         "signal": run.signal,
         "waiting_for": run.waiting_for,
         "target": run.target.name if run.target else None,
+        "pool": run.pool.name if run.pool else None,
         "environment": str(run.environment) if run.environment else None,
         "snapshot": run.snapshot.digest if run.snapshot else None,
         "config": run.config,

@@ -6,7 +6,7 @@ from typing import Any, Literal
 from django.http import HttpRequest
 from ninja import Query, Schema
 
-from runs import outside, queries
+from runs import outside, queries, queue
 from runs.changing import PropertyTaken, change, checked_properties
 from runs.filters import Condition, Token, has_property, has_tag, marks, parse
 from runs.listing import names
@@ -237,7 +237,8 @@ def found_by_id(request: HttpRequest, uid: str) -> dict[str, Any]:
 @router.get("/{int:number}", auth=Member(Role.READER), response={200: RunShown, REFUSED: Refusal})
 def shown(request: HttpRequest, number: int) -> dict[str, Any]:
     """One run."""
-    return described(request, find_run(request, number))
+    run = find_run(request, number)
+    return {**described(request, run), "waiting_for": queue.why_waits(run)}
 
 
 @router.patch("/{int:number}", auth=Member(Role.CONTRIBUTOR), response={200: RunShown, REFUSED: Refusal})

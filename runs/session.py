@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any
 
 from django.db import transaction
+from django.db.models import Q
 from django.utils import timezone
 
 from environments import builds, inrun
@@ -22,7 +23,7 @@ from environments.host import Host, HostError, HostLost
 from environments.launchers import LAUNCHERS, Start
 from environments.models import Build, ComputeTarget
 from environments.target import RootChanged, check_root, note_probe, note_reached
-from runs import finishing, preparing, quarantine, queue, wishes
+from runs import finishing, pools, preparing, quarantine, queue, wishes
 from runs.applying import (
     Key,
     LeaseLost,
@@ -102,6 +103,8 @@ class Session:
         """Whether the user may not use the engine there. Who is then let in is so from the next sign-in on."""
         self.untidy = True
         """Whether runs that have ended may have left something on the target."""
+        self.room = self.room_now()
+        """What its pools were last told of how much may run there."""
 
     def attend(self) -> None:
         """Turn after turn until told to stop, idle for long, or the connection ends (HostLost)."""
@@ -170,8 +173,15 @@ class Session:
             self.look()
             self.building.load()
         states = queue.of_interest(self.target, [build.pk for build in self.building.waiting])
-        new = [pk for pk, *_ in states if pk not in self.rows]
+        # One that has not started again was taken back by its pool meanwhile, and placed here once more.
+        known = {pk for pk, run in self.rows.items() if run.status != RunStatus.NOT_STARTED}
+        new = [
+            pk for pk, status, _ in states if pk not in self.rows or (status == RunStatus.NOT_STARTED and pk in known)
+        ]
         rows = {**self.rows, **Run.objects.select_related(*RELATED).in_bulk(new)}
+        here = {pk for pk, *_ in states}.difference(new)
+        # One that was prepared and is gone may have gone elsewhere.
+        self.untidy |= any(run.attempt and not run.launched for pk, run in self.rows.items() if pk not in here)
         self.rows = {pk: rows[pk] for pk, *_ in states if pk in rows}
         for pk, status, launched in states:
             if pk in self.rows:
@@ -192,6 +202,12 @@ class Session:
         now = [self.target.transport, self.target.launcher, self.target.options, bytes(self.target.credentials or b"")]
         if now != way:
             raise Changed
+        if self.room_now() != self.room:
+            self.room = self.room_now()
+            pools.settle(self.target_id)
+
+    def room_now(self) -> tuple[Any, ...]:
+        return self.target.slots, self.target.gpus, self.target.enabled, self.target.quarantined_at
 
     def watch_run(self, run: Run) -> Watched:
         key = ("run", run.pk)
@@ -216,7 +232,7 @@ class Session:
             if not run.launched:
                 with transaction.atomic():
                     guard(self.target_id, self.token)
-                    run.move_to(RunStatus.CANCELED, reason=EndReason.CANCELED)
+                    run.move_to(RunStatus.CANCELED, reason=EndReason.CANCELED, only=run.as_held & Q(launched=False))
                 self.untidy = True
                 continue
             watched = self.watch_run(run)
@@ -235,7 +251,7 @@ class Session:
             with transaction.atomic():
                 guard(self.target_id, self.token)
                 for run in new:
-                    run.move_to(RunStatus.PREPARING, attempt=new_attempt(), waiting_for="")
+                    run.move_to(RunStatus.PREPARING, only=run.as_held, attempt=new_attempt(), waiting_for="")
 
     def advance(self) -> None:
         """Send contents, build or find the environment, lay out; collect what has ended. All in the pool."""
@@ -271,8 +287,8 @@ class Session:
         preparing.lay_out(run, build, self.host, self.inrun, compress=compress)
         with transaction.atomic():
             guard(self.target_id, self.token)
-            if not run.move_to(RunStatus.QUEUED, waiting_for=""):
-                self.untidy = True  # cancelled meanwhile
+            if not run.move_to(RunStatus.QUEUED, only=run.as_held, waiting_for=""):
+                self.untidy = True  # cancelled meanwhile, or taken back by its pool
             builds.used(build)
 
     def finish(self, run: Run) -> None:
@@ -291,7 +307,8 @@ class Session:
             chosen = queue.choose(self.target, self.work)
             queued = Run.objects.filter(status=RunStatus.QUEUED, launched=False)
             for run, granted in chosen:
-                if queued.filter(pk=run.pk).update(launched=True, granted=granted):
+                # Not one that its pool has taken back since it was read: it may be on another target by now.
+                if queued.filter(run.as_held, pk=run.pk).update(launched=True, granted=granted):
                     starting.append((run, granted))
         for run, granted in starting:
             run.launched, run.granted = True, granted
@@ -332,10 +349,10 @@ class Session:
         if error.permanent:
             self.host.void(watched.dir, watched.attempt, watched.refusal)
 
-    @staticmethod
-    def waits(run_id: int, error: HostError) -> None:
+    def waits(self, run_id: int, error: HostError) -> None:
         """Say of a run that has not begun what it waits for."""
-        waiting = Run.objects.filter(pk=run_id, status__in=[RunStatus.PREPARING, RunStatus.QUEUED])
+        begun = [RunStatus.PREPARING, RunStatus.QUEUED]
+        waiting = Run.objects.filter(pk=run_id, target=self.target_id, status__in=begun)
         waiting.exclude(waiting_for=str(error)[:300]).update(waiting_for=str(error)[:300])
 
     # What came back.
@@ -468,7 +485,7 @@ class Session:
                 builds.give_up(Build.objects.get(pk=key[1]), error)
             return
         run = Run.objects.get(pk=key[1])
-        if run.is_final:
+        if run.is_final or run.target_id != self.target_id:
             return
         reason = (
             EndReason.DISK_FULL
@@ -478,6 +495,6 @@ class Session:
         with transaction.atomic():
             guard(self.target_id, self.token)
             found = {"type": type(error).__name__, "message": str(error)}
-            if run.move_to(RunStatus.FAILED, reason=reason, error=found):
+            if run.move_to(RunStatus.FAILED, reason=reason, only=run.as_held, error=found):
                 wishes.settle(run)
                 quarantine.weigh(run)

@@ -35,7 +35,32 @@ target."""
 ZLIB = 1
 DIGEST = re.compile(r"[0-9a-f]{64}\Z")
 PAGE = 50
-MANIFEST = {"requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}}}
+PLACE = {"type": "string", "minLength": 1, "description": "A path below the folder, its parts separated by /"}
+FILE = {
+    "type": "array",
+    "description": "Path, mode (420: as usual, 493: executable), size in bytes, SHA-256",
+    "prefixItems": [
+        PLACE,
+        {"enum": [0o644, 0o755]},
+        {"type": "integer", "minimum": 0},
+        {"type": "string", "pattern": "^[0-9a-f]{64}$"},
+    ],
+    "minItems": 4,
+    "maxItems": 4,
+}
+LINK = {"type": "array", "description": "Path, target", "items": PLACE, "minItems": 2, "maxItems": 2}
+FOLDER = {
+    "type": "object",
+    "description": "What a folder holds, each list sorted by its paths",
+    "required": ["v", "files", "links", "dirs"],
+    "properties": {
+        "v": {"const": 1},
+        "files": {"type": "array", "items": FILE},
+        "links": {"type": "array", "items": LINK},
+        "dirs": {"type": "array", "items": PLACE, "description": "Empty folders"},
+    },
+}
+MANIFEST = {"requestBody": {"required": True, "content": {"application/json": {"schema": FOLDER}}}}
 
 
 class ContentsWanted(Schema):

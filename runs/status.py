@@ -25,13 +25,16 @@ class RunStatus(models.TextChoices):
 S = RunStatus
 FINAL = frozenset({S.COMPLETED, S.FAILED, S.CANCELED})
 ACTIVE = frozenset(set(S) - FINAL)
+# It has not been started: a run of a pool may still go to another target, if it was not launched either.
+WAITING = frozenset({S.NOT_STARTED, S.PREPARING, S.QUEUED})
 # A run on its target: launched, or perhaps launched. These take a slot.
 STARTED = frozenset({S.RUNNING, S.FINALIZING})
 
 MOVES: dict[RunStatus, frozenset[RunStatus]] = {
     S.NOT_STARTED: frozenset({S.PREPARING, S.CANCEL_REQUESTED, S.FAILED, S.CANCELED}),
-    S.PREPARING: frozenset({S.QUEUED, S.CANCEL_REQUESTED, S.FAILED, S.CANCELED}),
-    S.QUEUED: frozenset({S.RUNNING, S.FINALIZING, S.CANCEL_REQUESTED, S.FAILED, S.CANCELED}),
+    # Back to NotStarted: a run of a pool whose target cannot start it any more goes elsewhere, if it was not launched.
+    S.PREPARING: frozenset({S.QUEUED, S.NOT_STARTED, S.CANCEL_REQUESTED, S.FAILED, S.CANCELED}),
+    S.QUEUED: frozenset({S.RUNNING, S.NOT_STARTED, S.FINALIZING, S.CANCEL_REQUESTED, S.FAILED, S.CANCELED}),
     S.RUNNING: frozenset({S.FINALIZING, S.CANCEL_REQUESTED, S.FAILED}),
     S.FINALIZING: frozenset({S.COMPLETED, S.FAILED, S.CANCELED}),
     S.CANCEL_REQUESTED: frozenset({S.FINALIZING, S.COMPLETED, S.FAILED, S.CANCELED}),

@@ -7,11 +7,12 @@ from typing import Any
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from environments.definition import Definition
-from environments.models import ComputeTarget, Environment, EnvironmentVersion
+from environments.models import ComputeTarget, Environment, EnvironmentVersion, Pool
 from environments.registry import latest
+from runs import pools
 from runs.config import ConfigError, ScriptRunConfig
-from runs.distribution import check_place, process_count
+from runs.distribution import process_count
+from runs.fitting import misfit, pool_misfit
 from runs.models import Experiment, Run, RunEvent, RunParameter, RunTag, Snapshot
 from runs.models.run import new_uid
 from runs.status import ACTIVE, EndReason, RunStatus
@@ -30,7 +31,7 @@ def submit(
     workspace: Workspace,
     user: User | None,
     experiment: str,
-    target: ComputeTarget,
+    target: ComputeTarget | Pool,
     environment: EnvironmentVersion | None,
     snapshot: Snapshot,
     config: ScriptRunConfig,
@@ -43,7 +44,7 @@ def submit(
     priority: int = 0,
     request_id: str | None = None,
 ) -> Run:
-    """Write the run (NotStarted) and ring for its target. The same ``request_id`` again returns the first
+    """Write the run (NotStarted) and ring for its target, or have its pool place it. The same ``request_id`` again returns the first
     run.
 
     Raises ConfigError with a message per field when something does not fit together.
@@ -57,9 +58,7 @@ def submit(
     check(workspace, experiment, target, environment, snapshot, config, priority)
     try:
         with transaction.atomic():
-            # Locked, so that it is not detached between this look and the run: nobody would ever attend that.
-            if not ComputeTarget.objects.attached().select_for_update(no_key=True).filter(pk=target.pk).exists():
-                raise ConfigError({"target": f"{target.name} was detached. Choose another target."})
+            hold(target)
             group, _ = Experiment.objects.get_or_create(
                 workspace=workspace, name=experiment, defaults={"created_by": user}
             )
@@ -77,7 +76,8 @@ def submit(
                 notes=notes,
                 created_by=user,
                 created_at=now,
-                target=target,
+                target=None if isinstance(target, Pool) else target,
+                pool=target if isinstance(target, Pool) else None,
                 environment=environment,
                 snapshot=snapshot,
                 config=config.to_json(),
@@ -96,14 +96,28 @@ def submit(
                     for k, v in storable(parameters(config.arguments)).items()
                 ]
             )
-            ring(target.pk)
+            if isinstance(target, Pool):
+                pools.soon(target.pk)
+            else:
+                ring(target.pk)
     except IntegrityError:
         # The same request arrived twice at once: the other one made the run.
         first = Run.objects.filter(workspace=workspace, request_id=request_id).first() if request_id else None
         if first is None:
             raise
         return first
+    if run.pool_id is not None:
+        run.refresh_from_db(fields=["target", "waiting_for"])  # it may have been placed already
     return run
+
+
+def hold(target: ComputeTarget | Pool) -> None:
+    """Keep it from being detached or removed between this look and the run: nobody would ever attend that. Raises ConfigError."""
+    if isinstance(target, Pool):
+        if not Pool.objects.there().select_for_update(no_key=True).filter(pk=target.pk).exists():
+            raise ConfigError({"target": f"{target.name} was removed. Choose another target."})
+    elif not ComputeTarget.objects.attached().select_for_update(no_key=True).filter(pk=target.pk).exists():
+        raise ConfigError({"target": f"{target.name} was detached. Choose another target."})
 
 
 def default_environment() -> EnvironmentVersion:
@@ -118,7 +132,7 @@ def default_environment() -> EnvironmentVersion:
 def check(
     workspace: Workspace,
     experiment: str,
-    target: ComputeTarget,
+    target: ComputeTarget | Pool,
     environment: EnvironmentVersion,
     snapshot: Snapshot,
     config: ScriptRunConfig,
@@ -134,30 +148,19 @@ def check(
             errors[label] = f"There is no such {label} in this workspace."
     if environment.environment.workspace_id not in {None, workspace.pk}:
         errors["environment"] = "There is no such environment in this workspace."
-    elif target.launcher != "docker" and Definition.from_json(environment.definition).needs_engine:
-        errors["environment"] = (
-            f"{environment} is an image, and {target.name} has no container engine: it starts processes. "
-            "Choose a target with one, or an environment of packages."
-        )
+    asked: dict[str, Any] = {"gpus": config.gpus, "framework": config.framework, "spark": config.spark}
+    fit = (
+        pool_misfit(target, environment, **asked) if isinstance(target, Pool) else misfit(target, environment, **asked)
+    )
+    errors = {**fit, **errors}
     if abs(priority) > MAX_PRIORITY:
         errors["priority"] = f"It is out of range. Use -{MAX_PRIORITY:,} to {MAX_PRIORITY:,}; 0 is usual."
-    if config.gpus > target.gpus:
-        errors["gpus"] = too_many_gpus(target)
-    errors.update(check_place(config.framework, config.spark, target.options))
     known = set(workspace.secrets.filter(name__in=config.secrets.values()).values_list("name", flat=True))
     for variable, secret in config.secrets.items():
         if secret not in known:
             errors["variables"] = f"{variable}: there is no secret named {secret}. Add it in Settings, Secrets."
     if errors:
         raise ConfigError(errors)
-
-
-def too_many_gpus(target: ComputeTarget) -> str:
-    if not target.gpus:
-        unknown = "" if target.facts else " as far as is known: nobody has tested it yet"
-        return f"{target.name} has no GPU{unknown}. Leave this at 0, or choose another target."
-    have = f"{target.gpus} GPU{'s' if target.gpus > 1 else ''}"
-    return f"{target.name} has {have}. Ask for {target.gpus} at most, or choose another target."
 
 
 def parameters(arguments: tuple[str, ...]) -> dict[str, str]:
@@ -202,10 +205,12 @@ def cancel(run: Run, user: User | None) -> bool:
                 if user is not None and run.created_by_id != user.pk:
                     of = f"of {run.created_by}" if run.created_by else ""
                     audit.note(user, "run.cancel", workspace=run.workspace, subject=str(run), detail=of)
-                if run.is_interactive:
+                # Its row is ours now: one that had no target when it was read may have been placed until then, or taken back.
+                run.refresh_from_db(fields=["target"])
+                if run.target_id is None:
                     # Nothing of the studio executes it, so there is nothing to wait for.
                     run.move_to(RunStatus.CANCELED, reason=EndReason.CANCELED)
-                elif run.target_id is not None:
+                else:
                     ring(run.target_id)
                 return True
         run.refresh_from_db()  # somebody moved it meanwhile: look again

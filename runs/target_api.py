@@ -1,7 +1,8 @@
-"""Compute targets over HTTP: attach, look, test, change, drain, detach. Here and not beside the targets, because runs live on them."""
+"""Compute targets over HTTP: attach, look, test, change, drain, detach; and pools of them, see ``runs.pool_api``. Here and not beside
+the targets, because runs live on them."""
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from django.http import HttpRequest
 from ninja import Query, Router, Schema, Status
@@ -10,16 +11,18 @@ from environments import at_once, attaching
 from environments.at_once import NotPassed, Unconfirmed, Wanted
 from environments.attaching import Refused
 from environments.doctor import Step, examine
-from environments.models import ComputeTarget
+from environments.models import ComputeTarget, Pool
 from environments.option_rules import without_secrets
 from environments.options import TITLES, kind_of
 from environments.target import health
 from environments.transports.connection import fingerprint
+from runs import pool_api
 from runs.detaching import detach, live
 from runs.models import Run
+from runs.pool_api import PoolRemoved, PoolShown, only, pool_named, pools_of
 from studio.accounts.models import User
 from studio.once import claimed
-from studio.rest import REFUSED, Body, Member, Position, Problem, Refusal, not_found, page_of, page_url, refused
+from studio.rest import REFUSED, Body, Member, Position, Problem, Refusal, not_found, page_url, refused, slice_of
 from studio.workspaces.models import Role
 
 router = Router(tags=["targets"])
@@ -66,16 +69,26 @@ class Target(Schema):
 
 
 class Targets(Schema):
-    targets: list[Target]
+    """Targets and pools, by name."""
+
+    targets: list[Target | PoolShown]
     next: str | None
 
 
 class NewTarget(Body):
     """A machine to attach. ``fingerprint``: of the host's key, as you have compared it (``SHA256:…``); ``jump_fingerprint``: of the
     jump host's. Without ``password`` or ``private_key`` among ``credentials``, a remote target signs in with a key that the studio
-    makes. ``anyway``: attach also when the connection test fails behind the host keys."""
+    makes. ``anyway``: attach also when the connection test fails behind the host keys.
+
+    With ``kind`` pool it is a pool instead: only ``members`` (names of attached targets in the order in which they are asked; null: all,
+    by name), ``min_nodes``, ``max_nodes`` (null: all) and ``description`` are taken then."""
 
     name: str
+    kind: Literal["target", "pool"] = "target"
+    members: list[str] | None = None
+    min_nodes: int | None = None
+    max_nodes: int | None = None
+    description: str | None = None
     transport: str = "local"
     launcher: str = "process"
     options: dict[str, Any] = {}
@@ -89,13 +102,18 @@ class NewTarget(Body):
 
 class Change(Body):
     """What is absent stays. ``options`` are merged, section by section; null takes one away. ``credentials``: null takes one away.
-    ``gpu_slots``: null means as many as the last test found."""
+    ``gpu_slots``: null means as many as the last test found. Of a pool: ``name``, ``members``, ``min_nodes``, ``max_nodes`` (null means
+    all) and ``description``."""
 
     name: str | None = None
     options: dict[str, Any] | None = None
     credentials: dict[str, str | None] | None = None
     slots: int | None = None
     gpu_slots: int | None = None
+    members: list[str] | None = None
+    min_nodes: int | None = None
+    max_nodes: int | None = None
+    description: str | None = None
 
 
 class Trust(Body):
@@ -127,18 +145,25 @@ class Key(Schema):
 
 @router.get("", auth=Member(Role.READER), response={200: Targets, REFUSED: Refusal})
 def listed(request: HttpRequest, position: Query[Position]) -> dict[str, Any]:
-    """Compute targets of the workspace, by name."""
-    page, following = page_of(targets_of(request), "name", position)
-    return {"targets": [described(request, row) for row in page], "next": following}
+    """Compute targets of the workspace and its pools (``kind`` pool), by name."""
+    rows = [*targets_of(request), *pools_of(request)]
+    page, following = slice_of(rows, lambda row: str(row.name), position)
+    shown = [pool_api.shown(request, row) if isinstance(row, Pool) else described(request, row) for row in page]
+    return {"targets": shown, "next": following}
 
 
-@router.post("", auth=Member(Role.OWNER), response={200: Target, 201: Target, REFUSED: Refusal})
+@router.post("", auth=Member(Role.OWNER), response={200: Target | PoolShown, 201: Target | PoolShown, REFUSED: Refusal})
 def attached(request: HttpRequest, data: NewTarget) -> Status[Any]:
-    """Attach a machine after the connection test. Repeated, it answers 200 with the target of the first call.
+    """Attach a machine after the connection test, or make a pool. Repeated, it answers 200 with the target of the first call.
 
     409 with ``host_key``: its host key has to be vouched for. 422 with ``steps``: the test failed; with ``public_key``: install this
     line there, then ask again.
     """
+    given = data.model_dump(exclude_unset=True, exclude={"name", "kind"})
+    if data.kind == "pool":
+        pool, new = pool_api.created(request, data.name, given)
+        return Status(201 if new else 200, pool)
+    only(given, pool_api.TARGETS_OWN, "a target", "Send kind=pool to make a pool, or leave it out.")
     wanted = Wanted(
         data.name, data.transport, data.launcher, data.options, data.credentials, data.slots, data.gpu_slots,
         {"host": data.fingerprint, "jump": data.jump_fingerprint},
@@ -155,15 +180,22 @@ def attached(request: HttpRequest, data: NewTarget) -> Status[Any]:
     return Status(201 if new else 200, described(request, target))
 
 
-@router.get("/{name}", auth=Member(Role.READER), response={200: Target, REFUSED: Refusal})
+@router.get("/{name}", auth=Member(Role.READER), response={200: Target | PoolShown, REFUSED: Refusal})
 def shown(request: HttpRequest, name: str) -> dict[str, Any]:
-    return described(request, find(request, name))
+    """A target, or a pool with its members."""
+    pool = pool_named(request, name)
+    return pool_api.shown(request, pool) if pool is not None else described(request, find(request, name))
 
 
-@router.patch("/{name}", auth=Member(Role.OWNER), response={200: Target, REFUSED: Refusal})
+@router.patch("/{name}", auth=Member(Role.OWNER), response={200: Target | PoolShown, REFUSED: Refusal})
 def changed(request: HttpRequest, name: str, data: Change | None = None) -> dict[str, Any]:
-    """Change a target. Another address asks for its host key anew: test it with the fingerprint."""
-    target, data = find(request, name), data or Change()
+    """Change a target or a pool. Another address asks for its host key anew: test it with the fingerprint."""
+    data = data or Change()
+    given = data.model_dump(exclude_unset=True)
+    if (pool := pool_named(request, name)) is not None:
+        return pool_api.changed(request, pool, given)
+    target = find(request, name)
+    only(given, ("name", *pool_api.TARGETS_OWN), "a target", "Only a pool has that: leave it out.")
     gpus: int | str | None = data.gpu_slots
     if "gpu_slots" in data.model_fields_set and gpus is None:
         gpus = ""
@@ -177,13 +209,19 @@ def changed(request: HttpRequest, name: str, data: Change | None = None) -> dict
     return described(request, target)
 
 
-@router.delete("/{name}", auth=Member(Role.OWNER), response={200: Detached, 202: Detached, REFUSED: Refusal})
+@router.delete(
+    "/{name}", auth=Member(Role.OWNER), response={200: Detached | PoolRemoved, 202: Detached, REFUSED: Refusal}
+)
 def detached(request: HttpRequest, name: str, force: str = "") -> Status[Any]:
     """Take a target out of use: its credentials are wiped, its runs stay in the list, nothing is changed on the machine.
 
     With live runs 409. ``force=cancel``: nothing new starts there, they are canceled and the answer is 202: ask again until it is 200.
     ``force=abandon``, for a machine that is gone and does not answer: they fail.
+
+    A pool is taken away, its targets stay. 409 while runs wait in it; ``force=cancel`` cancels those.
     """
+    if (pool := pool_named(request, name)) is not None:
+        return Status(200, pool_api.removed(request, pool, force))
     target = find(request, name)
     going = live(target)
     if going and not force:
@@ -273,6 +311,7 @@ def targets_of(request: HttpRequest) -> Any:
 def find(request: HttpRequest, name: str) -> ComputeTarget:
     target: ComputeTarget | None = targets_of(request).filter(name=name).first()
     if target is None:
+        pool_api.refuse_pool(request, name)
         raise not_found("target")
     return target
 

@@ -8,7 +8,7 @@ from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from environments.models import BuildStatus
-from runs import logs
+from runs import logs, pools
 from runs.house import House, waiting_targets
 from runs.models import LogStream
 from runs.silence import Silence
@@ -55,7 +55,8 @@ def unsealed() -> "QuerySet[LogStream]":
 
 
 def sweep() -> None:
-    """One turn of the reconciler: ring for work that nobody attends, and have ended logs sealed."""
+    """One turn of the reconciler: place what waits in pools, ring for work that nobody attends, and have ended logs sealed."""
+    pools.sweep()
     for target_id in waiting_targets():
         ring_now(target_id)
     if unsealed().exists():

@@ -5,7 +5,7 @@ from urllib.parse import quote
 
 from django.db.models import Q
 
-from environments.models import ComputeTarget, Environment
+from environments.models import ComputeTarget, Environment, Pool
 from runs.models import Experiment, RegisteredModel, Run
 from studio.workspaces.models import Workspace
 
@@ -100,7 +100,9 @@ def _resources(workspace: Workspace, query: str, base: str) -> list[Hit]:
     environments = Environment.objects.filter(
         Q(workspace=workspace) | Q(workspace=None), name__icontains=query, archived_at=None
     )[:LIMIT]
+    pools = Pool.objects.there().filter(workspace=workspace, name__icontains=query)[:LIMIT]
     return [
         *(Hit(f"{base}compute/{row.name}", "server", row.name, "compute") for row in targets),
+        *(Hit(f"{base}compute/pools/{row.name}", "layers", row.name, "pool") for row in pools),
         *(Hit(f"{base}environments/{row.name}", "layers", row.name, "environment") for row in environments),
     ]

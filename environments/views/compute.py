@@ -7,17 +7,18 @@ from typing import Any
 from django.conf import settings
 from django.db.models import QuerySet
 from django.http import HttpResponseBase
-from django.shortcuts import render
+from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_POST
 
 from environments import doctor, waiting
 from environments.cleaning import policy, space
-from environments.models import ComputeTarget
+from environments.models import ComputeTarget, Pool
 from environments.options import TITLES, kind_of
 from environments.target import Health, Isolation, health, isolation_of
 from environments.target_forms import SlotsForm
 from environments.transports.connection import fingerprint
 from environments.views.attach import pin
+from environments.views.pool_rows import list_page as pool_list
 from environments.views.testing import answer_test
 from studio.models import AuditEvent
 from studio.workspaces.access import MemberRequest, fetch, member
@@ -127,7 +128,7 @@ def list_page(request: MemberRequest) -> dict[str, Any]:
 def listing(request: MemberRequest) -> HttpResponseBase:
     page = list_page(request)
     offer = page["may_manage"] and offers_containers(request.workspace, [row.target for row in page["rows"]])
-    return render(request, "environments/compute_list.html", {**page, "offer_containers": offer})
+    return render(request, "environments/compute_list.html", {**pool_list(request), **page, "offer_containers": offer})
 
 
 def offers_containers(workspace: Workspace, targets: list[ComputeTarget]) -> bool:
@@ -169,6 +170,7 @@ def live_page(request: MemberRequest, name: str) -> dict[str, Any]:
         "prints": prints(target),
         "test_steps": target.steps,
         "failed": next((step for step in target.steps if not step["ok"] and step.get("needed", True)), None),
+        "pools": Pool.objects.there().filter(members__target=target),
         "may_test": request.may(Role.CONTRIBUTOR),
         "may_manage": request.may(Role.OWNER),
     }
@@ -208,6 +210,8 @@ def whole_page(request: MemberRequest, name: str) -> dict[str, Any]:
 @require_GET
 @member(Role.READER)
 def detail(request: MemberRequest, name: str) -> HttpResponseBase:
+    if Pool.objects.there().filter(workspace=request.workspace, name=name).exists():
+        return redirect("environments:pool", request.workspace.slug, name)  # the names are of one kind to people
     return render(request, "environments/compute.html", whole_page(request, name))
 
 

@@ -7,14 +7,18 @@ from typing import Any, ClassVar, Literal
 from django.conf import settings
 from django.db import models, transaction
 from django.db.models import Q
+from django.dispatch import Signal
 from django.utils import timezone
 
-from environments.models import Build, ComputeTarget, EnvironmentVersion
+from environments.models import Build, ComputeTarget, EnvironmentVersion, Pool
 from runs.models.experiment import Experiment
 from runs.models.snapshot import Snapshot
 from runs.status import FINAL, EndReason, RunKind, RunStatus, moves
 from studio.database import BytesDecoder, BytesEncoder, storable
 from studio.workspaces.models import Workspace
+
+slot_freed = Signal()
+"""Sent in the transaction in which a run gives its slot back; gets ``target_id``."""
 
 
 def new_attempt() -> str:
@@ -48,6 +52,9 @@ class Run(models.Model):
 
     # What was asked for. Of an interactive run: nothing.
     target = models.ForeignKey(ComputeTarget, models.PROTECT, null=True, related_name="runs")
+    """Null: an interactive run, or one that waits in its pool until it is placed."""
+    pool = models.ForeignKey(Pool, models.PROTECT, null=True, related_name="runs")
+    """The pool that it was sent to. Until it is launched it may go back there from its target; see ``runs.pools``."""
     environment = models.ForeignKey(EnvironmentVersion, models.PROTECT, null=True, related_name="runs")
     snapshot = models.ForeignKey(Snapshot, models.PROTECT, null=True, related_name="runs")
     config = models.JSONField(default=dict, encoder=BytesEncoder, decoder=BytesDecoder)
@@ -129,6 +136,10 @@ class Run(models.Model):
                 condition=Q(ended_at=None),
                 name="run_active",
             ),
+            # What waits in a pool. Like the one above, its condition names no value.
+            models.Index(
+                fields=["pool", "-priority", "number"], condition=Q(ended_at=None, target=None), name="run_unplaced"
+            ),
             models.Index(fields=["workspace", "name"], name="run_by_name"),
             models.Index(fields=["told_by"], condition=Q(told_by__isnull=False), name="run_told_by"),
             models.Index(fields=["heard_at"], condition=Q(heard_at__isnull=False, ended_at=None), name="run_heard"),
@@ -148,14 +159,21 @@ class Run(models.Model):
 
     @property
     def place(self) -> str:
-        """Where it is executed, in a word; empty when that is not known."""
-        return str(RunKind.INTERACTIVE.label) if self.is_interactive else str(self.target or "")
+        """Where it is executed, in a word; empty when that is not known. Of one that waits in a pool, the pool."""
+        return str(RunKind.INTERACTIVE.label) if self.is_interactive else str(self.target or self.pool or "")
 
-    def move_to(self, new: RunStatus, *, reason: EndReason | Literal[""] | None = None, **fields: Any) -> bool:
+    @property
+    def asked(self) -> str:
+        """The name that it was sent to: its pool's, or its target's; empty for an interactive run."""
+        return str(self.pool or self.target or "")
+
+    def move_to(
+        self, new: RunStatus, *, reason: EndReason | Literal[""] | None = None, only: Q | None = None, **fields: Any
+    ) -> bool:
         """Change the status, if nobody else did meanwhile, together with ``fields``, and note it.
 
-        Returns whether this call moved it; False means that the row has another status than this object: stop. Raises
-        ValueError for a move that the table does not allow.
+        ``only``: what else must hold of the row. Returns whether this call moved it; False means that the row has another status
+        than this object, or that ``only`` does not hold: stop. Raises ValueError for a move that the table does not allow.
         """
         old = RunStatus(self.status)
         if new not in moves(self.kind, old):
@@ -177,13 +195,21 @@ class Run(models.Model):
             fields.setdefault("waiting_for", "")
             fields.setdefault("unreachable_since", None)
         with transaction.atomic():
-            if not Run.objects.filter(pk=self.pk, status=old).update(status=new, **fields):
+            if not Run.objects.filter(only or Q(), pk=self.pk, status=old).update(status=new, **fields):
                 return False
             RunEvent.objects.create(run_id=self.pk, at=now, old=old, new=new, reason=fields.get("reason", ""))
         self.status = new
         for name, value in fields.items():
             setattr(self, name, value)
+        if self.target_id is not None and (new in FINAL or new == RunStatus.FINALIZING):
+            slot_freed.send(sender=Run, target_id=self.target_id)
         return True
+
+    @property
+    def as_held(self) -> Q:
+        """That the row is still of the attempt and on the target which this object knows. A run of a pool may have gone elsewhere
+        before it was launched: who prepares or starts it there writes nothing then."""
+        return Q(target=self.target_id, attempt=self.attempt)
 
 
 class RunEvent(models.Model):
@@ -201,6 +227,18 @@ class RunEvent(models.Model):
 
     def __str__(self) -> str:
         return f"{self.run_id}: {self.old} → {self.new}" if self.new else f"{self.run_id}: {self.detail}"
+
+
+class GivenUp(models.Model):
+    """An attempt that a pool took back before it was launched. Its directory on the target, which may hold secrets, is removed as soon
+    as the target can be reached."""
+
+    target = models.ForeignKey(ComputeTarget, models.CASCADE, related_name="+")
+    attempt = models.CharField(max_length=32, unique=True)
+    at = models.DateTimeField(default=timezone.now)
+
+    def __str__(self) -> str:
+        return self.attempt
 
 
 class RunTag(models.Model):

@@ -9,13 +9,15 @@ from django.shortcuts import redirect, render
 from django.urls import path
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
+from environments.models import ComputeTarget, Pool
+from environments.pools import nodes
 from runs import snapshots
 from runs.config import ConfigError
 from runs.examining import Examined, key_of, known, ready
 from runs.examining import examine as ask_target
 from runs.forms import RunForm, guess_script, offered_environments, targets_of, values_from, values_of
 from runs.models import Experiment, Run, Snapshot
-from runs.preflight import Check, Wanted, busy, preflight
+from runs.preflight import Busy, Check, PoolBusy, Wanted, busy, preflight
 from runs.snippets import YamlError, cli, from_yaml, python, yaml_text
 from runs.submission import submit
 from studio.blobs import BlobMissing
@@ -51,7 +53,7 @@ def new(request: MemberRequest) -> HttpResponseBase:
 def source_of(request: MemberRequest) -> Run | None:
     """The run that the form is filled from: the one asked for, else the last one of the experiment or of this person."""
     runs = Run.objects.filter(workspace=request.workspace, parent=None).select_related(
-        "workspace", "experiment", "target", "environment__environment", "snapshot"
+        "workspace", "experiment", "target", "pool", "environment__environment", "snapshot"
     )
     number = request.GET.get("from", "")
     if number:
@@ -84,14 +86,14 @@ def defaults(workspace: Workspace) -> dict[str, Any]:
 def start(request: MemberRequest) -> HttpResponseBase:
     form = RunForm(request.workspace, request.POST)
     if form.is_valid():
-        assert form.target_row is not None and form.snapshot_row is not None
+        assert form.place is not None and form.snapshot_row is not None
         data = form.cleaned_data
         try:
             run = submit(
                 workspace=request.workspace,
                 user=request.user,
                 experiment=data["experiment"],
-                target=form.target_row,
+                target=form.place,
                 environment=form.version,
                 snapshot=form.snapshot_row,
                 config=form.config,
@@ -133,6 +135,7 @@ def page(request: MemberRequest, form: RunForm, *, status: int = 200, **extra: A
         "form": form,
         "errors": [(name, LABELS.get(name, ""), messages[0]) for name, messages in form.errors.items()],
         "targets": busy(list(targets_of(workspace))),
+        "pools": [PoolBusy(pool, nodes(pool)) for pool in Pool.objects.there().filter(workspace=workspace)],
         "environments": offered_environments(workspace, form.text("environment")),
         "chosen_target": form.text("target"),
         "secrets": list(workspace.secrets.values_list("name", flat=True)),
@@ -176,7 +179,7 @@ def review(form: RunForm) -> dict[str, Any]:
         "checks": found,
         "blocked": len(blocking),
         "warnings": sum(check.level == "warn" for check in found),
-        "state": busy([form.target_row])[0] if form.target_row else None,
+        "state": state_of(form.place),
         "snippets": snippets,
         "offered": sorted(paths, key=lambda name: (not name.endswith(".py"), name.count("/"), name))[:OFFERED_FILES],
         "guess": guess_script(paths),
@@ -184,6 +187,12 @@ def review(form: RunForm) -> dict[str, Any]:
         "last_of_experiment": last_of(form),
         **examined(wanted, known(wanted)),
     }
+
+
+def state_of(place: ComputeTarget | Pool | None) -> Busy | PoolBusy | None:
+    if isinstance(place, Pool):
+        return PoolBusy(place, nodes(place))
+    return busy([place])[0] if place is not None else None
 
 
 def examined(wanted: Wanted, found: Examined | None) -> dict[str, Any]:

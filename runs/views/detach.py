@@ -1,4 +1,4 @@
-"""Detaching a target: what goes, what stays, and what its runs do about it."""
+"""Detaching a target, removing a pool: what goes, what stays, and what its runs do about it."""
 
 from django.contrib import messages
 from django.http import HttpResponseBase
@@ -7,7 +7,9 @@ from django.urls import URLPattern, path
 from django.views.decorators.http import require_http_methods
 
 from environments.attaching import Refused
+from environments.pools import waiting_runs
 from environments.views.compute import targets_of
+from environments.views.pool_rows import pools_of
 from runs import detaching
 from studio.workspaces.access import MemberRequest, fetch, member
 from studio.workspaces.models import Role
@@ -38,4 +40,24 @@ def detach(request: MemberRequest, name: str) -> HttpResponseBase:
     return render(request, "environments/target_detach.html", page, status=422 if error else 200)
 
 
-urlpatterns: list[URLPattern] = [path("compute/<str:name>/detach", detach, name="detach")]
+@require_http_methods(["GET", "HEAD", "POST"])
+@member(Role.OWNER)
+def remove_pool(request: MemberRequest, name: str) -> HttpResponseBase:
+    pool = fetch(pools_of(request.workspace), name=name)
+    error = ""
+    if request.method == "POST":
+        try:
+            detaching.remove_pool(pool, request.user, cancel_waiting=request.POST.get("what") == "cancel")
+        except Refused as refused:
+            error = " ".join(refused.errors.values())
+        else:
+            messages.success(request, f"{pool.name} is removed. Its targets stay attached.")
+            return redirect("environments:compute", request.workspace.slug)
+    page = {"section": "compute", "pool": pool, "waiting": waiting_runs(pool), "error": error}
+    return render(request, "environments/pool_remove.html", page, status=422 if error else 200)
+
+
+urlpatterns: list[URLPattern] = [
+    path("compute/pools/<str:name>/remove", remove_pool, name="remove-pool"),
+    path("compute/<str:name>/detach", detach, name="detach"),
+]

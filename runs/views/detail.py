@@ -42,6 +42,7 @@ def runs_of(workspace: Workspace) -> "QuerySet[Run]":
         "workspace",
         "experiment",
         "target",
+        "pool",
         "environment__environment",
         "snapshot",
         "created_by",
@@ -276,7 +277,7 @@ def request_of(run: Run, config: ScriptRunConfig) -> RunRequest:
     """What was submitted, as the form, the command line and YAML write it."""
     return RunRequest(
         experiment=run.experiment.name,
-        target=run.target.name if run.target else "",
+        target=run.asked,
         environment=str(run.environment) if run.environment else "",
         config=config,
         name=run.name,
@@ -298,6 +299,7 @@ def raw(run: Run) -> dict[str, Any]:
         "status": run.status,
         "reason": run.reason,
         "target": run.target.name if run.target else None,
+        "pool": run.pool.name if run.pool else None,
         "environment": str(run.environment) if run.environment else None,
         "snapshot": run.snapshot.digest if run.snapshot else None,
         "config": run.config,

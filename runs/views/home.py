@@ -90,7 +90,7 @@ def read(text: str) -> datetime | None:
 def failures(workspace: Workspace, after: datetime) -> list[dict[str, Any]]:
     runs = (
         Run.objects.filter(workspace=workspace, status=RunStatus.FAILED, ended_at__gte=after, archived_at=None)
-        .select_related("workspace", "experiment", "target", "environment__environment")
+        .select_related("workspace", "experiment", "target", "pool", "environment__environment")
         .order_by("-ended_at")[:FAILURES_SHOWN]
     )
     return [{"run": run, "banner": failure(run, f"/{workspace.slug}/runs/{run.number}")} for run in runs]

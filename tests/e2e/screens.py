@@ -50,6 +50,7 @@ FOUND = {
     "run": ("/{w}/runs", r"^/{w}/runs/\d+$"),
     "experiment": ("/{w}/experiments", r"^/{w}/experiments/[^/]+$"),
     "target": ("/{w}/compute", r"^/{w}/compute/(?!attach)[^/]+$"),
+    "pool": ("/{w}/compute", r"^/{w}/compute/pools/(?!new)[^/]+$"),
     "environment": ("/{w}/environments", r"^/{w}/environments/(?!new)[^/]+(/\d+)?$"),
 }
 RUN_TABS = ("logs", "metrics", "outputs", "snapshot", "configuration")

@@ -23,6 +23,7 @@ pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
 LACKING = "PostgreSQL is started as the system user 'postgres': run as root on Debian, where it is installed when it is missing."
 SUITES = [
     "tests/environments/test_lease.py",
+    "tests/runs/test_pools.py",
     "tests/runs/test_queries.py",
     "tests/runs/test_lists.py",
     "tests/runs/test_metrics.py",

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 from django.http import HttpResponse
 from django.test import Client
+from django.utils import timezone
 
+from environments.models import ComputeTarget
 from runs import outside
 from runs.metrics.applying import apply_samples
 from runs.models import Artifact, Experiment, MetricSeries, Run, RunTag
@@ -17,7 +19,7 @@ from studio import VERSION
 from studio.accounts.models import User
 from studio.models import Answer
 from studio.workspaces.models import Workspace
-from tests.runs.factory import make_artifact, make_run
+from tests.runs.factory import make_artifact, make_run, make_target
 
 BASE = "/api/v1/vision"
 JSON = "application/json"
@@ -529,3 +531,12 @@ def test_a_large_body_is_refused_as_such(contributor_client: Client, workspace: 
         "body",
         "100 bytes",
     )
+
+
+def test_a_run_says_why_it_waits(contributor_client: Client, workspace: Workspace) -> None:
+    target = make_target(workspace)
+    run = make_run(workspace, target=target, status=RunStatus.QUEUED)
+    assert contributor_client.get(f"{BASE}/runs/{run.number}").json()["waiting_for"] == "Starting."
+    ComputeTarget.objects.filter(pk=target.pk).update(quarantined_at=timezone.now(), quarantine_reason="5 runs failed.")
+    words = contributor_client.get(f"{BASE}/runs/{run.number}").json()["waiting_for"]
+    assert words == f"{target.name} is quarantined: 5 runs failed. Nothing new starts until somebody resumes it."

@@ -132,6 +132,14 @@ SIGNATURES: dict[str, dict[str, Any]] = {
     "AmlCompute.provisioning_configuration": {
         "vm_size": "", "vm_priority": "dedicated", "min_nodes": 0, "max_nodes": None, "idle_seconds_before_scaledown": 1800
     },
+    "AmlCompute.wait_for_completion": {
+        "show_output": False, "min_node_count": None, "timeout_in_minutes": 25, "is_delete_operation": False
+    },
+    "AmlCompute.update": {"min_nodes": None, "max_nodes": None, "idle_seconds_before_scaledown": None},
+    "AmlCompute.get_status": {},
+    "AmlCompute.list_nodes": {},
+    "AmlCompute.refresh_state": {},
+    "AmlCompute.delete": {},
     "Model.__init__": {"workspace": REQUIRED, "name": None, "id": None, "tags": None, "properties": None, "version": None},
     "Model.register": {"workspace": REQUIRED, "model_path": REQUIRED, "model_name": REQUIRED, "tags": None, "properties": None, "description": None},
     "Model.list": {"workspace": REQUIRED, "name": None, "tags": None},
@@ -163,6 +171,7 @@ MEMBERS = {
     "ScriptRun": "id number type status experiment name display_name description",
     "SubmittedRun": "id number type status parent tags properties experiment name display_name description",
     "ComputeTarget": "name type provisioning_state",
+    "AmlCompute": "name type provisioning_state provisioning_errors status scale_settings vm_size vm_priority serialize",
     "CondaDependencies": "add_conda_package remove_conda_package add_pip_package remove_pip_package add_channel remove_channel "
     "set_python_version serialize_to_string conda_packages pip_packages",
     "Model": "name id version tags properties description delete run_id",

@@ -6,9 +6,8 @@ import uuid
 from pathlib import Path
 
 import pytest
-from runstead import ComputeTarget, Environment, Experiment, NotYet, UserError, Workspace
+from runstead import Environment, Experiment, Workspace
 from runstead.errors import WorkspaceException
-from runstead.pool import AmlCompute
 
 from tests.sdk.conftest import Home
 
@@ -68,18 +67,6 @@ def test_another_workspace_needs_its_own_sign_in(ws: Workspace) -> None:
     ):
         with pytest.raises(WorkspaceException, match="workspace"):
             wrong()
-
-
-def test_a_pool_says_plainly_where_it_cannot_be_made(ws: Workspace) -> None:
-    configuration = AmlCompute.provisioning_configuration(min_nodes=0, max_nodes=1, members=["local"])
-    with pytest.raises(NotYet, match=r"ComputeTarget\.attach"):
-        ComputeTarget.create(ws, "pool", configuration)
-    with pytest.raises(UserError, match="max_nodes"):
-        AmlCompute.provisioning_configuration(min_nodes=3, max_nodes=2)
-    with pytest.warns(UserWarning, match="no machines are made"):
-        AmlCompute.provisioning_configuration(vm_size="STANDARD_D2_V2", max_nodes=4)
-    with pytest.raises(UserError, match="provisioning_configuration"):
-        ComputeTarget.create(ws, "pool", object())
 
 
 def test_loading_the_client_is_quick(home: Home) -> None:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from environments.models import ComputeTarget, Label, Lock
+from environments.models import ComputeTarget, Label, Lock, Pool, PoolMember
 from runs.logs import append
 from runs.models import Artifact, LogStream, MetricSeries, ModelVersion, RegisteredModel, Run, RunTag
 from studio.accounts.models import Token, User
@@ -31,6 +31,8 @@ def fill(workspace: Workspace, member: User, other: User, *, name: str, number: 
     text = f"print('{name}')\n".encode()
     target = factory.make_target(workspace, f"{name}-box", slots=2)
     draft = ComputeTarget.objects.create(workspace=workspace, name=f"{name}-draft", attached_at=None)
+    pool = Pool.objects.create(workspace=workspace, name=f"{name}-pool")
+    PoolMember.objects.create(pool=pool, target=target, position=0)
     version = factory.make_version(workspace, f"{name}-env")
     build = factory.make_build(target, version)
     label = Label.objects.create(environment=version.environment, name=f"{name}-label", version=version)
@@ -66,6 +68,7 @@ def fill(workspace: Workspace, member: User, other: User, *, name: str, number: 
         "experiment": run.experiment.name,
         "target": target.name,
         "draft": draft.pk,
+        "pool": pool.name,
         "environment": version.environment.name,
         "version": version.number,
         "reference": str(version),
@@ -94,6 +97,7 @@ def fill(workspace: Workspace, member: User, other: User, *, name: str, number: 
             f"{name}-env",
             f"{name}-lock",
             f"{name}-model",
+            f"{name}-pool",
             f"print('{name}')",
         ],
     )

@@ -36,7 +36,7 @@ def add(commands: Any) -> None:
     run.add_argument("-f", "--file", metavar="YAML", help="a run as the New run page shows it; options given here win")
     run.add_argument("--experiment", metavar="NAME", help="the group of runs (default: the folder's name)")
     run.add_argument("--name", metavar="TEXT", help="the run's name")
-    run.add_argument("--target", metavar="NAME", help="the compute target (default: local)")
+    run.add_argument("--target", metavar="NAME", help="the compute target, or a pool of them (default: local)")
     run.add_argument("--env", dest="environment", metavar="NAME[:VERSION]", help="the environment")
     run.add_argument(
         "--framework",

@@ -101,7 +101,7 @@ def _runs(options: argparse.Namespace, line: Optional[List[str]]) -> int:
         took = "" if not run["started_at"] else span(seconds_between(run["started_at"], run["ended_at"]))
         rows.append(
             (
-                str(run["number"]), line_of(run["name"], 40), line_of(run["experiment"], 30), run["status"], run["target"] or "-",
+                str(run["number"]), line_of(run["name"], 40), line_of(run["experiment"], 30), run["status"], run["target"] or run["pool"] or "-",
                 local(run["created_at"])[:16], took, line_of(run["created_by"], 30),
             )
         )  # fmt: skip
@@ -164,6 +164,7 @@ def _facts(run: Dict[str, Any]) -> List[Tuple[str, str]]:
         ("Waits for", line_of(run["waiting_for"] or "", 200)),
         ("Experiment", run["experiment"]),
         ("Target", run["target"] or ""),
+        ("Pool", run["pool"] or ""),
         ("Environment", run["environment"] or ""),
         ("Script", line_of(" ".join(words), 200)),
         ("Created", local(run["created_at"]) + (" by %s" % line_of(run["created_by"]) if run["created_by"] else "")),

@@ -12,7 +12,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Dict, List, Optional
 
-    from .compute import AttachConfiguration, ComputeTarget, ComputeTargetException
+    from .attach_arguments import AttachConfiguration
+    from .compute import ComputeTarget, ComputeTargetException
 
 ATTACH = """kinds:
   a remote machine      runstead attach gpu-box-3 --host gpu3.example.org --user ada --key ~/.ssh/id_ed25519
@@ -27,7 +28,7 @@ Without --key and --password the studio makes a key and prints the line to insta
 
 def add(commands: Any) -> None:
     """Add the commands to those of `runstead`."""
-    targets = commands.add_parser("targets", help="list the compute targets")
+    targets = commands.add_parser("targets", help="list the compute targets and the pools of them")
     add_json(targets, "everything the studio says about them")
     targets.set_defaults(call=_targets)
     _add_attach(commands)
@@ -128,10 +129,9 @@ def _targets(options: argparse.Namespace, line: Optional[List[str]]) -> int:
     rows = [("NAME", "KIND", "HEALTH", "SLOTS", "GPUS", "RUNNING", "WAITING")]
     for target in found:
         row = target.serialize()
-        health = "Quarantined" if target.quarantine else target.status
-        rows.append(
-            (target.name, target.kind, health, *(str(row[name]) for name in ("slots", "gpus", "running", "waiting")))
-        )
+        health = "Quarantined" if target.quarantine else str(target.status)
+        room = (str(target.slots), str(target.gpus))
+        rows.append((target.name, target.kind, health, *room, str(row["running"]), str(row["waiting"])))
     table(rows)
     return 0
 
@@ -224,7 +224,7 @@ def _secret(prompt: str) -> str:
 
 
 def _configuration(options: argparse.Namespace, ssh: Dict[str, Any]) -> AttachConfiguration:
-    from .compute import DockerCompute, HDInsightCompute, LocalCompute, RemoteCompute
+    from .compute_kinds import DockerCompute, HDInsightCompute, LocalCompute, RemoteCompute
 
     common = {"root": options.root, "python": options.python, "slots": options.slots}
     if options.sandbox and (options.docker or options.spark or not ssh):

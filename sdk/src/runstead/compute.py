@@ -2,62 +2,25 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from urllib.parse import quote
 
 from .errors import ComputeTargetException, UserError
 from .transport import ApiError
-from .units import size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import IO, Any, Dict, List, Mapping, Optional, Sequence, Tuple, Type, Union
+    from typing import IO, Any, Dict, List, Mapping, Optional, Sequence, Type
 
+    from .attach_arguments import AttachConfiguration
     from .workspace import Workspace
-
-SECRETS = ("password", "private_key", "passphrase")
-MAX_KEY = 100_000
-
-
-class AttachConfiguration:
-    """What `ComputeTarget.attach` takes; made by the `attach_configuration` of a kind of target."""
-
-    def __init__(self, body: Dict[str, Any]) -> None:
-        self.body = body
-
-    def with_packages(
-        self,
-        index_url: Optional[str] = None,
-        extra_index_urls: Optional[Sequence[str]] = None,
-        index_secret: Optional[str] = None,
-        find_links: Optional[Sequence[str]] = None,
-        conda_channels: Optional[Sequence[str]] = None,
-        offline: bool = False,
-    ) -> AttachConfiguration:
-        """The same, with where environments of this target take packages from; an environment that names an index goes before.
-
-        `index_secret`: name of the workspace's secret that holds `user:password`; `find_links`: folders of wheels on the target;
-        `offline`: ask nothing but what is named here.
-        """
-        given = {
-            "index_url": index_url, "extra_index_urls": list(extra_index_urls or ()), "index_secret": index_secret,
-            "find_links": list(find_links or ()), "conda_channels": list(conda_channels or ()), "offline": offline,
-        }  # fmt: skip
-        packages = {name: value for name, value in given.items() if value}
-        options = {**self.body["options"], **({"packages": packages} if packages else {})}
-        return AttachConfiguration({**self.body, "options": options})
-
-    def __repr__(self) -> str:
-        shown = {name: value for name, value in self.body.items() if name != "credentials"}
-        return "AttachConfiguration(%r)" % (shown,)
 
 
 class ComputeTarget:
     """A compute target of the studio: `ComputeTarget(ws, "gpu-box-3")`. Raises ComputeTargetException when there is none.
 
-    What it is comes as the class: LocalCompute, RemoteCompute, DockerCompute, HDInsightCompute.
+    What it is comes as the class: LocalCompute, RemoteCompute, DockerCompute, HDInsightCompute; a pool of them as AmlCompute.
     """
 
     type = ""
@@ -65,7 +28,7 @@ class ComputeTarget:
 
     def __new__(cls, workspace: Workspace, name: str) -> ComputeTarget:
         try:
-            row = workspace.transport.request("GET", _path(name)).json()
+            row = workspace.transport.request("GET", path_of(name)).json()
         except ApiError as error:
             if error.status != 404:
                 raise
@@ -198,7 +161,7 @@ class ComputeTarget:
 
     @staticmethod
     def list(workspace: Workspace) -> List[ComputeTarget]:
-        """All targets of the workspace, by name."""
+        """All targets of the workspace and its pools, by name."""
         return [ComputeTarget._of(workspace, row) for row in _listed(workspace)]
 
     def test(
@@ -275,7 +238,7 @@ class ComputeTarget:
         self.detach()
 
     def _ask(self, method: str, path: str = "", body: Any = None, query: Optional[Mapping[str, str]] = None) -> Any:
-        return self.workspace.transport.request(method, _path(self.name) + path, body, query).json()
+        return self.workspace.transport.request(method, path_of(self.name) + path, body, query).json()
 
     def __deepcopy__(self, memo: Dict[int, Any]) -> ComputeTarget:
         """A copied configuration names the same target."""
@@ -291,160 +254,6 @@ class ComputeTarget:
         return "%s(name=%r, status=%r)" % (type(self).__name__, self.name, self.status)
 
 
-class LocalCompute(ComputeTarget):
-    """The studio's own machine, a process for each run."""
-
-    type = "Local"
-
-    @staticmethod
-    def attach_configuration(
-        root: Optional[str] = None, python: Optional[str] = None, slots: Optional[int] = None
-    ) -> AttachConfiguration:
-        """`root`: the folder below which runs lie; `python`: of the studio's agent; `slots`: runs at once."""
-        return AttachConfiguration(_body("local", "process", {"root": root, "python": python}, slots=slots))
-
-
-class RemoteCompute(ComputeTarget):
-    """A machine reached by SSH, a process for each run."""
-
-    type = "VirtualMachine"
-
-    @staticmethod
-    def attach_configuration(
-        username: str = "",
-        address: Optional[str] = None,
-        ssh_port: Union[int, str] = 22,
-        password: str = "",
-        private_key_file: str = "",
-        private_key_passphrase: str = "",
-        host_key_fingerprint: Optional[str] = None,
-        jump_address: Optional[str] = None,
-        jump_username: str = "",
-        jump_port: Union[int, str] = 22,
-        jump_password: str = "",
-        jump_private_key_file: str = "",
-        jump_private_key_passphrase: str = "",
-        jump_host_key_fingerprint: Optional[str] = None,
-        root: Optional[str] = None,
-        python: Optional[str] = None,
-        slots: Optional[int] = None,
-        gpu_slots: Optional[int] = None,
-        sandbox: bool = False,
-        resource_id: Optional[str] = None,
-    ) -> AttachConfiguration:
-        """A machine by its address. The key file is read here and sent to the studio once; without a password and a key the studio
-        makes a key, and the exception's `public_key` is the line to install there.
-
-        `host_key_fingerprint`: `SHA256:…` as `ssh-keygen -lf` prints it on the machine. Without it nothing is attached; the exception
-        names the one that was found. `sandbox`: have the kernel keep runs apart from each other. `resource_id` is there for scripts of
-        other systems, and must be None.
-        """
-        if resource_id:
-            raise UserError("resource_id: it names a machine of a cloud. Give the machine's address instead.")
-        ssh = _ssh(locals())
-        return AttachConfiguration(
-            _body(
-                "ssh", "process", {"root": root, "python": python, "sandbox": sandbox or None, **ssh.pop("options")},
-                slots=slots, gpu_slots=gpu_slots, **ssh,
-            )
-        )  # fmt: skip
-
-
-class DockerCompute(ComputeTarget):
-    """A Docker engine, here or behind SSH; a container for each run."""
-
-    type = "Docker"
-
-    @staticmethod
-    def attach_configuration(
-        address: Optional[str] = None,
-        username: str = "",
-        ssh_port: Union[int, str] = 22,
-        password: str = "",
-        private_key_file: str = "",
-        private_key_passphrase: str = "",
-        host_key_fingerprint: Optional[str] = None,
-        jump_address: Optional[str] = None,
-        jump_username: str = "",
-        jump_port: Union[int, str] = 22,
-        jump_password: str = "",
-        jump_private_key_file: str = "",
-        jump_private_key_passphrase: str = "",
-        jump_host_key_fingerprint: Optional[str] = None,
-        base_image: Optional[str] = None,
-        memory: Union[int, str, None] = None,
-        cpus: Optional[float] = None,
-        shm_size: Union[int, str, None] = None,
-        pids: Optional[int] = None,
-        network: Optional[str] = None,
-        mounts: Sequence[Union[str, Mapping[str, Any]]] = (),
-        socket: Optional[str] = None,
-        root: Optional[str] = None,
-        python: Optional[str] = None,
-        slots: Optional[int] = None,
-        gpu_slots: Optional[int] = None,
-    ) -> AttachConfiguration:
-        """Without `address` it is the engine of the studio's own machine. Sizes are bytes or texts like "16GB"; `mounts` are
-        "/on/the/machine:/in/the/run", read-only unless ":rw" follows. The limits are each run's.
-        """
-        docker = {
-            "base_image": base_image, "memory_bytes": _size("memory", memory), "cpus": cpus,
-            "shm_bytes": _size("shm_size", shm_size), "pids": pids, "network": network, "socket": socket,
-            "mounts": [_mount(text) for text in mounts] or None,
-        }  # fmt: skip
-        return _reached(locals(), "docker", {"docker": _given(docker)})
-
-
-class HDInsightCompute(ComputeTarget):
-    """A Spark cluster: spark-submit on a machine behind SSH, or on the studio's own."""
-
-    type = "HDInsight"
-
-    @staticmethod
-    def attach_configuration(
-        username: str = "",
-        address: Optional[str] = None,
-        ssh_port: Union[int, str] = 22,
-        password: str = "",
-        private_key_file: str = "",
-        private_key_passphrase: str = "",
-        host_key_fingerprint: Optional[str] = None,
-        jump_address: Optional[str] = None,
-        jump_username: str = "",
-        jump_port: Union[int, str] = 22,
-        jump_password: str = "",
-        jump_private_key_file: str = "",
-        jump_private_key_passphrase: str = "",
-        jump_host_key_fingerprint: Optional[str] = None,
-        master: str = "yarn",
-        spark_home: Optional[str] = None,
-        deploy_mode: Optional[str] = None,
-        conf: Optional[Mapping[str, Any]] = None,
-        packages: Optional[Sequence[str]] = None,
-        repositories: Optional[Sequence[str]] = None,
-        variables: Optional[Mapping[str, str]] = None,
-        root: Optional[str] = None,
-        python: Optional[str] = None,
-        slots: Optional[int] = None,
-        gpu_slots: Optional[int] = None,
-        resource_id: Optional[str] = None,
-    ) -> AttachConfiguration:
-        """`address`: of the machine with spark-submit, usually an edge node; without it, it is the studio's own. `master`:
-        spark://host:7077, yarn, k8s://… or local[*]. The others are spark-submit's.
-        """
-        if resource_id:
-            raise UserError("resource_id: it names a cluster of a cloud. Give the address of its head node instead.")
-        spark = {
-            "master": master, "home": spark_home, "deploy_mode": deploy_mode, "conf": dict(conf) if conf else None,
-            "packages": list(packages) if packages else None, "repositories": list(repositories) if repositories else None,
-            "variables": dict(variables) if variables else None,
-        }  # fmt: skip
-        return _reached(locals(), "process", {"spark": _given(spark)})
-
-
-SparkCompute = HDInsightCompute
-
-
 def print_steps(steps: Sequence[Mapping[str, Any]], file: IO[str]) -> None:
     """A line per step of the connection test, with the fix below the one that failed."""
     width = max([len(step["title"]) for step in steps] or [0])
@@ -457,6 +266,12 @@ def print_steps(steps: Sequence[Mapping[str, Any]], file: IO[str]) -> None:
 
 
 def _class_of(row: Mapping[str, Any]) -> Type[ComputeTarget]:
+    from .compute_kinds import DockerCompute, HDInsightCompute, LocalCompute, RemoteCompute
+
+    if row["kind"] == "pool":
+        from .pool import AmlCompute
+
+        return AmlCompute
     if row["options"].get("spark"):
         return HDInsightCompute
     if row["type"].endswith("/docker"):
@@ -468,7 +283,7 @@ def _listed(workspace: Workspace) -> List[Dict[str, Any]]:
     return workspace.transport.rows("targets", "targets")
 
 
-def _path(name: str) -> str:
+def path_of(name: str) -> str:
     if not isinstance(name, str) or not name:
         raise UserError("name: the name of a compute target is needed.")
     return "targets/" + quote(name, safe="")
@@ -489,94 +304,3 @@ def _refusal(error: ApiError) -> str:
         "%s Compare it with the machine's own (there: ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub). If they are equal, pass "
         "%s=%r." % (rule, argument, problem.get("fingerprint"))
     )
-
-
-def _given(values: Mapping[str, Any]) -> Dict[str, Any]:
-    return {name: value for name, value in values.items() if value is not None}
-
-
-def _body(transport: str, launcher: str, options: Mapping[str, Any], **more: Any) -> Dict[str, Any]:
-    return {"transport": transport, "launcher": launcher, "options": _given(options), **_given(more)}
-
-
-def _reached(given: Mapping[str, Any], launcher: str, options: Mapping[str, Any]) -> AttachConfiguration:
-    """The configuration of a kind that is here without an address, and behind SSH with one."""
-    more = {"slots": given["slots"], "gpu_slots": given["gpu_slots"]}
-    common = {"root": given["root"], "python": given["python"], **options}
-    if given["address"] is None:
-        return AttachConfiguration(_body("local", launcher, common, **more))
-    ssh = _ssh(given)
-    return AttachConfiguration(_body("ssh", launcher, {**common, **ssh.pop("options")}, **more, **ssh))
-
-
-def _ssh(given: Mapping[str, Any]) -> Dict[str, Any]:
-    """`options`, `credentials` and fingerprints from the arguments of an `attach_configuration`."""
-    if not given["address"]:
-        raise UserError("address: the host's name or address is needed, for example gpu-box-3.example.org.")
-    if not given["username"]:
-        raise UserError("username: the user to sign in as is needed.")
-    ssh: Dict[str, Any] = {
-        "host": given["address"],
-        "port": _port("ssh_port", given["ssh_port"]),
-        "user": given["username"],
-    }
-    if given["jump_address"]:
-        user = given["jump_username"] or given["username"]
-        port = _port("jump_port", given["jump_port"])
-        ssh["jump"] = {"host": given["jump_address"], "port": port, "user": user}
-    credentials = {
-        "password": given["password"],
-        "private_key": _key("private_key_file", given["private_key_file"]),
-        "passphrase": given["private_key_passphrase"],
-        "jump_password": given["jump_password"],
-        "jump_private_key": _key("jump_private_key_file", given["jump_private_key_file"]),
-        "jump_passphrase": given["jump_private_key_passphrase"],
-    }
-    return {
-        "options": {"ssh": ssh},
-        "credentials": {name: value for name, value in credentials.items() if value},
-        "fingerprint": given["host_key_fingerprint"],
-        "jump_fingerprint": given["jump_host_key_fingerprint"],
-    }
-
-
-def _port(field: str, value: Union[int, str]) -> int:
-    text = str(value)
-    if isinstance(value, bool) or not text.isdigit() or not 1 <= int(text) <= 65535:
-        raise UserError("%s: %r is not a port. Use 1 to 65535; SSH usually listens on 22." % (field, value))
-    return int(text)
-
-
-def _key(field: str, path: str) -> str:
-    """The text of a private key's file, read here and now."""
-    if not path:
-        return ""
-    where = os.path.expanduser(os.fspath(path))
-    try:
-        with open(where, "rb") as file:
-            data = file.read(MAX_KEY + 1)
-    except OSError as error:
-        raise UserError("%s: cannot read %s: %s." % (field, where, error.strerror)) from None
-    try:
-        text = data.decode("ascii")
-    except UnicodeDecodeError:
-        text = ""
-    if "PRIVATE KEY-----" not in text or len(data) > MAX_KEY:
-        hint = " It is the public half: leave out .pub." if text.startswith(("ssh-", "ecdsa-")) else ""
-        raise UserError("%s: %s holds no private key.%s" % (field, where, hint))
-    return text
-
-
-def _size(field: str, value: Union[int, str, None]) -> Optional[int]:
-    return size(field, value) if isinstance(value, str) else value
-
-
-def _mount(value: Union[str, Mapping[str, Any]]) -> Dict[str, Any]:
-    if not isinstance(value, str):
-        return dict(value)
-    parts: Tuple[str, ...] = tuple(value.split(":"))
-    if len(parts) not in (2, 3) or (len(parts) == 3 and parts[2] not in ("ro", "rw")):
-        raise UserError(
-            "mounts: %r needs the form /on/the/machine:/in/the/run, with :rw if runs may write there." % value
-        )
-    return {"source": parts[0], "target": parts[1], "read_only": parts[-1] != "rw"}

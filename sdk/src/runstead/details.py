@@ -18,7 +18,7 @@ def details(run: Any) -> Dict[str, Any]:
     data = run._fresh()
     found = {
         "runId": data["id"],
-        "target": data["target"],
+        "target": data["target"] or data["pool"],
         "status": data["status"],
         "startTimeUtc": data["started_at"],
         "warnings": [],

@@ -90,5 +90,6 @@ def _warn_without_engine(workspace: Workspace, target: str) -> None:
     from .compute import ComputeTarget
 
     found = ComputeTarget(workspace, target)
-    if found.type != "Docker":
+    kinds = [member["kind"] for member in found.serialize().get("members", [])] or [found.type]
+    if not any(kind.startswith("Docker") for kind in kinds):
         warn("docker: runs on %s are processes, not containers. Attach a Docker target and submit there." % target)

@@ -69,7 +69,7 @@ class View:
         facts = [
             ("Experiment", row["experiment"]),
             ("Run", row["id"]),
-            ("Target", row["target"]),
+            ("Target", row["target"] or row["pool"]),
             ("Duration", self.duration()),
         ]
         shown = " · ".join("%s: %s" % (name, escape(str(value))) for name, value in facts if value)

@@ -18,7 +18,10 @@ _RUN = {
     "ScriptRun": "submitted:SubmittedRun",
 }
 _CONDA = _of("conda_dependencies", "CondaDependencies")
-_COMPUTE = _of("compute", "ComputeTarget", "RemoteCompute", "HDInsightCompute", "DockerCompute")
+_COMPUTE = {
+    **_of("compute", "ComputeTarget"),
+    **_of("compute_kinds", "RemoteCompute", "HDInsightCompute", "DockerCompute"),
+}
 _POOL = _of("pool", "AmlCompute")
 _CLOUD = _of(
     "not_yet",
