@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import runstead
 from runstead import (
+    AmlCompute,
+    ComputeTarget,
     CondaDependencies,
     Environment,
     Estimator,
@@ -196,7 +198,9 @@ def test_what_a_notebook_shows_is_escaped_and_links_to_the_web_alone() -> None:
 def test_the_last_line_of_a_cell_shows_a_link_to_the_studio(home: Home, ws: Workspace) -> None:
     experiment = Experiment(ws, "shown")
     before = set(ws.experiments)
-    pages = [Page(one._repr_html_()) for one in (ws, experiment, ws.compute_targets["local"])]
+    pool = ComputeTarget.create(ws, "shown-pool", AmlCompute.provisioning_configuration(members=["local"]))
+    pages = [Page(one._repr_html_()) for one in (ws, experiment, ws.compute_targets["local"], pool)]
+    assert str(pages[-1].links[0]).endswith("/compute/pools/shown-pool")
     assert set(ws.experiments) == before  # looking makes nothing
     with experiment.start_logging(snapshot_directory=None) as run:
         pages.append(Page(run._repr_html_()))

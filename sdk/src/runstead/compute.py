@@ -247,8 +247,7 @@ class ComputeTarget:
     def _repr_html_(self) -> str:
         from .notebook_html import table
 
-        page = "%scompute/%s" % (self.workspace.get_portal_url(), quote(self.name, safe=""))
-        return table(page, name=self.name, kind=self.kind, status=self.status, slots=self.slots)
+        return table(str(self._row["url"]), name=self.name, kind=self.kind, status=self.status, slots=self.slots)
 
     def __repr__(self) -> str:
         return "%s(name=%r, status=%r)" % (type(self).__name__, self.name, self.status)
