@@ -86,6 +86,24 @@ def test_a_run_is_followed_to_its_end(shell: Shell, project: Path) -> None:
 
 
 @pytest.mark.parametrize("option", ["--follow", "--wait"])
+def test_who_waits_is_told_why(shell: Shell, project: Path, option: str) -> None:
+    shell.ok("drain", "local")
+    try:
+        waiting = shell.start("run", str(project), "--experiment", "cli", option, "--", "exit.py", "0")
+        assert waiting.stdout is not None and waiting.stderr is not None
+        number = re.search(rb"Run (\d+)", waiting.stdout.readline())[1].decode()  # type: ignore[index]
+        told = [waiting.stderr.readline().decode()]
+        while "draining" not in told[-1]:
+            told.append(waiting.stderr.readline().decode())
+        assert told[-1] == "[Queued: local is draining: nothing new starts.]\n" and len(told) <= 4, told
+        assert "Waits for    local is draining" in shell.ok("show", number)
+    finally:
+        shell.ok("resume", "local")
+    _, err = waiting.communicate(timeout=60)
+    assert waiting.returncode == 0, err
+
+
+@pytest.mark.parametrize("option", ["--follow", "--wait"])
 @pytest.mark.parametrize("code", [0, 1, 3, 255])
 def test_the_exit_code_is_that_of_the_script(shell: Shell, project: Path, option: str, code: int) -> None:
     done = shell("run", str(project), "--experiment", "cli", option, "--", "exit.py", str(code))

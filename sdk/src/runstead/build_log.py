@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from functools import partial
 
 from .log_stream import LONGEST_PAUSE, PAUSE, patiently
+from .status import Standing
 from .transport import ApiError
 
 TYPE_CHECKING = False
@@ -65,13 +65,13 @@ def show(
 ) -> None:
     """Until the run is prepared: `begin(title)` once there is a build that lasts, `write(bytes)` as its log grows. A studio that is away
     is waited for: `patience` seconds, None for ever."""
-    began, pause, told = time.monotonic(), PAUSE, ""
+    began, pause, standing = time.monotonic(), PAUSE, Standing()
     log = BuildLog(transport)
     while True:
         run = patiently(lambda: transport.request("GET", "runs/%d" % number).json(), patience)
-        if run["status"] in ("NotStarted", "Preparing") and run["status"] != told:
-            told = run["status"]
-            print("[%s]" % told, file=sys.stderr, flush=True)
+        if run["status"] in ("NotStarted", "Preparing"):
+            # The build's own log says more than why the run waits for it.
+            standing.look(run["status"], "" if log.title else run["waiting_for"])
         preparing = run["status"] == "Preparing"
         data = b""
         try:

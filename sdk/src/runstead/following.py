@@ -8,7 +8,7 @@ import time
 
 from .log_stream import LONGEST_PAUSE, PAUSE, LogStream, patiently
 from .shell import tell
-from .status import FINAL
+from .status import FINAL, Standing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,15 +47,14 @@ def _prepared(transport: Transport, number: int) -> None:
 
 def wait(transport: Transport, number: int, *, shown: bool) -> Dict[str, Any]:
     """Wait until the run has ended; returns it as the API shows it. `shown`: each new status is told."""
-    pause, last = PAUSE, ""
+    pause, standing = PAUSE, Standing()
     with _looking(transport, number):
         while True:
             run: Dict[str, Any] = patiently(lambda: transport.request("GET", "runs/%d" % number).json())
             if run["status"] in FINAL:
                 return run
-            if shown and run["status"] != last:
-                last = run["status"]
-                tell("[%s]" % last)
+            if shown:
+                standing.look(run["status"], run["waiting_for"])
             time.sleep(pause)
             pause = min(pause * 1.5, LONGEST_PAUSE)
 

@@ -7,7 +7,7 @@ import http.client
 import sys
 import time
 
-from .status import FINAL, WAITING
+from .status import FINAL, WAITING, Standing
 from .transport import ApiError, Unreachable
 
 TYPE_CHECKING = False
@@ -29,7 +29,8 @@ class LogStream:
     """One log from `offset` on. `offset`, `size`, `status`: how far it was read, what the studio holds, how the run goes."""
 
     def __init__(self, transport: Transport, number: int, name: str = "log", offset: int = 0) -> None:
-        self._transport, self._path, self._name = transport, "runs/%d/log" % number, name
+        self._transport, self._run, self._name = transport, "runs/%d" % number, name
+        self._path = self._run + "/log"
         self.offset, self.size, self.status = offset, 0, ""
         self.lost = ""
         """Why a part cannot be had any more; the stream ends there."""
@@ -46,7 +47,7 @@ class LogStream:
     def pieces(self, patience: Optional[float] = None) -> Iterator[bytes]:
         """Bytes as they come, until the run has ended and all is read, or the rest is `lost`. A studio that is away is waited for:
         `patience` seconds, None for ever; then Unreachable is raised."""
-        told, pause = "", PAUSE
+        standing, pause = Standing(), PAUSE
         while True:
             try:
                 data = patiently(self.piece, patience)
@@ -61,14 +62,16 @@ class LogStream:
             elif self.status in FINAL and self.offset >= self.size:
                 return
             elif self.offset == 0 and self.status in WAITING:
-                if self.status != told:
-                    told = self.status
-                    print("[%s]" % told, file=sys.stderr, flush=True)
+                standing.look(self.status, patiently(self._why, patience) if standing.lasts else "")
                 time.sleep(pause)
                 pause = min(pause * 1.2, LONGEST_PAUSE)
             else:
                 # One answer that lasts: bytes are here as soon as the studio has them.
                 yield from self._streamed()
+
+    def _why(self) -> str:
+        """Why the run waits, in the studio's words."""
+        return str(self._transport.request("GET", self._run).json()["waiting_for"])
 
     def _streamed(self) -> Iterator[bytes]:
         """What one lasting answer brings. One that breaks off is no error: the next goes on from there."""

@@ -7,6 +7,7 @@ import threading
 import time
 
 from .errors import RunsteadError
+from .status import FINAL
 from .transport import ApiError
 
 TYPE_CHECKING = False
@@ -19,7 +20,6 @@ BEAT = 30.0
 """Seconds between two signs of life. The studio waits for two minutes before it says anything."""
 MOST = 500
 """Runs of one call."""
-FINAL = ("Completed", "Failed", "Canceled")
 
 
 class Pulse:
