@@ -9,6 +9,7 @@ from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
+from django.db.models import Q
 from django.utils import timezone
 
 from runs.config import ConfigError
@@ -27,6 +28,8 @@ MAX_ERROR = 100_000
 EARLIEST = datetime(1980, 1, 1, tzinfo=UTC)
 HEARD_SECONDS = 10
 """News within this time of the last ones do not move ``heard_at``: most calls then write no more than what they bring."""
+OPEN: dict[str, Any] = {"ended_at": None, "cancel_requested_at": None, "canceled_by": None, "reason": "", "error": {}}
+"""What a run that has ended holds no more when it goes on."""
 
 
 class NotOutside(ValueError):
@@ -153,8 +156,7 @@ def finish(
         raise NotOutside(f"{NotOutside.rule} {NotOutside.fix}")
     reason = REPORTED[RunStatus(status)]
     said = {"message": error} if isinstance(error, str) else dict(error or {})
-    if run.reason == EndReason.CLIENT_LOST:
-        reopen(run)
+    go_on(run)
     said = {k: str(v)[:MAX_ERROR] for k, v in said.items() if k in {"type", "message", "detail"} and v}
     while run.status not in FINAL:
         end = past(ended_at, timezone.now())
@@ -171,20 +173,25 @@ def reopen(run: Run) -> Run:
     if not run.is_interactive:
         raise NotOutside(f"{NotOutside.rule} {NotOutside.fix}")
     while run.status in FINAL:
-        if run.move_to(
-            RunStatus.RUNNING, ended_at=None, cancel_requested_at=None, canceled_by=None, reason="", error={}
-        ):
+        if run.move_to(RunStatus.RUNNING, **OPEN):
             return run
         run.refresh_from_db()
     return run
+
+
+def go_on(run: Run) -> None:
+    """Take up a run that was ended because nobody heard of it, and no other: its client may have ended it at this moment."""
+    while run.status in FINAL and run.reason == EndReason.CLIENT_LOST:
+        if run.move_to(RunStatus.RUNNING, only=Q(reason=EndReason.CLIENT_LOST), **OPEN):
+            return
+        run.refresh_from_db()
 
 
 def hear(runs: list[Run]) -> list[Run]:
     """Their clients are there. A run that was ended because nobody heard of it goes on."""
     now = timezone.now()
     for run in runs:
-        if run.reason == EndReason.CLIENT_LOST:
-            reopen(run)
+        go_on(run)
     old = now - timedelta(seconds=HEARD_SECONDS)
     heard = [run for run in runs if run.heard_at and (run.heard_at < old or run.unreachable_since is not None)]
     if heard:

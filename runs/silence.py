@@ -8,7 +8,7 @@ that slept over a weekend say, the run goes on (``outside.hear``). MLflow's clie
 from datetime import datetime, timedelta
 
 from django.conf import settings
-from django.db.models import F
+from django.db.models import F, Q
 
 from runs.models import Run
 from runs.status import EndReason, RunStatus
@@ -39,8 +39,11 @@ def mark(now: datetime) -> None:
     hours = settings.SILENT_RUN_HOURS
     if not hours:
         return
-    for run in silent.filter(heard_at__lt=now - timedelta(hours=hours)).order_by("pk")[:AT_ONCE]:
+    for run in silent.filter(heard_at__lt=now - timedelta(hours=hours)).order_by("heard_at")[:AT_ONCE]:
         message = (
             f"Nothing was heard of its program for {hours} h. If that is alive, the run goes on with its next word."
         )
-        run.move_to(RunStatus.FAILED, reason=EndReason.CLIENT_LOST, error={"message": message}, ended_at=run.heard_at)
+        run.move_to(
+            RunStatus.FAILED, reason=EndReason.CLIENT_LOST, error={"message": message}, ended_at=run.heard_at,
+            only=Q(heard_at=run.heard_at),
+        )  # fmt: skip

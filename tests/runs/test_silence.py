@@ -134,3 +134,18 @@ def test_one_call_speaks_for_many_and_passes_over_what_is_not_its_own(
         "/api/v1/vision/runs/heartbeat", {"runs": [1] * 1001}, content_type="application/json"
     )
     assert (many.status_code, many.json()["errors"][0]["field"]) == (422, "runs")
+
+
+def test_a_late_heartbeat_takes_up_no_run_that_its_client_has_ended_meanwhile(run: Run, settings) -> None:
+    """The client wakes, and its heartbeat and its end arrive together."""
+    settings.SILENT_RUN_HOURS = 24
+    lost = look(ago(run, hours=25))
+    for status in (RunStatus.COMPLETED, RunStatus.FAILED):
+        late = Run.objects.get(pk=lost.pk)
+        assert late.reason == EndReason.CLIENT_LOST
+        outside.finish(lost, status)
+        outside.hear([late])
+        lost.refresh_from_db()
+        assert (lost.status, late.status) == (status, status)
+        Run.objects.filter(pk=lost.pk).update(status=RunStatus.FAILED, reason=EndReason.CLIENT_LOST)
+        lost.refresh_from_db()
