@@ -108,26 +108,21 @@ def find_place(workspace: Workspace, name: str) -> ComputeTarget | Pool | None:
 def nodes(pool: Pool) -> list[Node]:
     """The members in their order, with what they are doing: two queries."""
     rows = PoolMember.objects.filter(pool=pool).select_related("target")
-    # In one call, so that all of it is said of the same run.
-    busy = rows.filter(target__runs__ended_at__isnull=True, target__runs__status__in=HOLDING).order_by()
-    counted = busy.values("target_id")
-    counts = {
-        row["target_id"]: row
-        for row in counted.annotate(
-            running=Count("target__runs", filter=Q(target__runs__launched=True)),
-            waiting=Count("target__runs", filter=Q(target__runs__launched=False)),
-            gpus=Sum("target__runs__gpus"),
-            ours=Count("target__runs", filter=Q(target__runs__pool=pool)),
-        )
-    }
-    found = []
-    for member in rows:
-        node, row = Node(member.target), counts.get(member.target_id)
-        if row is not None:
-            node.running, node.waiting, node.ours = row["running"], row["waiting"], row["ours"]
-            node.gpus_taken = row["gpus"] or 0
-        found.append(node)
-    return found
+    found = {member.target_id: Node(member.target) for member in rows}
+    # Asked of the runs themselves: over a join SQLite would read all that ever ran on each target, and not those that have not ended.
+    active = pool.runs.model._default_manager.filter(
+        target__in=list(found), ended_at=None, status__in=HOLDING
+    ).order_by()
+    groups = active.values("target_id", "launched", "pool_id").annotate(number=Count("pk"), taken=Sum("gpus"))
+    for row in groups:
+        node, number = found[row["target_id"]], row["number"]
+        if row["launched"]:
+            node.running += number
+        else:
+            node.waiting += number
+        node.gpus_taken += row["taken"]
+        node.ours += number if row["pool_id"] == pool.pk else 0
+    return list(found.values())
 
 
 def counts(found: Iterable[Node]) -> dict[str, int]:
@@ -200,15 +195,15 @@ def update(
 ) -> Pool:
     """Change a pool; what is None stays, and a ``max_nodes`` of "" means all. Runs that were placed stay where they are. Raises Refused;
     then nothing is changed."""
-    fresh = copy.copy(pool)
     with transaction.atomic():
         row = Pool.objects.select_for_update(no_key=True).get(pk=pool.pk)
         hold_names(pool.workspace_id)  # after the pool, as a submit does
         if row.removed_at is not None:
             raise Refused({"name": f"{pool.name} was removed. Make it anew."})
+        fresh = copy.copy(row)  # and not of the caller's: somebody may have changed it since that was read
         before = [member.target for member in row.members.select_related("target")]
         chosen, errors = chosen_members(pool.workspace, members, before) if members is not None else (before, {})
-        if name is not None and name != pool.name:
+        if name is not None and name != row.name:
             fresh.name = name
             errors |= check_name(fresh)
         given = {"min_nodes": min_nodes, "description": description}

@@ -42,9 +42,9 @@ def detach(target: ComputeTarget, user: User, runs: str = "refuse") -> bool:
         if target.unreachable_since is None:
             raise Refused({"runs": f"{target.name} answers. Cancel its runs; they can be ended properly."})
         give_up(target, going, user)
-    with (
-        transaction.atomic()
-    ):  # a pool that would place something here meanwhile waits for the row, and then finds it detached
+    with transaction.atomic():
+        # Held first: a pool that would place something here meanwhile waits for the row, and then finds it detached.
+        ComputeTarget.objects.select_for_update().get(pk=target.pk)
         pools.put_back(target.pk, "detached")
         attaching.detach(target, user)
     return True

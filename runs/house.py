@@ -122,7 +122,9 @@ class House:
 def waiting_targets() -> set[int]:
     """Targets that have work and nobody who attends them: active runs, or builds or a cleaning that somebody asked for. Also those
     that a pool with waiting runs could use if they answered again."""
-    runs = Run.objects.filter(status__in=ACTIVE, target__isnull=False)
+    runs = Run.objects.filter(
+        ended_at=None, status__in=ACTIVE, target__isnull=False
+    )  # by the index of those that have not ended
     unbuilt = Build.objects.filter(
         status__in=[BuildStatus.WAITING, BuildStatus.BUILDING], version__isnull=False, target__detached_at=None
     )

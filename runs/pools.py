@@ -9,7 +9,7 @@ prepares the run on the old target finds that the row is no longer as it held it
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from functools import lru_cache, partial
 from typing import Any
@@ -24,6 +24,7 @@ from runs.fitting import misfit
 from runs.models import GivenUp, Run, RunEvent
 from runs.queue import HOLD_AFTER
 from runs.status import WAITING, RunStatus
+from studio.database import AWAY
 from studio.queues import ring
 
 log = logging.getLogger("runstead.pools")
@@ -75,22 +76,36 @@ class Placement:
         self.fitting = lru_cache(maxsize=None)(self._fitting)
 
     def all(self) -> int:
-        fields = ("pk", "gpus", "environment_id", "config__framework", "config__spark", "created_at")
-        placed = skipped = 0
+        fields = (
+            "pk",
+            "gpus",
+            "environment_id",
+            "config__framework",
+            "config__spark",
+            "created_at",
+            "priority",
+            "number",
+        )
+        placed = 0
         now = timezone.now()
+        behind = Q()
         # As long as there is a slot: ten thousand that wait are not read for one that has ended.
-        while self.is_open() and (rows := unplaced(self.pool.pk).values_list(*fields)[skipped : skipped + PIECE]):
-            for pk, gpus, version, framework, spark, created_at in rows:
+        while self.is_open() and (rows := self.able().filter(behind).values_list(*fields)[:PIECE]):
+            for pk, gpus, version, framework, spark, created_at, priority, number in rows:
                 fitting = self.fitting(gpus, version, framework or "python", _frozen(spark))
                 node = self.first(gpus, fitting, now - created_at)
-                if node is not None and self.give(pk, gpus, node):
-                    placed += 1
-                    if not self.is_open():
-                        break
-                else:
-                    skipped += 1
+                placed += node is not None and self.give(pk, gpus, node)
+                behind = Q(priority__lt=priority) | Q(priority=priority, number__gt=number)
+                if not self.is_open():
+                    break
         self.explain()
         return placed
+
+    def able(self) -> "QuerySet[Run]":
+        """Those of the waiting runs that could be given now: none that ask for GPUs where no open member has a free one."""
+        rows = unplaced(self.pool.pk)
+        some = any(node.free and node.gpus_free and self.allowed(node) for node in self.nodes)
+        return rows if some else rows.filter(gpus=0)
 
     def is_open(self) -> bool:
         return any(node.free and self.allowed(node) for node in self.nodes)
@@ -217,8 +232,8 @@ def soon(pool_id: int) -> None:
 
 def waiting_pools(target_id: int) -> list[int]:
     """Ids of the pools of a target in which runs wait."""
-    pools = PoolMember.objects.filter(target=target_id).values("pool_id")
-    return sorted(set(Run.objects.filter(UNPLACED, pool__in=pools).order_by().values_list("pool_id", flat=True)))
+    pools = PoolMember.objects.filter(target=target_id).order_by("pool_id").values_list("pool_id", flat=True)
+    return [pool_id for pool_id in pools if unplaced(pool_id).exists()]  # one by one: one look at the index each
 
 
 def freed(target_id: int) -> None:
@@ -241,16 +256,24 @@ def settle(target_id: int) -> None:
 
 def sweep() -> None:
     """What somebody should have done and perhaps did not: the reconciler's part."""
-    unused = ComputeTarget.objects.filter(OUT_OF_USE, pool_members__isnull=False).values("pk")
+    # Also of a target that is no member any more: its pool placed runs there before.
+    unused = ComputeTarget.objects.filter(OUT_OF_USE).order_by().values("pk")
     left = Run.objects.filter(MOVABLE, target__in=unused).order_by().values_list("target_id", flat=True).distinct()
     for target_id in left:
         if target_id is not None:
-            settle(target_id)
-    for pool_id in (
-        Run.objects.filter(UNPLACED, pool__isnull=False).order_by().values_list("pool_id", flat=True).distinct()
-    ):
-        if pool_id is not None:
-            place(pool_id)
+            apart(settle, target_id)
+    for pool_id in Pool.objects.there().order_by("pk").values_list("pk", flat=True):
+        apart(place, pool_id)
+
+
+def apart(act: Callable[[int], object], pk: int) -> None:
+    """One pool or target by itself: an error of ours with it must not keep the reconciler from all others."""
+    try:
+        act(pk)
+    except AWAY:
+        raise
+    except Exception:
+        log.exception("%s %s failed; it is tried again", act.__name__, pk)
 
 
 def wanted_members() -> set[int]:

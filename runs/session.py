@@ -173,11 +173,13 @@ class Session:
             self.look()
             self.building.load()
         states = queue.of_interest(self.target, [build.pk for build in self.building.waiting])
-        # One that has not started again was taken back by its pool meanwhile, and placed here once more.
-        known = {pk for pk, run in self.rows.items() if run.status != RunStatus.NOT_STARTED}
+        # One that has not started again was taken back by its pool meanwhile, and placed here once more. One that is to be cancelled
+        # may have been since.
+        anew = {RunStatus.NOT_STARTED, RunStatus.CANCEL_REQUESTED}
         new = [
-            pk for pk, status, _ in states if pk not in self.rows or (status == RunStatus.NOT_STARTED and pk in known)
-        ]
+            pk for pk, status, _ in states
+            if pk not in self.rows or (status in anew and status != self.rows[pk].status)
+        ]  # fmt: skip
         rows = {**self.rows, **Run.objects.select_related(*RELATED).in_bulk(new)}
         here = {pk for pk, *_ in states}.difference(new)
         # One that was prepared and is gone may have gone elsewhere.
@@ -250,7 +252,7 @@ class Session:
         if new:
             with transaction.atomic():
                 guard(self.target_id, self.token)
-                for run in new:
+                for run in sorted(new, key=lambda run: run.pk):  # as all who lock several do
                     run.move_to(RunStatus.PREPARING, only=run.as_held, attempt=new_attempt(), waiting_for="")
 
     def advance(self) -> None:
@@ -306,7 +308,7 @@ class Session:
             self.target.refresh_from_db(fields=queue.ROOM)  # people may have taken slots away since it was looked at
             chosen = queue.choose(self.target, self.work)
             queued = Run.objects.filter(status=RunStatus.QUEUED, launched=False)
-            for run, granted in chosen:
+            for run, granted in sorted(chosen, key=lambda one: one[0].pk):
                 # Not one that its pool has taken back since it was read: it may be on another target by now.
                 if queued.filter(run.as_held, pk=run.pk).update(launched=True, granted=granted):
                     starting.append((run, granted))

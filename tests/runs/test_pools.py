@@ -5,13 +5,14 @@ from datetime import timedelta
 
 import pytest
 from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from environments import attaching
 from environments import pools as domain
 from environments.attaching import Refused
-from environments.models import BuildStatus, ComputeTarget, Lease
-from runs import pools, submission
+from environments.models import BuildStatus, ComputeTarget, EnvironmentVersion, Lease, Pool
+from runs import pools, silence, submission
 from runs.attending import Attendant
 from runs.config import ConfigError, ScriptRunConfig
 from runs.detaching import detach
@@ -255,6 +256,57 @@ def test_the_reconciler_does_what_nobody_did(send, boxes):
     assert places(runs[1:]) == ["a", "c", ""], "the older one first"
 
 
+def test_a_run_on_a_target_that_left_the_pool_is_taken_back_too(send, pool, boxes, owner):
+    runs = send(2)
+    domain.update(pool, owner, members=["b", "c"])
+    ComputeTarget.objects.filter(pk=boxes[0].pk).update(enabled=False)
+    pools.sweep()
+    assert places(runs) == ["c", "b"]
+
+
+def test_a_pool_that_cannot_be_placed_keeps_no_other_from_it(send, pool, boxes, workspace, owner, contributor):
+    ComputeTarget.objects.update(slots=2)
+    other = domain.create(workspace, owner, "other", members=["c"])[0]
+    broken = make_version(workspace, "broken")
+    spoiled = make_run(workspace, pool=pool, target=None, environment=broken)
+    run = make_run(workspace, pool=other, target=None)
+    EnvironmentVersion.objects.filter(pk=broken.pk).update(definition={"kind": 5, "packages": 5})
+    pools.sweep()
+    assert places([spoiled, run]) == ["", "c"]
+
+
+def test_runs_that_wait_for_gpus_are_not_read_while_none_is_free(workspace, pool, boxes):
+    """Else each submit reads ten thousand rows, and nobody else can write meanwhile."""
+    gpu = {"gpus": [{"index": 0, "name": "A100", "memory": 1}]}
+    ComputeTarget.objects.filter(pk=boxes[0].pk).update(slots=9, facts=gpu)
+    make_run(workspace, target=boxes[0], gpus=1, status=S.RUNNING, launched=True)
+    for _ in range(5):
+        make_run(workspace, pool=pool, target=None, gpus=1)
+    last = make_run(workspace, pool=pool, target=None)
+    with CaptureQueriesContext(connection) as queries:
+        assert pools.place(pool.pk) == 1
+    assert places([last]) == ["a"]
+    read = [q["sql"] for q in queries if "config" in q["sql"] and q["sql"].startswith("SELECT")]
+    assert read and all('"runs_run"."gpus" = 0' in sql for sql in read)
+
+
+def test_what_never_ends_is_found_by_the_index_of_what_has_not_ended(send, pool):
+    """A target's history may be a hundred thousand runs; the sweep and the placing look every second."""
+    if connection.vendor != "sqlite":
+        pytest.skip("the plans of another database")
+    send(4)
+    for look in (lambda: domain.nodes(pool), waiting_targets, lambda: silence.mark(timezone.now())):
+        with CaptureQueriesContext(connection) as queries:
+            look()
+        for query in queries:
+            if 'FROM "runs_run"' not in query["sql"] or not query["sql"].startswith("SELECT"):
+                continue
+            with connection.cursor() as cursor:
+                cursor.execute(f"EXPLAIN QUERY PLAN {query['sql']}")
+                plan = " ".join(row[-1] for row in cursor.fetchall())
+            assert "USING INDEX run_" in plan or "USING COVERING INDEX run_" in plan, (query["sql"], plan)
+
+
 def test_a_member_that_does_not_answer_is_tried_while_runs_wait_for_it(send, boxes):
     ComputeTarget.objects.filter(pk__in=[box.pk for box in boxes]).update(unreachable_since=timezone.now())
     assert waiting_targets() == set()
@@ -342,6 +394,38 @@ def test_a_session_reads_a_run_anew_that_came_back_to_it(send, boxes):
     assert session.sent == [second]
 
 
+def test_a_run_that_came_back_and_is_to_be_cancelled_ends(send, boxes, contributor):
+    """Taken back, placed here again and cancelled, all between two looks of the attendant: it still has the row of the first attempt."""
+    run = send()
+    session = session_of(boxes[0])
+    prepared(session, run)
+    pools.back(again(run), "does not answer")
+    pools.place(run.pool_id)
+    assert again(run).target == boxes[0] and submission.cancel(again(run), contributor)
+    session.load()
+    session.cancel()
+    assert again(run).status == S.CANCELED
+
+
+def test_who_writes_several_runs_does_it_in_the_order_of_their_ids(send, boxes, owner):
+    """Or PostgreSQL ends one of two who wait for each other: a detach writes its runs in this order."""
+    ComputeTarget.objects.filter(pk=boxes[0].pk).update(slots=3)
+    runs = send(3)
+    Run.objects.filter(pk=runs[2].pk).update(priority=9)
+    session = session_of(boxes[0])
+    session.load()
+    updates = []
+    for act in (session.take, session.launch):
+        with CaptureQueriesContext(connection) as queries:
+            act()
+        for held in session.rows.values():
+            if held.status == S.PREPARING:
+                held.move_to(S.QUEUED)
+        told = [query["sql"] for query in queries if query["sql"].startswith('UPDATE "runs_run"')]
+        updates.append([run.pk for sql in told for run in runs if f'"runs_run"."id" = {run.pk}' in sql])
+    assert updates == [[run.pk for run in runs]] * 2
+
+
 def test_launched_and_taken_back_exclude_each_other(send, boxes, owner):
     """Both at the same moment, again and again: the run is launched where it is, or it is elsewhere, never both."""
     for number in range(24):
@@ -394,6 +478,15 @@ def test_a_target_that_is_lost_gives_its_waiting_runs_back_only_while_it_is_ours
 
 
 # -- the pool itself
+
+
+def test_two_who_change_a_pool_at_once_keep_what_the_other_changed(pool, owner):
+    other = Pool.objects.get(pk=pool.pk)
+    domain.update(pool, owner, max_nodes=2)
+    domain.update(other, owner, description="shared")
+    kept = Pool.objects.get(pk=pool.pk)
+    assert (kept.max_nodes, kept.description) == (2, "shared")
+    assert (other.max_nodes, other.description) == (2, "shared")
 
 
 def test_names_are_shared_with_targets(workspace, owner, pool, boxes):
