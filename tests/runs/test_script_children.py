@@ -211,3 +211,40 @@ def test_what_hangs_on_a_run_that_is_given_up_ends_with_it(run: Run, owner: User
     give_up(run.target, [run], owner)
     assert (child(run, "a").status, child(run, "a").reason) == ("Failed", "supervisor_lost")
     assert ModelWish.objects.get().settled_at is not None
+
+
+def test_models_are_made_one_by_one_and_once_however_often_it_is_tried(run: Run) -> None:
+    make_artifact(run, "outputs/m/weights", b"w")
+    apply(run, *({"op": "model", "id": f"w{n}", "k": "net", "path": "outputs/m"} for n in range(4)))
+    calls = []
+
+    def held() -> None:
+        calls.append(ModelVersion.objects.count())
+        if len(calls) == 3:
+            raise RuntimeError("the lease was lost")
+
+    with pytest.raises(RuntimeError):
+        wishes.grant(run, held)
+    assert calls == [0, 1, 2], "each is there before the next one is begun"
+    wishes.grant(run, lambda: None)
+    run.reason = EndReason.EXITED
+    wishes.settle(run)
+    assert sorted(ModelVersion.objects.values_list("number", flat=True)) == [1, 2, 3, 4]
+    assert RunEvent.objects.filter(run=run, detail__startswith="Registered").count() == 4
+
+
+def test_two_who_settle_the_same_wish_make_one_model(run: Run) -> None:
+    make_artifact(run, "outputs/m/weights", b"w")
+    apply(run, {"op": "model", "id": "w", "k": "net", "path": "outputs/m"})
+    wish = wishes.open_wishes(run).get()
+    wishes.settle_one(wish, run)
+    wishes.settle_one(wish, run)
+    assert ModelVersion.objects.count() == 1
+
+
+def test_a_script_and_its_children_share_the_number_of_wishes(run: Run, monkeypatch) -> None:
+    monkeypatch.setattr("runs.metrics.applying.MAX_WISHES", 3)
+    wish = [{"op": "model", "id": f"w{n}", "k": "net", "path": "outputs/m"} for n in range(2)]
+    apply(run, begin("a"), begin("b"), *wish, *(of("a", **one) for one in wish), *(of("b", **one) for one in wish))
+    assert ModelWish.objects.count() == 3
+    assert sum(Run.objects.values_list("bad_records", flat=True)) == 3
