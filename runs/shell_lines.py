@@ -92,7 +92,9 @@ def needs_shell(text: str) -> bool:
             at = _closing(text, at + (1 if c == "'" else 2), escapes=c != "'")
         elif c == '"':
             stop = _closing(text, at + 1, escapes=True, quote='"')
-            if any(_substitutes(text, place) for place in range(at + 1, min(stop, end)) if text[place - 1] != "\\"):
+            # Without what a backslash takes its meaning from.
+            inside = re.sub(r"\\.", "  ", text[at + 1 : stop], flags=re.DOTALL)
+            if any(_substitutes(inside, place) for place in range(len(inside))):
                 return True
             at = stop
         elif c in _SYNTAX or (begins and c in "~#") or _substitutes(text, at):

@@ -37,6 +37,7 @@ def test_plain_words_are_started_without_a_shell(text: str, words: tuple[str, ..
         "pip install -r r.txt && python train.py", "a || b", "a | b", "a; b", "a > b", "a 2>&1", "a < b", "a &", "echo $(date)", "echo `date`",
         'echo "$(date)"', "echo ${A:-b}", "ls *.py", "ls a?", "ls [ab]", "cat ~/x", "A=1 python train.py", "source env.sh", "cd x", "echo $1",
         "(a)", "echo a\necho b", "if true", "echo a # b", 'echo "`date`"', "echo $$",
+        'echo "\\\\$(date)"', 'echo "\\\\`date`"',
     ],
 )  # fmt: skip
 def test_what_only_a_shell_understands_is_one_line_for_it(text: str) -> None:
