@@ -136,6 +136,8 @@ class Run(models.Model):
                 condition=Q(ended_at=None),
                 name="run_active",
             ),
+            # What a pool has going on. Its pages count it while they are open, and its history may be long.
+            models.Index(fields=["pool", "launched", "status"], condition=Q(ended_at=None), name="run_of_pool"),
             # What waits in a pool. Like the one above, its condition names no value.
             models.Index(
                 fields=["pool", "-priority", "number"], condition=Q(ended_at=None, target=None), name="run_unplaced"
