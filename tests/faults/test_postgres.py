@@ -140,11 +140,12 @@ def test_first_start_and_runs_to_their_end(server, studio, oracle, invariants):
     invariants.check(ids)
 
 
+@pytest.mark.timeout(1500)
 def test_suites_that_write_sql_pass_under_postgresql(server):
     env = {**os.environ, "RUNSTEAD_TEST_DATABASE_URL": server.url}
     env = {name: value for name, value in env.items() if not name.startswith("PYTEST_")}
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-x", *SUITES], cwd=ROOT, env=env, capture_output=True, text=True, timeout=560,
+        [sys.executable, "-m", "pytest", "-x", *SUITES], cwd=ROOT, env=env, capture_output=True, text=True, timeout=1440,
         check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]
