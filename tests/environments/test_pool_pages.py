@@ -37,6 +37,10 @@ def test_a_pool_is_made_and_listed(owner_client, boxes):
     assert owner_client.post("/vision/compute/pools/new", FORM).headers["Location"] == "/vision/compute/pools/cluster"
     made = Pool.objects.get()
     assert list(made.members.values_list("target__name", flat=True)) == ["box-2", "box-1"]
+    again = owner_client.post("/vision/compute/pools/new", {**FORM, "name": "again", "members": "box-2, box-1,"})
+    assert again.headers["Location"] == "/vision/compute/pools/again", "commas do as well"
+    assert list(Pool.objects.get(name="again").members.values_list("target__name", flat=True)) == ["box-2", "box-1"]
+    Pool.objects.get(name="again").delete()
     assert (made.min_nodes, made.max_nodes) == (1, None)
     listed = text(owner_client, "/vision/compute")
     assert 'href="/vision/compute/pools/cluster"' in listed and "2 of 2 usable" in listed

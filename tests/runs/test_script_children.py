@@ -211,3 +211,20 @@ def test_what_hangs_on_a_run_that_is_given_up_ends_with_it(run: Run, owner: User
     give_up(run.target, [run], owner)
     assert (child(run, "a").status, child(run, "a").reason) == ("Failed", "supervisor_lost")
     assert ModelWish.objects.get().settled_at is not None
+
+
+def test_the_page_of_a_child_says_that_a_script_began_it(run: Run, contributor_client: Client) -> None:
+    apply(
+        run,
+        begin("a", "fold"),
+        of("a", op="end", v="Failed", error={"type": "E", "message": "m", "detail": "one\n  two"}),
+    )
+    own = f"/vision/runs/{child(run, 'a').number}"
+    shown = page(contributor_client.get(own))
+    assert "In its script" in shown and "Interactive" not in shown
+    assert "E: m" in shown and "one\n  two</pre>" in shown
+    assert f'href="/vision/runs/{run.number}/logs">Open its log' in shown
+    assert f'href="/vision/runs/{run.number}/configuration">#{run.number}' in page(
+        contributor_client.get(f"{own}/configuration")
+    )
+    assert "In its script" in page(contributor_client.get("/vision/runs?q=children:yes"))
