@@ -33,7 +33,7 @@ FORM = {"name": "cluster", "description": "", "members": "box-2\r\nbox-1\r\n", "
 
 def test_a_pool_is_made_and_listed(owner_client, boxes):
     form = text(owner_client, "/vision/compute/pools/new")
-    assert "box-1\nbox-2</textarea>" in form and "No machine of a cloud is made" in form
+    assert "box-1\nbox-2</textarea>" in form and "No cloud machine is started" in form
     assert owner_client.post("/vision/compute/pools/new", FORM).headers["Location"] == "/vision/compute/pools/cluster"
     made = Pool.objects.get()
     assert list(made.members.values_list("target__name", flat=True)) == ["box-2", "box-1"]
