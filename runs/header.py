@@ -263,7 +263,7 @@ def silence_of(run: Run, now: datetime) -> Banner | None:
         return Banner(
             "warn",
             f"Its program has not been heard of for {duration((now - run.unreachable_since).total_seconds())}",
-            f"It was killed, or its machine sleeps or is cut off; then the run goes on with its next word. {ending}",
+            f"It was killed, or its machine sleeps or is offline. When it is heard of again the run goes on. {ending}",
             "End it with Cancel if the program is gone.",
         )
     said = heard_of(run)
