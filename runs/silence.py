@@ -40,7 +40,5 @@ def mark(now: datetime) -> None:
     if not hours:
         return
     for run in silent.filter(heard_at__lt=now - timedelta(hours=hours)).order_by("pk")[:AT_ONCE]:
-        message = (
-            f"Nothing was heard of its program for {hours} h. If that is alive, the run goes on when it is heard of again."
-        )
+        message = f"Nothing was heard of its program for {hours} h. If that is alive, the run goes on when it is heard of again."
         run.move_to(RunStatus.FAILED, reason=EndReason.CLIENT_LOST, error={"message": message}, ended_at=run.heard_at)
