@@ -26,7 +26,7 @@ from studio.workspaces.models import Workspace, name_rule
 MAX_MEMBERS = 1_000
 MAX_NODES = 10_000
 MAX_DESCRIPTION = 500
-NOTICE = "No machine of a cloud is made: a pool has the machines that are attached."
+NOTICE = "No cloud machine is started: a pool uses the machines that are attached."
 HOLDING = ("NotStarted", "Preparing", "Queued", "Running", "CancelRequested")
 """Statuses of a run that is on a member, or will be: those of one that has not ended, but for the collecting of its outputs."""
 STATES = ("idle", "preparing", "running", "leaving", "unusable")

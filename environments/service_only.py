@@ -59,7 +59,8 @@ def note(definition: Definition) -> str:
     if not gone:
         return ""
     brought = [line for line in installed(definition).packages if line not in definition.packages]
-    instead = f" Instead of it comes {', '.join(brought)}." if brought else ""
+    parents = ", ".join(dict.fromkeys(name_of(line) for line in gone if BRINGS.get(name_of(line)) in brought))
+    instead = f" In place of {parents} comes {', '.join(brought)}." if brought else ""
     return f"{', '.join(gone)} {'is' if len(gone) == 1 else 'are'} not installed: {WHY}.{instead}"
 
 

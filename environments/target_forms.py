@@ -327,7 +327,7 @@ class PoolForm(TypedForm):
         return {
             "name": data["name"],
             "description": data["description"],
-            "members": data["members"].split(),
+            "members": [name for name in re.split(r"[\s,]+", data["members"]) if name],
             "min_nodes": int(data["min_nodes"] or 0),
             "max_nodes": int(data["max_nodes"]) if data["max_nodes"] else None,
         }

@@ -26,6 +26,8 @@ FAST_SECONDS = 2
 SLOW_SECONDS = 5
 SLOW_AFTER = timedelta(minutes=10)
 QUIET_AFTER = timedelta(minutes=10)
+TRACE = 8_000
+"""How much of a traceback is shown, the end of it."""
 """A client without a heartbeat may have nothing to say for so long without a word about it on the page."""
 # How scripts name their progress, and the parameters that say where it ends.
 TOTALS = {
@@ -91,6 +93,8 @@ class Banner:
     advice: str = ""
     links: tuple[tuple[str, str], ...] = ()
     """(address, label)"""
+    trace: str = ""
+    """Lines to be shown as they are."""
 
 
 @dataclass(frozen=True)
@@ -259,7 +263,7 @@ def silence_of(run: Run, now: datetime) -> Banner | None:
         return Banner(
             "warn",
             f"Its program has not been heard of for {duration((now - run.unreachable_since).total_seconds())}",
-            f"It was killed, or its machine sleeps or is cut off; then the run goes on with its next word. {ending}",
+            f"It was killed, or its machine sleeps or is offline. When it is heard of again the run goes on. {ending}",
             "End it with Cancel if the program is gone.",
         )
     said = heard_of(run)
@@ -291,7 +295,7 @@ def failure(run: Run, base: str) -> Banner:
     kind, message = str(error.get("type") or ""), str(error.get("message") or "")
     last_line = f"{kind}: {message}" if kind and message else kind or message
     cause = str(reason.label)
-    if reason is EndReason.EXIT_CODE and last_line:
+    if reason in (EndReason.EXIT_CODE, EndReason.REPORTED_FAILED) and last_line:
         cause, last_line = last_line, ""
     if reason is EndReason.SIGNAL and run.signal:
         cause = f"The script was ended by {signal_name(run.signal)}"
@@ -300,13 +304,20 @@ def failure(run: Run, base: str) -> Banner:
     since = run.started_at or run.created_at
     verb = "Canceled" if run.status == S.CANCELED else "Failed"
     after = f" after {duration((run.ended_at - since).total_seconds())}" if run.ended_at else ""
-    facts = [last_line, str(error.get("detail") or "")]
+    detail, trace = str(error.get("detail") or "").strip("\n"), ""
+    if "\n" in detail:
+        detail, trace = "", detail[-TRACE:]
+    facts = [last_line, detail]
     if run.exit_code is not None:
         facts.append(f"Exit code {run.exit_code}.")
     if run.signal:
         facts.append(f"Signal {run.signal} ({signal_name(run.signal)}).")
     links: list[tuple[str, str]] = []
-    if reason is EndReason.ENVIRONMENT_FAILED and run.build_id is not None:
+    advice = TRY.get(reason, "")
+    if run.told_by is not None:
+        advice = f"The script of #{run.told_by.number} said so: its log may tell more."
+        links.append((f"/{run.workspace.slug}/runs/{run.told_by.number}/logs", "Open its log"))
+    elif reason is EndReason.ENVIRONMENT_FAILED and run.build_id is not None:
         links.append((f"/{run.workspace.slug}/environments/builds/{run.build_id}/log", "Open the build log"))
     elif isinstance(line := error.get("line"), int) and line > 0:
         links.append((f"{base}/logs#L{line}", f"Go to line {line:,}"))
@@ -316,8 +327,9 @@ def failure(run: Run, base: str) -> Banner:
         "fail" if run.status == S.FAILED else "warn",
         f"{verb}{after}: {short(cause)}",
         " ".join(short(fact, 400) for fact in facts if fact),
-        TRY.get(reason, ""),
+        advice,
         tuple(links),
+        trace,
     )
 
 

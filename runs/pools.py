@@ -164,7 +164,7 @@ class Placement:
             return "too small" if gpus > node.target.gpus else "without a container engine"
         if not node.free or node.gpus_free < gpus:
             return "busy"
-        return "beyond max_nodes" if not self.allowed(node) else "busy"
+        return "held back by the pool's limit" if not self.allowed(node) else "busy"
 
 
 def words(pool: Pool, found: Sequence[tuple[Node, str]]) -> str:

@@ -378,10 +378,12 @@ def check_pool(wanted: Wanted) -> list[Check]:
         found.append(Check("warn", f"No target of {pool} is usable now", f"{told}. The run waits.", fix=fix))
     else:
         first = wanted.target
-        room = f"{state.free} slots free, the first on {first}" if state.free else f"no slot free, {state.words}"
-        found.append(Check("ok", f"{len(usable)} of {len(able)} targets of {pool} are usable, {room}"))
-    if missing := lacking(pool, everyone):
-        text = f"{pool} lacks {missing} of the {pool.min_nodes} targets that it should have"
+        slots = f"{state.free} slot{'' if state.free == 1 else 's'} free"
+        room = f"{slots}, the first on {first}" if state.free else f"no slot free, {state.words}"
+        are = "is" if len(usable) == 1 else "are"
+        found.append(Check("ok", f"{len(usable)} of {len(able)} targets of {pool} {are} usable, {room}"))
+    if usable and (missing := lacking(pool, everyone)):
+        text = f"{pool} has too few usable targets: {pool.min_nodes - missing} of at least {pool.min_nodes}"
         found.append(
             Check("warn", text, "Runs go to those that are there.", fix="Test those that are away under Compute.")
         )

@@ -40,9 +40,7 @@ def mark(now: datetime) -> None:
     if not hours:
         return
     for run in silent.filter(heard_at__lt=now - timedelta(hours=hours)).order_by("heard_at")[:AT_ONCE]:
-        message = (
-            f"Nothing was heard of its program for {hours} h. If that is alive, the run goes on with its next word."
-        )
+        message = f"Nothing was heard of its program for {hours} h. If that is alive, the run goes on when it is heard of again."
         run.move_to(
             RunStatus.FAILED, reason=EndReason.CLIENT_LOST, error={"message": message}, ended_at=run.heard_at,
             only=Q(heard_at=run.heard_at),

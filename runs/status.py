@@ -69,8 +69,8 @@ class EndReason(models.TextChoices):
     TARGET_REBOOTED = "target_rebooted", "The target was restarted"
     SUPERVISOR_LOST = "supervisor_lost", "The run's supervisor was killed"
     STUDIO_ERROR = "studio_error", "The studio made an error"
-    REPORTED_COMPLETED = "reported_completed", "Its client said that it is complete"
-    REPORTED_FAILED = "reported_failed", "Its client said that it failed"
+    REPORTED_COMPLETED = "reported_completed", "Its program said that it is complete"
+    REPORTED_FAILED = "reported_failed", "Its program said that it failed"
     CLIENT_LOST = "client_lost", "Its program was not heard of any more"
 
     @property

@@ -162,6 +162,8 @@ class Run(models.Model):
     @property
     def place(self) -> str:
         """Where it is executed, in a word; empty when that is not known. Of one that waits in a pool, the pool."""
+        if self.told_by_id is not None:
+            return "In its script"
         return str(RunKind.INTERACTIVE.label) if self.is_interactive else str(self.target or self.pool or "")
 
     @property

@@ -25,6 +25,8 @@ from studio.workspaces.models import Role, Workspace
 MAX_SELECTED = 500
 ANNOUNCED = 99
 """How many new runs are counted at most."""
+WIDENING = frozenset({"archived", "parent", "children"})
+"""Tokens that bring runs which the list leaves out otherwise."""
 TABS = (
     ("All", ""),
     ("Mine", "user:me"),
@@ -311,7 +313,7 @@ def counts(request: MemberRequest) -> HttpResponseBase:
     """How many runs the list and its tabs have; asked after the rows are shown."""
     workspace, scope = request.workspace, scope_of(request)
     query = asked(request, scope)
-    total = count(query.filter(workspace, []))
+    total = count(query.filter(workspace, [token for token in query.tokens if token.key in WIDENING]))
     matched = count(query.chosen(workspace)) if any(token.condition for token in query.tokens) else total
     found = []
     if scope == EVERYTHING:

@@ -33,10 +33,14 @@ FORM = {"name": "cluster", "description": "", "members": "box-2\r\nbox-1\r\n", "
 
 def test_a_pool_is_made_and_listed(owner_client, boxes):
     form = text(owner_client, "/vision/compute/pools/new")
-    assert "box-1\nbox-2</textarea>" in form and "No machine of a cloud is made" in form
+    assert "box-1\nbox-2</textarea>" in form and "No cloud machine is started" in form
     assert owner_client.post("/vision/compute/pools/new", FORM).headers["Location"] == "/vision/compute/pools/cluster"
     made = Pool.objects.get()
     assert list(made.members.values_list("target__name", flat=True)) == ["box-2", "box-1"]
+    again = owner_client.post("/vision/compute/pools/new", {**FORM, "name": "again", "members": "box-2, box-1,"})
+    assert again.headers["Location"] == "/vision/compute/pools/again", "commas do as well"
+    assert list(Pool.objects.get(name="again").members.values_list("target__name", flat=True)) == ["box-2", "box-1"]
+    Pool.objects.get(name="again").delete()
     assert (made.min_nodes, made.max_nodes) == (1, None)
     listed = text(owner_client, "/vision/compute")
     assert 'href="/vision/compute/pools/cluster"' in listed and "2 of 2 usable" in listed
@@ -101,9 +105,13 @@ def test_a_detached_member_is_said(reader_client, pool, boxes):
 
 
 def test_too_few_targets_are_said(reader_client, pool, owner):
-    domain.update(pool, owner, min_nodes=1)
+    domain.update(pool, owner, min_nodes=2, max_nodes=2)
+    ComputeTarget.objects.filter(name="box-1").update(enabled=False)
+    page = text(reader_client, "/vision/compute/pools/cluster")
+    assert "1 of at least 2 targets is usable" in page and "Runs go to those that are." in page
     ComputeTarget.objects.update(enabled=False)
-    assert "0 of at least 1 targets are usable" in text(reader_client, "/vision/compute/pools/cluster")
+    page = text(reader_client, "/vision/compute/pools/cluster")
+    assert "No target of cluster is usable: its runs wait" in page and "Runs go to those that are." not in page
 
 
 def test_a_pool_is_removed_with_what_waits_in_it(owner_client, workspace, pool, boxes):
@@ -138,6 +146,12 @@ def test_the_composer_offers_pools_and_checks_against_their_members(contributor_
     checks = text(contributor_client, "/vision/runs/new/check", data=form)
     assert "base:1 is on 1 of 2 targets of cluster" in checks
     assert "2 of 2 targets of cluster are usable, 2 slots free, the first on box-1" in checks
+    domain.update(pool, pool.created_by, min_nodes=2, max_nodes=2)
+    ComputeTarget.objects.filter(name="box-2").update(enabled=False)
+    checks = text(contributor_client, "/vision/runs/new/check", data=form)
+    assert "1 of 2 targets of cluster is usable, 1 slot free, the first on box-1" in checks
+    assert "cluster has too few usable targets: 1 of at least 2" in checks
+    ComputeTarget.objects.filter(name="box-2").update(enabled=True)
     refused = text(contributor_client, "/vision/runs/new", 422, {**form, "gpus": "2"})
     assert "No target of cluster has a GPU" in refused
     assert contributor_client.post("/vision/runs/new", form).status_code == 302

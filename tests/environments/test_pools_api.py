@@ -49,7 +49,7 @@ def test_a_pool_of_all_attached_targets_is_made_and_shown(api, pool, owner):
     assert [member["name"] for member in pool["members"]] == ["a", "b", "c"]
     assert (pool["min_nodes"], pool["max_nodes"], pool["usable"], pool["health"]) == (0, 2, 3, "3 of 3 usable")
     assert pool["nodes"] == {"idle": 3, "preparing": 0, "running": 0, "leaving": 0, "unusable": 0}
-    assert pool["url"].endswith("/vision/compute/pools/cluster") and "No machine of a cloud" in pool["notice"]
+    assert pool["url"].endswith("/vision/compute/pools/cluster") and "No cloud machine" in pool["notice"]
     assert api("get", "targets/cluster") == pool
     assert [(row["name"], row["kind"]) for row in api("get", "targets")["targets"]][-2:] == [
         ("c", "This machine"),
@@ -114,7 +114,7 @@ def test_what_is_done_to_a_machine_is_not_done_to_a_pool(api, pool, deed):
 def test_runs_are_sent_to_it_by_name(api, pool, submit):
     runs = [submit() for _ in range(3)]
     assert [(run["pool"], run["target"]) for run in runs] == [("cluster", "a"), ("cluster", "b"), ("cluster", None)]
-    assert runs[2]["waiting_for"] == "Pool cluster: its 3 targets are busy (2), beyond max_nodes (1)."
+    assert runs[2]["waiting_for"] == "Pool cluster: its 3 targets are busy (2), held back by the pool's limit (1)."
     shown = api("get", "targets/cluster")
     assert (shown["waiting"], shown["unplaced"], shown["nodes"]["preparing"]) == (3, 1, 2)
     listed = api("get", "runs?q=target:cluster")["runs"]

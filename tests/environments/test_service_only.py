@@ -53,7 +53,10 @@ def test_the_rest_is_installed_and_the_definition_and_its_key_stay_as_they_are()
     ("others", "brought"), [((), ("mlflow-skinny",)), (("mlflow==2.9",), ("mlflow==2.9",)), (("MLflow_skinny",),) * 2]
 )
 def test_the_client_of_mlflow_comes_although_the_package_that_brings_it_does_not(others, brought):
-    assert service_only.installed(Definition(packages=("azureml-mlflow", *others))).packages == brought
+    made = Definition(packages=("azureml-mlflow", "azureml-core", *others))
+    assert service_only.installed(made).packages == brought
+    comes = service_only.note(made).endswith(" In place of azureml-mlflow comes mlflow-skinny.")
+    assert comes is not bool(others)
 
 
 def test_a_build_makes_the_rest_and_says_in_its_log_what_is_left_out_and_why(workspace):

@@ -307,6 +307,9 @@ def test_child_runs_stand_under_their_parents(contributor_client: Client, worksp
     counted = text(contributor_client.get(f"{base}/counts", {"of": parent.number}))
     assert re.search(r'id="run-count"[^>]*>3<', counted)
     assert contributor_client.get(f"{base}/counts", {"of": "999"}).status_code == 404
+    for asked, said in (("children:yes", "5"), ("children:yes fold-1", "1 of 5"), ("children:yes archived:any", "6")):
+        counted = text(contributor_client.get(f"{base}/counts", {"q": asked}))
+        assert f">{said}</span>" in counted.split("\n")[0], asked
 
 
 def test_a_list_that_finds_only_child_runs_says_so(contributor_client: Client, workspace: Workspace, make) -> None:

@@ -94,7 +94,7 @@ def test_no_more_members_than_max_nodes_are_used_at_once(send, pool, owner):
     domain.update(pool, owner, max_nodes=2)
     runs = send(3)
     assert places(runs) == ["a", "b", ""]
-    assert again(runs[2]).waiting_for == "Pool cluster: its 3 targets are busy (2), beyond max_nodes (1)."
+    assert again(runs[2]).waiting_for == "Pool cluster: its 3 targets are busy (2), held back by the pool's limit (1)."
 
 
 @pytest.mark.parametrize(

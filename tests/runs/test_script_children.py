@@ -248,3 +248,20 @@ def test_a_script_and_its_children_share_the_number_of_wishes(run: Run, monkeypa
     apply(run, begin("a"), begin("b"), *wish, *(of("a", **one) for one in wish), *(of("b", **one) for one in wish))
     assert ModelWish.objects.count() == 3
     assert sum(Run.objects.values_list("bad_records", flat=True)) == 3
+
+
+def test_the_page_of_a_child_says_that_a_script_began_it(run: Run, contributor_client: Client) -> None:
+    apply(
+        run,
+        begin("a", "fold"),
+        of("a", op="end", v="Failed", error={"type": "E", "message": "m", "detail": "one\n  two"}),
+    )
+    own = f"/vision/runs/{child(run, 'a').number}"
+    shown = page(contributor_client.get(own))
+    assert "In its script" in shown and "Interactive" not in shown
+    assert "E: m" in shown and "one\n  two</pre>" in shown
+    assert f'href="/vision/runs/{run.number}/logs">Open its log' in shown
+    assert f'href="/vision/runs/{run.number}/configuration">#{run.number}' in page(
+        contributor_client.get(f"{own}/configuration")
+    )
+    assert "In its script" in page(contributor_client.get("/vision/runs?q=children:yes"))

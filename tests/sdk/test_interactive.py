@@ -310,6 +310,7 @@ def test_a_client_that_has_nothing_to_log_says_that_it_is_there_and_one_that_is_
         silent_for(home, run, 300)
         until(lambda: run.refresh()._data["unreachable_since"], 200)
         assert run.status == "Running"
+        assert "Silent since" in home.python("-m", "runstead", "show", str(run.number)).stdout
     finally:
         process.kill()
         process.wait()

@@ -58,7 +58,7 @@ def nodes(ws: Workspace, tmp_path: Path):
 @pytest.fixture
 def pool(ws: Workspace, nodes) -> AmlCompute:
     configuration = AmlCompute.provisioning_configuration(min_nodes=0, members=[*nodes.values()])
-    with pytest.warns(UserWarning, match="No machine of a cloud is made"):
+    with pytest.warns(UserWarning, match="No cloud machine is started"):
         made = ComputeTarget.create(ws, "cluster", configuration)
     assert isinstance(made, AmlCompute)
     return made
@@ -108,7 +108,7 @@ def test_the_usual_way_of_scripts_find_or_create(ws, nodes, capsys):
     except ComputeTargetException:
         with pytest.warns(UserWarning, match="no machines are made"):
             config = AmlCompute.provisioning_configuration(vm_size="STANDARD_D2_V2", max_nodes=4)
-        with pytest.warns(UserWarning, match="No machine of a cloud"):
+        with pytest.warns(UserWarning, match="No cloud machine"):
             compute_target = ComputeTarget.create(ws, "cpu-cluster", config)
         compute_target.wait_for_completion(show_output=True, min_node_count=None, timeout_in_minutes=20)
     assert "Succeeded" in capsys.readouterr().out
@@ -256,6 +256,8 @@ def test_a_pool_is_named_wherever_a_target_is(ws, home, pool, jobs, capsys, tmp_
     assert cli.main(["targets", "--json"]) == 0
     assert [row["name"] for row in json.loads(capsys.readouterr().out) if row["kind"] == "pool"] == ["cluster"]
     assert runs[0].get_details()["target"] in NAMES
+    assert cli.main(["detach", "cluster"]) == 0
+    assert capsys.readouterr().out == "cluster is removed. Its targets, and the runs on them, stay.\n"
 
 
 def test_what_is_wrong_is_said_before_and_by_the_studio(ws, pool, nodes, jobs):

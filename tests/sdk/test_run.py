@@ -305,6 +305,9 @@ def test_outside_a_run_it_prints_or_refuses(
     assert run.get_metrics() == {"loss": 0.5}
     with pytest.raises(RunsteadError, match="does not belong to a run"):
         Run.get_context(allow_offline=False)
+    for asked in (run.get_portal_url, run.get_environment, run.wait_for_completion):
+        with pytest.raises(RunsteadError, match=r"does not belong to a run, .*Workspace.from_config\(\)\.$"):
+            asked()
 
 
 def test_a_full_disk_is_said_and_spoils_no_other_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

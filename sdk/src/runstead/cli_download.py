@@ -79,7 +79,8 @@ def _download(options: argparse.Namespace, line: Optional[List[str]]) -> int:
     if options.json:
         return print_json(done)
     size = sum(row["size"] for row in done)
-    print("%d files, %.1f MB in %s" % (len(done), size / 1e6, os.path.abspath(folder)))
+    words = "%.1f MB" % (size / 1e6) if size >= 50_000 else "%d bytes" % size
+    print("%d file%s, %s in %s" % (len(done), "" if len(done) == 1 else "s", words, os.path.abspath(folder)))
     return 0
 
 

@@ -162,6 +162,7 @@ def _facts(run: Dict[str, Any]) -> List[Tuple[str, str]]:
     return [
         ("Status", run["status"] + (": " + line_of(failure(run), 200) if run["status"] == "Failed" else "")),
         ("Waits for", line_of(run["waiting_for"] or "", 200)),
+        ("Silent since", "" if run["ended_at"] else local(run["unreachable_since"])),
         ("Experiment", run["experiment"]),
         ("Target", run["target"] or ""),
         ("Pool", run["pool"] or ""),

@@ -52,7 +52,9 @@ def add(commands: Any) -> None:
     how.add_argument("--new", action="store_true", help="make another one and print the line to install there")
     how.add_argument("--use", action="store_true", help="sign in with the new one, if that works")
     key.set_defaults(call=_key)
-    detach = commands.add_parser("detach", help="take a target out of use; nothing changes on the machine")
+    detach = commands.add_parser(
+        "detach", help="take a target out of use, or remove a pool; nothing changes on the machines"
+    )
     detach.add_argument("target", metavar="TARGET", help="its name")
     add_json(detach)
     runs = detach.add_mutually_exclusive_group()
@@ -310,7 +312,10 @@ def _detach(options: argparse.Namespace, line: Optional[List[str]]) -> int:
     target.detach(options.runs)
     if options.json:
         return print_json({"target": target.name, "detached": True})
-    print("%s is detached. Its runs stay in the lists; nothing was changed on the machine." % target.name)
+    if target.type == "AmlCompute":
+        print("%s is removed. Its targets, and the runs on them, stay." % target.name)
+    else:
+        print("%s is detached. Its runs stay in the lists; nothing was changed on the machine." % target.name)
     return 0
 
 

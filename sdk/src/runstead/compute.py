@@ -151,7 +151,7 @@ class ComputeTarget:
 
     @staticmethod
     def create(workspace: Workspace, name: str, provisioning_configuration: AttachConfiguration) -> ComputeTarget:
-        """Make a pool of attached targets, as `AmlCompute.provisioning_configuration` describes it. No machine of a cloud is made.
+        """Make a pool of attached targets, as `AmlCompute.provisioning_configuration` describes it. No cloud machine is started.
 
         Raises ComputeTargetException.
         """

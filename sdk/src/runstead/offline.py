@@ -29,9 +29,11 @@ class OfflineRun(ScriptRun):
 
     @property
     def experiment(self) -> Any:  # type: ignore[override]
-        raise OnlyOutside(
-            "This process does not belong to a run, so it has no experiment and no workspace: use Workspace.from_config()."
-        )
+        raise _belongs_to_none()
+
+    @property
+    def workspace(self) -> Any:  # type: ignore[override]
+        raise _belongs_to_none()
 
     def _line(self, line: str) -> None:
         super()._line(line)
@@ -54,3 +56,9 @@ class OfflineRun(ScriptRun):
             else "%s%s" % ("" if not name else " = ", value if isinstance(value, str) else json.dumps(value))
         )
         print("[not in a run] %s%s %s%s%s" % (whose, kind, name, shown, step), flush=True)
+
+
+def _belongs_to_none() -> OnlyOutside:
+    return OnlyOutside(
+        "This process does not belong to a run, so it has no experiment and no workspace: use Workspace.from_config()."
+    )

@@ -1,4 +1,4 @@
-"""`AmlCompute`: what the reference calls a cluster is here a pool of attached targets. No machine of a cloud is made."""
+"""`AmlCompute`: what the reference calls a cluster is here a pool of attached targets. No cloud machine is started."""
 
 from __future__ import annotations
 

@@ -248,6 +248,7 @@ function count() {
 }
 setInterval(tick, 60_000);
 setInterval(count, 1000);
+count();
 document.addEventListener("visibilitychange", () => {
   if (!document.hidden) tick();
 });
@@ -260,4 +261,7 @@ function localTitles(root) {
   }
 }
 localTitles(document);
-document.addEventListener("htmx:afterSettle", (event) => localTitles(event.target));
+document.addEventListener("htmx:afterSettle", (event) => {
+  localTitles(event.target);
+  count();
+});
