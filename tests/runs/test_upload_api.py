@@ -332,7 +332,7 @@ def test_a_run_is_submitted_listed_shown_and_cancelled(contributor_client, reade
     assert run.properties["azureml.git.repository_uri"] == "https://***@c/d"
     assert run.properties["ContentSnapshotId"] == wanted["snapshot"]
     shown = reader_client.get(f"{BASE}/runs/1").json()
-    assert shown == made
+    assert shown == {**made, "waiting_for": shown["waiting_for"]} and shown["waiting_for"]
     assert reader_client.get(f"{BASE}/runs?experiment=digits&status=NotStarted").json()["runs"] == [made]
     assert reader_client.get(f"{BASE}/runs?experiment=other").json()["runs"] == []
     assert reader_client.get(f"{BASE}/runs/2").status_code == 404

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from typing import Any, Dict, List, Optional, Tuple
 
     from .script_run_config import ScriptRunConfig
+    from .submitted import SubmittedRun
 
 FRAMEWORKS = ("python", "pyspark", "pytorch", "tensorflow", "mpi", "command")
 EXAMPLE = """example:
@@ -86,6 +87,7 @@ def add(commands: Any) -> None:
 
 def _run(options: argparse.Namespace, line: Optional[List[str]]) -> int:
     from .client import Experiment, Workspace
+    from .submitting import submit
 
     folder = options.folder or "."
     try:
@@ -95,22 +97,29 @@ def _run(options: argparse.Namespace, line: Optional[List[str]]) -> int:
         options.parser.error(str(error))  # wrong usage: nothing has been asked of the studio yet
     workspace = Workspace.from_config()
     experiment = Experiment(workspace, asked.get("experiment") or _experiment_of(folder))
+    bar = Bar()
+
+    def made(run: SubmittedRun) -> None:
+        bar.end()
+        if not options.json:
+            print("Run %s  %s" % (run.number, run.get_portal_url()), flush=True)
+        elif not (options.follow or options.wait):
+            print_json(run._data)
+
     try:
-        with Bar() as bar:
-            run = experiment.submit(
+        with bar:
+            run = submit(
+                experiment,
                 source,
                 asked.get("tags"),
                 asked.get("name") or "",
                 asked.get("notes") or "",
                 bar.told if bar.shown else None,
+                made=made,
             )
     except KeyboardInterrupt:
         tell("\nInterrupted. The same command again goes on where this one stopped, and makes one run.")
         raise
-    if not options.json:
-        print("Run %s  %s" % (run.number, run.get_portal_url()), flush=True)
-    elif not (options.follow or options.wait):
-        return print_json(workspace.transport.request("GET", "runs/%d" % run.number).json())
     if options.follow or options.wait:
         return _waited(workspace.transport, run.number, options)
     return 0

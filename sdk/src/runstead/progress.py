@@ -48,6 +48,10 @@ class Bar:
         return self
 
     def __exit__(self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Any) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """Take the bar away, for good."""
         with self._lock:
             self.shown = False
             if self._drawn is not None:

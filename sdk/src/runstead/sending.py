@@ -15,7 +15,7 @@ from .upload import upload
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Dict, List, Optional
+    from typing import Any, Callable, Dict, List, Optional
 
     from .folder import Told
     from .transport import Transport
@@ -30,8 +30,10 @@ def submit(
     source: str,
     body: Dict[str, Any],
     told: Optional[Told] = None,
+    made: Optional[Callable[[Dict[str, Any]], None]] = None,
 ) -> Dict[str, Any]:
-    """Send the folder `source` and start the run that `body` describes; returns the run as the API shows it. `told`: how far it is.
+    """Send the folder `source` and start the run that `body` describes; returns the run as the API shows it. `told`: how far it is; `made`: is
+    given the run first.
 
     May be repeated after an interruption at any moment: what has arrived is not sent again, and the same run is answered.
     Raises UserError and RunsteadError.
@@ -49,6 +51,8 @@ def submit(
     with Pending(transport.place, body) as pending:
         answer = transport.request("POST", "runs", body, headers={"Idempotency-Key": pending.key})
         run: Dict[str, Any] = answer.json()
+        if made is not None:
+            made(run)  # before the key is given up: who was killed before this does not know the run yet
     return run
 
 

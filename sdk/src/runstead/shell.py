@@ -131,7 +131,7 @@ def table(rows: Sequence[Sequence[str]]) -> None:
 
 
 def print_json(value: Any) -> int:
-    print(json.dumps(value, indent=2))
+    print(json.dumps(value, indent=2), flush=True)
     return 0
 
 

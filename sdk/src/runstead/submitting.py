@@ -15,7 +15,7 @@ from .warned import warn
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Mapping, Optional
+    from typing import Any, Callable, Dict, List, Mapping, Optional
 
     from .experiment import Experiment
     from .folder import Told
@@ -30,8 +30,10 @@ def submit(
     notes: str = "",
     told: Optional[Told] = None,
     parent: Optional[int] = None,
+    made: Optional[Callable[[SubmittedRun], None]] = None,
 ) -> SubmittedRun:
-    """Send the folder (only what the studio lacks) and start the run. Raises UserError, RunsteadError."""
+    """Send the folder (only what the studio lacks) and start the run. A process that is killed before `made` has come back makes the
+    same run when it submits the same again. Raises UserError, RunsteadError."""
     config = _configuration(config)
     body = config.request()
     environment = _settled(experiment, config.run_config)
@@ -43,8 +45,15 @@ def submit(
     body["notes"] = notes
     if parent is not None:
         body["parent"] = parent
-    row = sending.submit(experiment.workspace.transport, config.source_directory, body, told)
-    return SubmittedRun(experiment.workspace, row)
+    found: List[SubmittedRun] = []
+
+    def take(row: Dict[str, Any]) -> None:
+        found.append(SubmittedRun(experiment.workspace, row))
+        if made is not None:
+            made(found[0])
+
+    sending.submit(experiment.workspace.transport, config.source_directory, body, told, take)
+    return found[0]
 
 
 def _configuration(config: Any) -> ScriptRunConfig:
