@@ -84,7 +84,7 @@ def test_it_is_edited_and_removed(page, studio):
     page.locator("#min_nodes").fill("2")
     shoot(page, "pool-edit")
     page.get_by_role("button", name="Save").click()
-    expect(page.locator("#pool-live")).to_contain_text("1 of at least 2 targets are usable")
+    expect(page.locator("#pool-live")).to_contain_text("1 of at least 2 targets is usable")
     shoot(page, "pool-lacking")
     page.get_by_role("link", name="Remove").click()
     shoot(page, "pool-remove")

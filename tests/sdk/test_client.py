@@ -219,7 +219,7 @@ def test_a_failed_run_raises_unless_told_not_to_and_the_shell_exits_as_the_scrip
         run.wait_for_completion()
     assert caught.value.details["error"] == {**error, "code": "ValueError"}
     assert run.wait_for_completion(raise_on_error=False)["status"] == "Failed"
-    monkeypatch.setattr(Experiment, "submit", lambda *_, **__: run)
+    monkeypatch.setattr("runstead.submitting.submit", lambda *_, **__: run)
     assert cli.main(["run", "digits", "--follow", "--", "train.py"]) == 3
     assert "oops" in capsys.readouterr().out
 
