@@ -329,9 +329,18 @@ class Session:
             for watched, start in wishes:
                 key = ("launch", watched.row_id)
                 if self.errands.may_start(key):
-                    self.errands.start(key, partial(self.ask_launcher, [watched], [start]))
+                    self.errands.start(key, partial(self.ask_beside, watched, start))
         elif wishes:
             self.ask_launcher([watched for watched, _ in wishes], [start for _, start in wishes])
+
+    def ask_beside(self, watched: Watched, start: Start) -> None:
+        try:
+            self.ask_launcher([watched], [start])
+        finally:
+            if ("run", watched.row_id) not in self.watched:
+                self.untidy = (
+                    True  # it ended meanwhile, and what was just made for it came after its things were taken away
+                )
 
     def ask_launcher(self, starting: list[Watched], starts: list[Start]) -> None:
         try:
@@ -488,6 +497,7 @@ class Session:
             return
         run = Run.objects.get(pk=key[1])
         if run.is_final or run.target_id != self.target_id:
+            self.untidy = True  # it was given up while something was being made for it
             return
         reason = (
             EndReason.DISK_FULL

@@ -152,11 +152,11 @@ class DockerLauncher:
     def tidy(self) -> None:
         """Remove the containers of this root whose run has ended, or is gone."""
         found = self.engine.containers([f"{ROOT_LABEL}={self.host.root}", LABEL])
-        attempts = {str(item["Labels"][LABEL]): str(item["State"]) for item in found}
+        attempts = [str(item["Labels"][LABEL]) for item in found]
         if not attempts:
             return
-        for attempt, evidence in self.host.inspect(list(attempts)).items():
-            ended = evidence["exit"] is not None and attempts[attempt] in {"exited", "dead", "created"}
+        for attempt, evidence in self.host.inspect(attempts).items():
+            ended = evidence["exit"] is not None and evidence["sup"] != "held"
             if ended or not evidence["exists"]:
                 self.engine.remove(name_of(attempt))
 

@@ -15,7 +15,7 @@ from environments.host import Host, HostError
 from environments.transports.ssh import SshTransport
 from tests.environments.docker_engine import IMAGE, SCRIPT, engine_or_skip
 from tests.environments.sshd import server
-from tests.faults.containers import container_of, containers, docker
+from tests.faults.containers import SlowEngine, container_of, containers, docker
 from tests.faults.oracle import Oracle
 from tests.waiting import until
 
@@ -58,10 +58,11 @@ def begin(studio, target, oracle, invariants):
     until(lambda: not [name for name in containers() if name.removeprefix("runstead-") in attempts], 20)
 
 
-def running(studio, ids: list[int]) -> None:
+def running(studio, ids: list[int]) -> list[int]:
     """Wait until the runs have written something."""
     studio.wait_for(ids, {"Running"})
     until(lambda: all(studio.control("size", id=pk) for pk in ids), 30)
+    return ids
 
 
 def test_runs_in_containers_complete_with_everything_they_made(studio, begin, invariants):
@@ -176,6 +177,24 @@ def test_an_image_that_was_taken_away_is_made_again_before_the_next_run(studio, 
         assert f"{name} was not pulled" in lost["error"]["message"]
     finally:
         subprocess.run(["docker", "rmi", "-f", name], check=False, capture_output=True)
+
+
+def test_a_container_that_is_made_after_its_run_was_given_up_goes_too(studio, begin, tmp_path):
+    """Asked to remove it, the engine knew none: it was still making it."""
+    folder = Path(tempfile.mkdtemp(prefix="rs-engine-"))  # a socket's path must be short
+    with SlowEngine(folder / "docker.sock") as engine:
+        on = studio.control("docker_target", root=str(tmp_path / "root"), name="slow", socket=str(engine.path))
+        [first] = begin(on=on, lines=1)  # from here on the image is known
+        until(lambda: studio.run(first)["cleaned_at"], 30)
+        engine.slow.set()
+        [unwanted] = begin(on=on, lines=4000, every=0.05)
+        assert engine.asked.wait(20)
+        assert studio.control("cancel", id=unwanted)
+        studio.wait_for([unwanted], seconds=5)
+        assert studio.status(unwanted) == "Canceled"
+        assert engine.made.wait(20)
+        until(lambda: container_of(studio, unwanted) not in containers(), 20)
+    shutil.rmtree(folder)
 
 
 class OwnEngine:
