@@ -279,7 +279,7 @@ def check(pool: Pool, size: int) -> dict[str, str]:
     if high is not None and not whole(high, 1):
         errors["max_nodes"] = f"{str(high)[:40]} is no number of targets. Use 1 to {MAX_NODES:,}, or nothing for all."
     if not errors and high is not None and low > high:
-        errors["min_nodes"] = f"It is {low}, more than max_nodes, {high}. Lower it, or raise max_nodes."
+        errors["min_nodes"] = f"{low} is more than {high}, the most that it uses at once. Lower it, or raise that."
     if not errors and 0 < size < low:
         errors["min_nodes"] = f"It is {low}, and the pool has {size} targets. Lower it, or add targets."
     if len(pool.description) > MAX_DESCRIPTION:

@@ -311,26 +311,20 @@ class PoolForm(TypedForm):
     min_nodes = text(20, label="At least")
     max_nodes = text(20, label="At most")
 
-    def clean(self) -> dict[str, Any]:
-        data = self.cleaned_data
-        for field, rule in (
-            ("min_nodes", "Write a whole number, 0 for none."),
-            ("max_nodes", "Write a whole number, or nothing for all."),
-        ):
-            if data.get(field) and not re.fullmatch(r"[0-9]{1,9}", data[field]):
-                self.add_error(field, rule)
-        return data
-
     def values(self) -> dict[str, Any]:
-        """As ``pools.create`` takes them. Of a form that is valid."""
+        """As ``pools.create`` takes them, which judges what is no number. Of a form that is valid."""
         data = self.cleaned_data
         return {
             "name": data["name"],
             "description": data["description"],
             "members": [name for name in re.split(r"[\s,]+", data["members"]) if name],
-            "min_nodes": int(data["min_nodes"] or 0),
-            "max_nodes": int(data["max_nodes"]) if data["max_nodes"] else None,
+            "min_nodes": whole(data["min_nodes"] or "0"),
+            "max_nodes": whole(data["max_nodes"]) if data["max_nodes"] else None,
         }
+
+
+def whole(typed: str) -> "int | str":
+    return int(typed) if re.fullmatch(r"[0-9]{1,9}", typed) else typed
 
 
 def posted(kind: type[TypedForm], data: "MultiValueDict[str, str]") -> Any:

@@ -61,6 +61,8 @@ class Row:
     trend: str = ""
     progress: Progress | None = None
     children: int = 0
+    parent: int | None = None
+    """Its parent's number."""
 
     @property
     def active(self) -> bool:
@@ -107,11 +109,12 @@ def listing(
     chosen: Sequence[str] = (),
     scope: Experiment | None = None,
     best: Sequence[float | None] | None = None,
+    under: Run | None = None,
 ) -> Listing:
     """The rows of these runs in this order.
 
     ``chosen`` are column keys (``NO_COLUMNS`` for none), else the page decides. ``best``: per metric the best value that
-    the page already shows, when these runs are only some of its rows.
+    the page already shows, when these runs are only some of its rows. ``under``: the run on whose page they stand as children.
     """
     runs = Run.objects.filter(pk__in=ids).select_related("experiment", "target", "pool", "created_by").defer(
         "config", "properties", "final", "notes", "error", "target__facts", "target__options", "created_by__preferences"
@@ -122,7 +125,7 @@ def listing(
     values = _metrics(rows, metrics)
     texts = _parameters(rows, parameters)
     _tags(rows)
-    _children(rows)
+    _family(rows, under)
     trend = next((c.name for c in metrics if "loss" in c.name.lower()), metrics[0].name if metrics else "")
     lines = spark(series.pk for (_, name), series in values.items() if name == trend)
     for row in rows:
@@ -239,7 +242,11 @@ def _tags(rows: Sequence[Row]) -> None:
             row.more_tags += 1
 
 
-def _children(rows: Sequence[Row]) -> None:
+def _family(rows: Sequence[Row], under: Run | None) -> None:
+    parents = {row.run.parent_id for row in rows} - {None, under and under.pk}
+    numbers = dict(Run.objects.filter(pk__in=parents).values_list("pk", "number")) if parents else {}
+    for row in rows:
+        row.parent = numbers.get(row.run.parent_id)
     by_id = {row.run.pk: row for row in rows}
     held = Run.objects.filter(parent__in=list(by_id), archived_at=None).order_by().values_list("parent")
     for pk, count in held.annotate(count=Count("pk")):

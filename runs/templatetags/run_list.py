@@ -59,17 +59,20 @@ def _row(row: Row, shown: Listing, base: str, may_act: bool, best: str, swap: st
     return (
         f'<tr id="row-{run.number}"{" data-active" if row.active else ""}{swap}><td>{box}</td><td>{status(run)}</td>'
         f'<td><span class="name"><a href="{base}/{run.number}" title="{name}">{name}</a>'
-        f'<span class="id">#{run.number}</span>{_children(row, base)}{tags}</span></td>{metrics}{trend}{parameters}'
+        f'<span class="id">#{run.number}</span>{_family(row, base)}{tags}</span></td>{metrics}{trend}{parameters}'
         f'<td class="muted">{escape(run.place) or "–"}</td><td class="tnum">{took}</td>'
         f'<td class="muted">{started}</td><td>{avatar(run.created_by)}</td></tr>'
     )
 
 
-def _children(row: Row, base: str) -> str:
-    if not row.children:
-        return ""
-    words = "1 child" if row.children == 1 else f"{row.children:,} children"
-    return f'<a class="tag" href="{base}/{row.run.number}/children">{words}</a>'
+def _family(row: Row, base: str) -> str:
+    found = ""
+    if row.parent is not None:
+        found = f'<a class="tag" href="{base}/{row.parent}" title="Child of run {row.parent}">of #{row.parent}</a>'
+    if row.children:
+        words = "1 child" if row.children == 1 else f"{row.children:,} children"
+        found += f'<a class="tag" href="{base}/{row.run.number}/children">{words}</a>'
+    return found
 
 
 def _figure(cell: Cell, best: str) -> str:
@@ -100,7 +103,8 @@ def _card(row: Row, shown: Listing, base: str, swap: str) -> str:
     first = row.metrics[0] if row.metrics and row.metrics[0].text is not None else None
     value, label = (escape(metric(first.text)), escape(_short(shown.metrics[0].name, 20))) if first else ("", "")
     when = escape(duration(row.took)) if row.active else str(ago(run.started_at or run.created_at))
-    facts = " · ".join(part for part in (escape(status_word(run)), escape(run.place), when) if part)
+    family = f"of #{row.parent}" if row.parent is not None else ""
+    facts = " · ".join(part for part in (escape(status_word(run)), family, escape(run.place), when) if part)
     return (
         f'<a class="rc" id="card-{run.number}" href="{base}/{run.number}"{swap}>{status(run, "only")}'
         f'<span class="n trunc">{escape(run.name)}</span><span class="v">{value}</span><span class="s2 trunc">{facts}</span>'

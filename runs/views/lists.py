@@ -130,7 +130,7 @@ def list_context(request: MemberRequest, scope: Scope = EVERYTHING) -> dict[str,
     chosen = query.chosen(workspace)
     after, before = request.GET.get("after", ""), request.GET.get("before", "")
     page = queries.page(chosen, query.order, after=after, before=before)
-    shown = listing(page.ids, query.columns, scope.purpose)
+    shown = listing(page.ids, query.columns, scope.purpose, under=scope.parent)
     base = f"/{workspace.slug}/runs"
     first_page = not after and not before
     newest = query.order.kind == "number" and query.order.descending
@@ -282,7 +282,7 @@ def rows(request: MemberRequest) -> HttpResponseBase:
         .values_list("pk", flat=True)
     )
     best = [figure(part) for part in request.GET.get("best", "").split(",")[:20]]
-    shown = listing(list(ids), query.columns, scope.purpose, best)
+    shown = listing(list(ids), query.columns, scope.purpose, best, scope.parent)
     rev = revision(shown.rows)
     top_text = request.GET.get("top", "0")
     top = int(top_text) if top_text.isdecimal() and len(top_text) < 19 else 0

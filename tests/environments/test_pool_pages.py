@@ -51,11 +51,11 @@ def test_a_pool_is_made_and_listed(owner_client, boxes):
     [
         ({"members": "box-1\nbox-3"}, "&#x27;box-3&#x27; is not an attached target. Did you mean"),
         ({"members": ""}, "at least one target"),
-        ({"min_nodes": "many"}, "Write a whole number, 0 for none."),
+        ({"min_nodes": "many"}, "many is no number of targets. Use 0 to 10,000."),
         ({"max_nodes": "0"}, "Use 1 to 10,000"),
         ({"name": "box-1"}, "the name of an attached target"),
         ({"name": ""}, "Name the pool"),
-        ({"min_nodes": "2", "max_nodes": "1"}, "more than max_nodes"),
+        ({"min_nodes": "2", "max_nodes": "1"}, "2 is more than 1, the most"),
     ],
 )
 def test_what_is_wrong_is_said_beside_its_field_and_nothing_typed_is_lost(owner_client, boxes, change, words):
@@ -63,6 +63,11 @@ def test_what_is_wrong_is_said_beside_its_field_and_nothing_typed_is_lost(owner_
     page = text(owner_client, "/vision/compute/pools/new", 422, typed)
     assert words in page and "The pool was not made" in page
     assert f'value="{typed["min_nodes"]}"' in page and not Pool.objects.exists()
+
+
+def test_all_that_is_wrong_is_said_at_once(owner_client, boxes):
+    page = text(owner_client, "/vision/compute/pools/new", 422, {**FORM, "name": "a b", "members": "", "min_nodes": "x", "max_nodes": "-1"})
+    assert all(f'id="{field}-error"' in page for field in ("name", "members", "min_nodes", "max_nodes"))
 
 
 def test_a_pool_is_edited(owner_client, pool):

@@ -78,7 +78,7 @@ def test_sent_again_it_is_the_same_one(api, boxes, pool):
     [
         ({"members": ["a", "cc"]}, "members", "Did you mean c?"),
         ({"members": []}, "members", "A pool needs at least one target."),
-        ({"min_nodes": 2, "max_nodes": 1}, "min_nodes", "more than max_nodes"),
+        ({"min_nodes": 2, "max_nodes": 1}, "min_nodes", "2 is more than 1, the most"),
         ({"name": "a"}, "name", "the name of an attached target"),
         ({"slots": 3}, "slots", "A pool has no slots."),
         ({"kind": "cloud"}, "kind", ""),

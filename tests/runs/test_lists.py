@@ -290,15 +290,16 @@ def test_child_runs_stand_under_their_parents(contributor_client: Client, worksp
     page = text(contributor_client.get(base))
     assert rows_of(page) == {parent.number, other.number}
     assert f'<a class="tag" href="{base}/{parent.number}/children">3 children</a>' in page
-    assert rows_of(text(contributor_client.get(base, {"q": "children:yes"}))) == {
-        parent.number, other.number, *(fold.number for fold in folds)
-    }  # fmt: skip
+    page = text(contributor_client.get(base, {"q": "children:yes"}))
+    assert rows_of(page) == {parent.number, other.number, *(fold.number for fold in folds)}
+    of = f'<a class="tag" href="{base}/{parent.number}" title="Child of run {parent.number}">of #{parent.number}</a>'
+    assert page.count(of) == 3
 
     here = f"{base}/{parent.number}"
     assert "Child runs" in text(contributor_client.get(f"{here}/configuration"))
     assert "Child runs" not in text(contributor_client.get(f"{base}/{other.number}/configuration"))
     page = text(contributor_client.get(f"{here}/children"))
-    assert rows_of(page) == {fold.number for fold in folds}
+    assert rows_of(page) == {fold.number for fold in folds} and of not in page
     assert rows_of(text(contributor_client.get(f"{here}/children", {"q": "fold-1"}))) == {folds[1].number}
     assert rows_of(text(contributor_client.get(f"{base}/{other.number}/children"))) == set()
 
