@@ -37,6 +37,8 @@ STATUSES: dict[str, tuple[str, ...]] = {
     "failed": (RunStatus.FAILED,),
     "canceled": (RunStatus.CANCELED,),
 }
+NAMED: dict[str, tuple[str, ...]] = {**{str(status).lower(): (status,) for status in RunStatus}, **STATUSES}
+"""Also by the names that Python and the shell call them by."""
 COMPARISON = re.compile(r"(.+?)(<=|>=|!=|<|>|=)(.*)", re.DOTALL)
 PIECE = re.compile(r'(?:"[^"]*"?|[^\s"])+')
 
@@ -119,9 +121,9 @@ def _status(value: str, workspace: Workspace, user: User) -> Condition:
     for word in value.lower().replace("_", "-").split(","):
         if word in {"no-heartbeat", "unreachable"}:
             return Condition("r.unreachable_since IS NOT NULL AND r.ended_at IS NULL")
-        if word not in STATUSES:
+        if word not in NAMED:
             raise ValueError(f"{word!r} is no status. Use {', '.join(STATUSES)} or no-heartbeat")
-        wanted += STATUSES[word]
+        wanted += NAMED[word]
     return Condition(f"r.status IN ({marks(wanted)})", params=tuple(str(status) for status in wanted))
 
 

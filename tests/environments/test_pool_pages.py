@@ -66,7 +66,12 @@ def test_what_is_wrong_is_said_beside_its_field_and_nothing_typed_is_lost(owner_
 
 
 def test_all_that_is_wrong_is_said_at_once(owner_client, boxes):
-    page = text(owner_client, "/vision/compute/pools/new", 422, {**FORM, "name": "a b", "members": "", "min_nodes": "x", "max_nodes": "-1"})
+    page = text(
+        owner_client,
+        "/vision/compute/pools/new",
+        422,
+        {**FORM, "name": "a b", "members": "", "min_nodes": "x", "max_nodes": "-1"},
+    )
     assert all(f'id="{field}-error"' in page for field in ("name", "members", "min_nodes", "max_nodes"))
 
 

@@ -371,7 +371,12 @@ def test_runs_are_listed_filtered_and_sorted(shell: Shell, project: Path) -> Non
     assert names() == ["bad", "third", "second", "first"]
     assert names("--limit", "2") == ["bad", "third"]
     assert names("--limit", "0") == names()
-    assert names("--status", "Completed") == ["third", "second", "first"]
+    assert names("--status", "Completed") == ["third", "second", "first"] == names("--status", "completed")
+    assert (
+        names("--filter", "status:Completed")
+        == names("--filter", "status:completed,CancelRequested")
+        == names("--status", "Completed")
+    )
     assert names("--status", "Completed", "--status", "Failed") == names()
     assert names("--tag", "lr=0.2") == ["second"]
     assert names("--tag", "group", "--tag", "lr=0.1") == ["first"]

@@ -63,6 +63,15 @@ with warnings.catch_warnings(record=True) as said:
     warnings.simplefilter("always")
     run.register_model("missing", model_path="outputs/never.pkl")
 assert "has no file outputs/never.pkl yet" in str(said[0].message), said
+import os
+assert run.register_model("absolute", model_path=os.path.abspath("outputs/model.pkl"))._row["path"] == "outputs/model.pkl"
+from runstead.errors import ModelPathNotFoundException
+try:
+    run.register_model("elsewhere", model_path="/etc/passwd")
+except ModelPathNotFoundException as error:
+    assert "/etc/passwd is not in the run's folder" in str(error), error
+else:
+    raise AssertionError
 details = run.get_details()
 assert details["target"] == "local" and details["startTimeUtc"] and details["status"] == "Running", details
 assert run.get_tags()["stage"] == "try" and details["properties"]["ContentSnapshotId"] == run.get_snapshot_id()
@@ -302,7 +311,7 @@ def test_outside_a_run_there_is_no_experiment_as_in_the_reference(
     assert not hasattr(run, "experiment")
     with run.child_run("fold") as child:
         child.log("loss", 0.5)
-    assert run.get_metrics(recursive=True) == {"OfflineRun": {}, child.id: {"loss": 0.5}}
+    assert run.get_metrics(recursive=True)[child.id] == {"loss": 0.5}
     out = capsys.readouterr().out.splitlines()
     assert out[0] == "[not in a run] child fold"
     assert out[1] == f"[not in a run] child {child._key}: metric loss = 0.5"

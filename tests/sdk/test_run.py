@@ -301,6 +301,9 @@ def test_outside_a_run_it_prints_or_refuses(
     with pytest.raises(UserError):
         run.log("loss", [1])
     assert capsys.readouterr().out == "[not in a run] metric loss = 0.5 (step 2)\n[not in a run] tag stage = x\n"
+    run.upload_file("outputs/model.pkl", io.BytesIO(b"weights"))
+    run.upload_file("notes.txt", io.BytesIO(b"words"))
+    assert capsys.readouterr().out == "[not in a run] artifact outputs/model.pkl\n[not in a run] artifact notes.txt\n"
     assert run.id == "OfflineRun"
     assert run.get_metrics() == {"loss": 0.5}
     with pytest.raises(RunsteadError, match="does not belong to a run"):

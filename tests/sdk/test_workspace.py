@@ -76,3 +76,15 @@ def test_loading_the_client_is_quick(home: Home) -> None:
     }
     assert taken["runstead"] < 100_000
     assert set(taken) == {"runstead"}
+
+
+def test_a_client_that_is_dropped_closes_its_connections(home: Home, ws: Workspace) -> None:
+    code = (
+        "import threading\n"
+        "from runstead import Workspace\n"
+        "ws = Workspace.from_config()\n"
+        "thread = threading.Thread(target=lambda: ws.experiments); thread.start(); thread.join()\n"
+        "print(ws.experiments)\n"
+    )
+    done = home.python("-X", "dev", "-W", "always::ResourceWarning", "-c", code)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -42,6 +42,7 @@ def add(commands: Any) -> None:
     runs.add_argument("--experiment", metavar="NAME", help="only of this experiment")
     runs.add_argument(
         "--status",
+        type=lambda text: {name.lower(): name for name in STATUSES}.get(text.lower(), text),
         choices=STATUSES,
         action="append",
         default=[],

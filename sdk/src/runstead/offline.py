@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import tempfile
 
+from . import files
 from .inside import OnlyOutside
 from .run import ScriptRun
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Optional
 
 
 class OfflineRun(ScriptRun):
@@ -34,6 +35,13 @@ class OfflineRun(ScriptRun):
     @property
     def workspace(self) -> Any:  # type: ignore[override]
         raise _belongs_to_none()
+
+    def upload_file(self, name: str, path_or_stream: Any, datastore_name: Optional[str] = None) -> None:
+        """Keep a copy as long as the process lives."""
+        super().upload_file(name, path_or_stream)
+        name = files.plain_name(name)
+        if not files.place(self._folder.name, name)[1]:  # of others there is a record, which is printed
+            self._say({"op": "artifact", "path": name})
 
     def _line(self, line: str) -> None:
         super()._line(line)

@@ -60,6 +60,17 @@ class Answer:
             raise RunsteadError("The studio's answer is no JSON: is there a Runstead studio at this address?") from None
 
 
+class _Plain(http.client.HTTPConnection):
+    """Closed with whom it served: no thread is sure to say that it ends."""
+
+    def __del__(self) -> None:
+        self.close()
+
+
+class _Secure(http.client.HTTPSConnection):
+    __del__ = _Plain.__del__
+
+
 class Transport:
     """Requests to one workspace of one studio. Each thread, and each process forked from this one, has a connection of its own."""
 
@@ -96,9 +107,9 @@ class Transport:
         if self._own.connection is None:
             if self._secure:
                 context = ssl.create_default_context()
-                made = http.client.HTTPSConnection(self._host, self._port, timeout=TIMEOUT, context=context)
+                made: http.client.HTTPConnection = _Secure(self._host, self._port, timeout=TIMEOUT, context=context)
             else:
-                made = http.client.HTTPConnection(self._host, self._port, timeout=TIMEOUT)
+                made = _Plain(self._host, self._port, timeout=TIMEOUT)
             self._own.connection = made
         return self._own.connection  # type: ignore[no-any-return]
 

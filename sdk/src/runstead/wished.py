@@ -79,7 +79,7 @@ def wish(
         raise UserError("description: a text is needed, got %s." % type(description).__name__)
     own_tags = {key: None if value is None else text for key, value, text in checked("tags", tags or {}, 5000)}
     own_properties = {key: text for key, _, text in checked("properties", properties, 10_000)}
-    path = os.fspath(path).replace(os.sep, "/").strip("/")
+    path = _relative(run, os.fspath(path))
     _look(run, path)
     run._put(
         op="model",
@@ -90,6 +90,20 @@ def wish(
         t=time.time(),
     )
     return WishedModel(run, name, path, own_tags, own_properties, description or "")
+
+
+def _relative(run: Any, path: str) -> str:
+    """The path as the run's files are called. One that is absolute may lead into its folder. Raises ModelPathNotFoundException."""
+    plain = path.replace(os.sep, "/").strip("/")
+    if not os.path.isabs(path) or os.path.exists(in_run(run, plain)):
+        return plain
+    code = os.path.realpath(os.path.join(run._writer.run_dir, "code"))
+    full = os.path.realpath(path)
+    if full.startswith(code + os.sep):
+        return os.path.relpath(full, code).replace(os.sep, "/")
+    raise ModelPathNotFoundException(
+        "model_path: %s is not in the run's folder. Give a path among its files, for example outputs/model.pkl." % path
+    )
 
 
 def _look(run: Any, path: str) -> None:

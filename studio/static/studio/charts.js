@@ -43,6 +43,13 @@ const tick = (value) => {
   if (size >= 1e4) return `${+(value / 1e3).toPrecision(3)}k`;
   return size !== 0 && size < 1e-3 ? value.toExponential(0) : String(+value.toPrecision(4));
 };
+// What a chart shows above and below its values: around a flat line as much as that is high, and not 0 to 100 around a zero.
+const around = (_, low, high) => {
+  if (low === null) return [null, null];
+  if (low !== high) return uPlot.rangeNum(low, high, 0.1, true);
+  const room = Math.abs(low) || 1;
+  return [low - room, high + room];
+};
 const clock = (seconds) => new Date(seconds * 1000).toLocaleTimeString("en-GB");
 
 // Exponential moving average that starts at the first value; a gap stays a gap.
@@ -158,7 +165,7 @@ class Frame {
       ...this.size(),
       padding: [6, 8, 0, 0],
       legend: { show: false },
-      scales: { x: { time }, y: { distr: this.board.log ? 3 : 1 } },
+      scales: { x: { time }, y: this.board.log ? { distr: 3 } : { range: around } },
       axes: [
         { ...axis, size: 25, gap: 7, space: 70, grid: { show: false }, border: { show: true, width: 1, stroke: () => colours["line-2"] },
           values: time ? undefined : (_, marks) => marks.map((at, n) => (n ? tick(at) : `${this.unit} ${tick(at)}`)) },
