@@ -243,8 +243,11 @@ def _tags(rows: Sequence[Row]) -> None:
 
 
 def _family(rows: Sequence[Row], under: Run | None) -> None:
-    parents = {row.run.parent_id for row in rows} - {None, under and under.pk}
-    numbers = dict(Run.objects.filter(pk__in=parents).values_list("pk", "number")) if parents else {}
+    known = under.pk if under is not None else None
+    parents = {row.run.parent_id for row in rows if row.run.parent_id not in {None, known}}
+    numbers: dict[int | None, int] = {}
+    if parents:
+        numbers = dict(Run.objects.filter(pk__in=list(parents)).values_list("pk", "number"))
     for row in rows:
         row.parent = numbers.get(row.run.parent_id)
     by_id = {row.run.pk: row for row in rows}
