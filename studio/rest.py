@@ -196,13 +196,10 @@ def bearer(request: HttpRequest) -> Token | None:
     kind, _, secret = request.headers.get("Authorization", "").partition(" ")
     if kind.lower() != "bearer":
         return None
-    key = f"bad-tokens:{request.META.get('REMOTE_ADDR', '')}"
-    if cache.get(key, 0) >= BAD_TOKENS:
-        raise Problem.of(429, "Authorization", "Too many wrong tokens came from here.", "Wait a minute.")
     token = Token.find(secret.strip())
     if token is None:
-        cache.add(key, 0, BAD_TOKENS_SECONDS)
-        cache.incr(key)
+        if too_many_wrong(request):
+            raise Problem.of(429, "Authorization", "Too many wrong tokens came from here.", "Wait a minute.")
         ended = Token.ended(secret.strip())
         rule = f"The token ended on {ended:%Y-%m-%d}." if ended else "The token is not valid."
         raise Problem.of(401, "Authorization", rule, "Make a new one in Settings, Tokens.")
@@ -210,6 +207,14 @@ def bearer(request: HttpRequest) -> Token | None:
     if token.last_used_at is None or (now - token.last_used_at).total_seconds() > USED_SECONDS:
         Token.objects.filter(pk=token.pk).update(last_used_at=now)
     return token
+
+
+def too_many_wrong(request: HttpRequest) -> bool:
+    """Count one more wrong token from this address; whether there were too many within a minute. A good one is never refused for
+    them: many people may share an address. Each process of the web server counts for itself."""
+    key = f"bad-tokens:{request.META.get('REMOTE_ADDR', '')}"
+    cache.add(key, 0, BAD_TOKENS_SECONDS)
+    return cache.incr(key) > BAD_TOKENS
 
 
 def session_user(request: HttpRequest) -> User:
@@ -254,13 +259,33 @@ def mistake(field: str, message: str) -> dict[str, Any]:
     return {"field": field, "rule": rule + stop.strip(), "fix": fix}
 
 
-def blocks(request: HttpRequest) -> Iterator[bytes]:
-    """The body as it comes, never more than a block in memory. Raises Problem when the connection is cut."""
+class CutShort(Exception):
+    """The connection ended before the body did: what came is not what was sent."""
+
+
+def incoming(request: HttpRequest) -> Iterator[bytes]:
+    """The body as it comes, never more than a block in memory and never less than was announced. Raises CutShort."""
+    meta = request.META
+    chunked = "chunked" in meta.get("HTTP_TRANSFER_ENCODING", "").lower() and not meta.get("CONTENT_LENGTH")
+    stream = request.environ["wsgi.input"] if chunked else request  # type: ignore[attr-defined]
+    came = 0
     try:
-        while block := request.read(BLOCK):
+        while block := stream.read(BLOCK):
+            came += len(block)
             yield block
     except (UnreadablePostError, OSError) as error:
-        raise Problem.of(400, "body", "The connection was cut.", "Send what is missing again.") from error
+        raise CutShort(f"The connection was cut after {came:,} bytes.") from error
+    announced = 0 if chunked else int(meta.get("CONTENT_LENGTH") or 0)
+    if came < announced:  # an early end looks like the end
+        raise CutShort(f"The connection was cut after {came:,} of {announced:,} bytes.")
+
+
+def blocks(request: HttpRequest) -> Iterator[bytes]:
+    """The same for the REST API. Raises Problem when the connection is cut."""
+    try:
+        yield from incoming(request)
+    except CutShort as error:
+        raise Problem.of(400, "body", str(error), "Send it again.") from error
 
 
 def read_body(request: HttpRequest, limit: int) -> bytes:

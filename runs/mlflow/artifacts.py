@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from django.http import FileResponse, HttpResponseBase, UnreadablePostError
+from django.http import FileResponse, HttpResponseBase
 
 from runs.artifacts import ArtifactRefused, below, keep
 from runs.mlflow.fields import Call
@@ -14,8 +14,8 @@ from runs.mlflow.shapes import Json, artifact_root
 from runs.models import Artifact
 from runs.views.files import guarded
 from studio.blobs import BlobMissing, BlobStore
+from studio.rest import CutShort, incoming
 
-BLOCK = 256 * 1024
 NO_MULTIPART = "Multipart upload is not supported for the current artifact repository: the studio takes a file of any size in one request."
 
 
@@ -80,21 +80,10 @@ def upload(call: Call) -> Json:
 
 def body(call: Call) -> Iterator[bytes]:
     """The bytes of a request as they come, and never fewer than it announced."""
-    meta = call.request.META
-    chunked = "chunked" in meta.get("HTTP_TRANSFER_ENCODING", "").lower() and not meta.get("CONTENT_LENGTH")
-    announced = None if chunked else int(meta.get("CONTENT_LENGTH") or 0)
-    stream = call.request.environ["wsgi.input"] if chunked else call.request  # type: ignore[attr-defined]
-    came = 0
     try:
-        while block := stream.read(BLOCK):
-            came += len(block)
-            yield block
-    except (UnreadablePostError, OSError):
-        raise Problem("BAD_REQUEST", "The connection was cut. Send the file again.") from None
-    if announced is not None and came < announced:
-        raise Problem(
-            "BAD_REQUEST", f"The connection was cut after {came:,} of {announced:,} bytes. Send the file again."
-        )
+        yield from incoming(call.request)
+    except CutShort as error:
+        raise Problem("BAD_REQUEST", f"{error} Send the file again.") from None
 
 
 def delete(call: Call) -> Json:

@@ -5,14 +5,13 @@ import binascii
 from dataclasses import dataclass
 from datetime import datetime
 
-from django.core.cache import cache
 from django.db import connection
 from django.http import HttpRequest
 from django.utils import timezone
 
 from runs.mlflow.problems import Problem
 from studio.accounts.models import Token, User
-from studio.rest import BAD_TOKENS, BAD_TOKENS_SECONDS, USED_SECONDS
+from studio.rest import USED_SECONDS, too_many_wrong
 from studio.workspaces.access import membership_of_token
 from studio.workspaces.models import Role, Workspace
 
@@ -79,9 +78,6 @@ def _holds(caller: Caller, digest: str, now: datetime) -> bool:
 
 
 def _load(request: HttpRequest, secret: str) -> Caller:
-    key = f"bad-tokens:{request.META.get('REMOTE_ADDR', '')}"
-    if cache.get(key, 0) >= BAD_TOKENS:
-        raise Problem("RESOURCE_EXHAUSTED", "Too many wrong tokens came from here. Wait a minute.")
     if not secret:
         raise Problem(
             "UNAUTHENTICATED",
@@ -90,8 +86,8 @@ def _load(request: HttpRequest, secret: str) -> Caller:
     token = Token.find(secret)
     membership = membership_of_token(token) if token is not None else None
     if token is None or membership is None:
-        cache.add(key, 0, BAD_TOKENS_SECONDS)
-        cache.incr(key)
+        if too_many_wrong(request):
+            raise Problem("RESOURCE_EXHAUSTED", "Too many wrong tokens came from here. Wait a minute.")
         raise Problem("UNAUTHENTICATED", "The token is not valid. Make a new one in Settings, Tokens.")
     member_role = token.user.memberships.filter(workspace=token.workspace_id).values_list("role", flat=True).get()
     return Caller(

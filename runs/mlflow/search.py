@@ -8,6 +8,7 @@ import operator
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from runs.mlflow.problems import Problem
@@ -265,10 +266,30 @@ def orders(texts: Iterable[str], known: Attributes) -> list[tuple[str, str, bool
     return found
 
 
-def like(pattern: str, *, ignore_case: bool) -> "re.Pattern[str]":
-    """A pattern of LIKE, for objects that are compared here and not in the database."""
-    parts = ("".join({"%": ".*", "_": "."}.get(letter, re.escape(letter)) for letter in pattern),)
-    return re.compile(parts[0], re.DOTALL | (re.IGNORECASE if ignore_case else 0))
+@lru_cache(maxsize=256)
+def like(pattern: str, *, ignore_case: bool) -> Callable[[str], bool]:
+    """Whether a text fits a pattern of LIKE, for objects that are compared here and not in the database.
+
+    The pieces between ``%`` are looked for one after the other, each at its first place: as one regular expression, a pattern with
+    many of them would take time without end.
+    """
+    flags = re.DOTALL | (re.IGNORECASE if ignore_case else 0)
+    sizes = [len(piece) for piece in pattern.split("%")]
+    first, *others = [
+        re.compile("".join("." if letter == "_" else re.escape(letter) for letter in piece), flags)
+        for piece in pattern.split("%")
+    ]
+
+    def fits(text: str) -> bool:
+        if not others:
+            return first.fullmatch(text) is not None
+        found = first.match(text)
+        for piece in others[:-1]:
+            found = found and piece.search(text, found.end())
+        end = len(text) - sizes[-1]
+        return found is not None and found.end() <= end and others[-1].fullmatch(text, end) is not None
+
+    return fits
 
 
 def holds(clause: Clause, value: Any) -> bool:
@@ -281,5 +302,5 @@ def holds(clause: Clause, value: Any) -> bool:
     if sign in LISTED:
         return (value in wanted) == (sign == "IN")
     if sign in {"LIKE", "ILIKE"}:
-        return like(wanted, ignore_case=sign == "ILIKE").fullmatch(str(value)) is not None
+        return like(wanted, ignore_case=sign == "ILIKE")(str(value))
     return bool(COMPARED[sign](value, wanted))

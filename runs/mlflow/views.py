@@ -31,7 +31,8 @@ log = logging.getLogger("runstead.mlflow")
 Handler = Callable[[Call], Any]
 VERSION = "3.0.0"
 """Of MLflow's protocol, as far as clients ask for it."""
-READ, WRITE = Role.READER, Role.CONTRIBUTOR
+READ, WRITE, OWN = Role.READER, Role.CONTRIBUTOR, Role.OWNER
+"""What cannot be undone needs an owner, as in the REST API."""
 
 CALLS: dict[tuple[str, str], tuple[Role, Handler]] = {
     ("POST", "runs/log-metric"): (WRITE, records.log_metric),
@@ -69,7 +70,7 @@ CALLS: dict[tuple[str, str], tuple[Role, Handler]] = {
     ("GET", "registered-models/get"): (READ, registry.get_model),
     ("POST", "registered-models/rename"): (WRITE, registry.rename_model),
     ("PATCH", "registered-models/update"): (WRITE, registry.update_model),
-    ("DELETE", "registered-models/delete"): (WRITE, registry.delete_model),
+    ("DELETE", "registered-models/delete"): (OWN, registry.delete_model),
     ("GET", "registered-models/search"): (READ, registry.search_models),
     ("POST", "registered-models/get-latest-versions"): (READ, registry.latest_versions),
     ("GET", "registered-models/get-latest-versions"): (READ, registry.latest_versions),
@@ -81,7 +82,7 @@ CALLS: dict[tuple[str, str], tuple[Role, Handler]] = {
     ("POST", "model-versions/create"): (WRITE, versions.create_version),
     ("GET", "model-versions/get"): (READ, versions.get_version),
     ("PATCH", "model-versions/update"): (WRITE, versions.update_version),
-    ("DELETE", "model-versions/delete"): (WRITE, versions.delete_version),
+    ("DELETE", "model-versions/delete"): (OWN, versions.delete_version),
     ("GET", "model-versions/search"): (READ, versions.search_versions),
     ("GET", "model-versions/get-download-uri"): (READ, versions.download_uri),
     ("POST", "model-versions/transition-stage"): (WRITE, versions.transition),
@@ -100,7 +101,7 @@ OF_MODEL: dict[tuple[str, str], tuple[Role, Handler]] = {
 }
 FILES: dict[str, tuple[Role, Handler]] = {
     "GET": (READ, artifacts.download), "HEAD": (READ, artifacts.download), "PUT": (WRITE, artifacts.upload),
-    "DELETE": (WRITE, artifacts.delete),
+    "DELETE": (OWN, artifacts.delete),
 }  # fmt: skip
 
 

@@ -34,9 +34,10 @@ class Server:
         self.url = studio.url
         self.port = studio.port
         self.tokens = {
+            "owner": studio.control("token", scope="owner"),
             "contributor": studio.control("token"),
             "reader": studio.control("token", scope="reader"),
-            "foreign": studio.control("token", workspace="elsewhere"),
+            "foreign": studio.control("token", workspace="elsewhere", scope="owner"),
         }
 
     @contextmanager

@@ -6,6 +6,7 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
+import mlflow
 import pytest
 import requests
 from mlflow import MlflowClient
@@ -104,6 +105,13 @@ def test_a_reader_reads_and_changes_nothing(server: Server, method: str, path: s
         assert (status, body["error_code"]) == (403, "PERMISSION_DENIED")
 
 
+@pytest.mark.parametrize(("method", "path", "role"), [call for call in every_call() if call[2] is not Role.READER])
+def test_what_cannot_be_undone_needs_an_owner(server: Server, method: str, path: str, role: Role) -> None:
+    status, body, _ = server.request(method, path, {}, who="contributor")
+    assert (status == 403) == (role is Role.OWNER), body
+    assert server.request(method, path, {}, who="owner")[0] in {200, 400, 404}
+
+
 def test_another_workspaces_things_are_not_there(client: MlflowClient, server: Server, experiment: str) -> None:
     run = client.create_run(experiment, run_name="hidden-name").info.run_id
     client.log_metric(run, "hidden-metric", 1.0)
@@ -177,7 +185,9 @@ def test_no_place_of_a_client_is_taken(server: Server, location: str) -> None:
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
 def test_no_path_of_a_client_is_opened(client: MlflowClient, server: Server, method: str, path: str) -> None:
     run = client.create_run("0").info.run_id
-    status, body, _ = server.request(method, f"{FILE}/{path.format(run=run)}", b"x" if method == "PUT" else None)
+    status, body, _ = server.request(
+        method, f"{FILE}/{path.format(run=run)}", b"x" if method == "PUT" else None, who="owner"
+    )
     assert status in {400, 404}, body
     assert client.list_artifacts(run) == []
 
@@ -218,6 +228,35 @@ def test_a_body_without_a_length_is_taken_whole(client: MlflowClient, server: Se
         sock.settimeout(10)
         assert b" 200 " in sock.recv(4096).split(b"\r\n")[0]
     assert [(f.path, f.file_size) for f in client.list_artifacts(run)] == [("chunked.bin", 11)]
+
+
+def cut(server: Server, method: str, path: str, body: bytes, announced: int, **headers: str) -> int:
+    """The status of a request whose body ends before what it announced."""
+    own = {"Authorization": f"Bearer {server.tokens['contributor']}", "Content-Length": str(announced), **headers}
+    head = "".join(f"{name}: {value}\r\n" for name, value in own.items())
+    with socket.create_connection(("127.0.0.1", server.port)) as sock:
+        sock.sendall(f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{head}\r\n".encode() + body)
+        sock.shutdown(socket.SHUT_WR)
+        sock.settimeout(10)
+        return int((sock.recv(4096).split() or [b"", b"0"])[1])
+
+
+def test_a_body_that_ends_early_changes_nothing(client: MlflowClient, server: Server) -> None:
+    run = client.create_run("0").info.run_id
+    number = server.studio.control("number", uid=run)
+    client.log_text(run, "the whole checkpoint", "model.bin")
+    rest = f"/api/v1/default/runs/{number}"
+    lines = [json.dumps({"k": "loss", "v": n, "s": n, "t": 1.0}).encode() + b"\n" for n in range(10)]
+    whole = b"".join(lines)
+    as_records = {"Content-Type": "application/x-ndjson", "Idempotency-Key": "half-a-batch"}
+    for path in (f"{rest}/artifacts/content?path=model.bin", f"{FILE}/{run}/artifacts/model.bin"):
+        assert cut(server, "PUT", path, b"half", 2000, **{"Content-Type": "application/octet-stream"}) in {0, 400}
+    assert cut(server, "POST", f"{rest}/records", b"".join(lines[:5]), len(whole), **as_records) in {0, 400}
+    assert mlflow.artifacts.load_text(f"runs:/{run}/model.bin") == "the whole checkpoint"
+    assert client.get_metric_history(run, "loss") == []
+    status, body, _ = server.request("POST", f"{rest}/records", whole, as_records)
+    assert status == 200, body
+    assert [point.value for point in client.get_metric_history(run, "loss")] == list(range(10))
 
 
 @pytest.mark.parametrize(

@@ -136,7 +136,7 @@ def test_logged_models_are_changed_and_searched(
 
 
 def test_the_registry_from_a_model_to_its_end(
-    client: MlflowClient, experiment: str, name: str, refused: Callable[..., str]
+    client: MlflowClient, server: Server, experiment: str, name: str, refused: Callable[..., str]
 ) -> None:
     with mlflow.start_run(experiment_id=experiment) as run:
         mlflow.log_text("one", "m/weights.txt")
@@ -193,13 +193,17 @@ def test_the_registry_from_a_model_to_its_end(
     copied = client.copy_model_version(f"models:/{name}/2", f"{name} copy")
     assert int(copied.version) == 1
     assert mlflow.artifacts.load_text(f"models:/{name} copy/1/weights.txt") == "one"
-    client.delete_model_version(name, "3")
+    refused("PERMISSION_DENIED", client.delete_model_version, name, "3")
+    with server.acting("owner") as owner:
+        owner.delete_model_version(name, "3")
     refused("RESOURCE_DOES_NOT_EXIST", client.get_model_version, name, "3")
     assert int(client.create_model_version(name, source, run.info.run_id).version) == 4  # numbers are never used again
     client.rename_registered_model(name, f"{name} new")
     refused("RESOURCE_DOES_NOT_EXIST", client.get_registered_model, name)
     assert client.get_registered_model(f"{name} new").description == "new words"
-    client.delete_registered_model(f"{name} new")
+    refused("PERMISSION_DENIED", client.delete_registered_model, f"{name} new")
+    with server.acting("owner") as owner:
+        owner.delete_registered_model(f"{name} new")
     refused("RESOURCE_DOES_NOT_EXIST", client.get_registered_model, f"{name} new")
 
 

@@ -147,3 +147,14 @@ def test_a_token_finds_no_object_of_another_workspace_in_its_own(
         there = call(method, path_of(route, ours), token(owner, ours.workspace, Role.OWNER), b"")
         assert there.status_code == 422 and there.content == answer.content
     assert not [mark for mark in theirs.marks if mark in body(answer)]
+
+
+def test_many_wrong_tokens_keep_no_good_one_out(
+    monkeypatch: pytest.MonkeyPatch, workspace: Workspace, owner: User
+) -> None:
+    monkeypatch.setattr(rest, "BAD_TOKENS", 3)
+    good = token(owner, workspace, Role.READER)
+    for path in (f"/api/v1/{workspace.slug}/runs", "/api/2.0/mlflow/experiments/get?experiment_id=0"):
+        cache.clear()
+        assert [call("GET", path, f"rst_wrong{n}").status_code for n in range(5)] == [401, 401, 401, 429, 429]
+        assert call("GET", path, good).status_code == 200
