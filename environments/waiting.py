@@ -10,7 +10,7 @@ def words(target: ComputeTarget, *, gpus: int, ahead: int, running: int, gpus_ta
         return f"{target.name} does not answer."
     if target.quarantined_at is not None:
         why = f": {target.quarantine_reason.rstrip('.')}" if target.quarantine_reason else ""
-        return f"{target.name} is quarantined{why}. Nothing new starts until somebody resumes it."
+        return f"{target.name} is quarantined{why}. Nothing new starts until an owner resumes it: runstead resume {target.name}."
     if not target.enabled:
         return f"{target.name} is draining: nothing new starts."
     needs = f"Needs {gpus} GPU{'s' if gpus > 1 else ''}"

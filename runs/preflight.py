@@ -139,7 +139,7 @@ class Busy:
         if self.target.unreachable_since is not None:
             return "starts when the target answers again"
         if self.target.quarantined_at is not None:
-            return "starts when somebody resumes the target"
+            return "starts when an owner resumes the target"
         if self.free > self.waiting:
             return "starts at once"
         ahead = self.waiting + max(0, self.running - self.target.slots + 1)

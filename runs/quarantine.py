@@ -5,6 +5,7 @@ them quarantine it: what runs goes on, nothing new is prepared or started, until
 cancelled while its script ran, proves the machine and empties the count. All other ends change nothing.
 """
 
+from collections import Counter
 from typing import Any
 
 from django.conf import settings
@@ -26,8 +27,13 @@ just begun is another matter."""
 # Ends that a machine causes, whatever the script.
 MACHINE = {EndReason.DISK_FULL}
 SOON = {EndReason.SUPERVISOR_LOST, EndReason.TARGET_REBOOTED}
-# Ends that a script causes as easily as a machine: they count only if they are not all of one script.
+# Ends that a script causes as easily as a machine: they count only if most say the same, and of more than one script.
 EITHER = {EndReason.EXIT_CODE, EndReason.SIGNAL, EndReason.LAUNCH_REJECTED}
+MISTAKES = {
+    "SyntaxError", "IndentationError", "TabError", "NameError", "UnboundLocalError", "AttributeError", "TypeError", "ValueError", "KeyError",
+    "IndexError", "AssertionError", "ZeroDivisionError", "NotImplementedError",
+}  # fmt: skip
+"""Exceptions that are the program's own, whatever the machine."""
 
 
 def weigh(run: Run) -> None:
@@ -78,7 +84,9 @@ def cause(run: Run) -> str:
     if reason is EndReason.STUDIO_ERROR:
         # What the target itself could not do while a run was prepared or collected, and no bug of the studio's.
         return "either" if (run.error or {}).get("type") == "HostError" else ""
-    return "either" if reason in EITHER and lasted < AT_ONCE_SECONDS else ""
+    if reason not in EITHER or lasted >= AT_ONCE_SECONDS:
+        return ""
+    return "" if (run.error or {}).get("type") in MISTAKES else "either"
 
 
 def entry(run: Run, kind: str) -> dict[str, Any]:
@@ -98,7 +106,10 @@ def entry(run: Run, kind: str) -> dict[str, Any]:
 
 
 def is_machine(found: list[dict[str, Any]]) -> bool:
-    return any(item["kind"] == "machine" for item in found) or len({item["script"] for item in found}) > 1
+    if any(item["kind"] == "machine" for item in found):
+        return True
+    said, times = Counter(item["what"] for item in found).most_common(1)[0]
+    return times > len(found) / 2 and len({item["script"] for item in found if item["what"] == said}) > 1
 
 
 def reason(found: list[dict[str, Any]]) -> str:

@@ -14,6 +14,12 @@ _TRACEBACK = re.compile(
     re.MULTILINE,
 )
 _FRAME = re.compile(rb'^(?:\[rank\d+\]: )?[ |]*File "(?P<path>[^"\n]+)", line (?P<line>\d+)', re.MULTILINE)
+# Of the script itself Python says it without a head.
+_SYNTAX = re.compile(
+    rb'^(?:\[rank\d+\]: )?  File "(?P<path>[^"\n]+)", line (?P<number>\d+)\r?\n(?:.*\n){0,3}'
+    rb"(?:\[rank\d+\]: )?(?P<type>SyntaxError|IndentationError|TabError): (?P<message>[^\r\n]*)",
+    re.MULTILINE,
+)
 _FINAL = re.compile(r"(?P<type>[A-Za-z_][\w.]*)(?:: (?P<message>.*))?\Z", re.DOTALL)
 # What a launcher says when one of the processes that it started has failed: the error is that process's own, further up.
 _MESSENGERS = ("ChildFailedError",)
@@ -57,7 +63,7 @@ class Tail(object):
             if error is None or error["type"].rpartition(".")[2] not in _MESSENGERS:
                 return error or messenger
             messenger = messenger or error
-        return messenger
+        return _syntax_error(data, code) or messenger
 
 
 def _final_line(data: bytes, found: "Match[bytes]", code: bytes) -> "Optional[Dict[str, Any]]":
@@ -84,6 +90,21 @@ def _final_line(data: bytes, found: "Match[bytes]", code: bytes) -> "Optional[Di
                 return error
         place = end + 1
     return None
+
+
+def _syntax_error(data: bytes, code: bytes) -> "Optional[Dict[str, Any]]":
+    found = None
+    for found in _SYNTAX.finditer(data):
+        pass
+    if found is None:
+        return None
+    error = {
+        "type": found.group("type").decode(),
+        "message": found.group("message").decode("utf-8", "replace")[:4000],
+        "line": data.count(b"\n", 0, found.start("type")),
+    }  # type: Dict[str, Any]
+    error.update(_position(data[found.start() : found.end()], code))
+    return error
 
 
 def _position(frames: bytes, code: bytes) -> "Dict[str, Any]":

@@ -1,5 +1,6 @@
 """Which lines belong to a Python traceback."""
 
+import re
 from collections.abc import Sequence
 
 HEAD = "Traceback (most recent call last):"
@@ -8,6 +9,10 @@ BETWEEN = (
     "The above exception was the direct cause of the following exception:",
 )
 LONGEST = 3000
+FRAME = re.compile(r'  File "[^"]+", line \d+')
+SYNTAX = ("SyntaxError: ", "IndentationError: ", "TabError: ")
+BELOW_FRAME = 4
+"""Lines that follow a frame until an error of the syntax is named."""
 
 
 def mark(texts: Sequence[str]) -> list[str]:
@@ -21,7 +26,7 @@ def mark(texts: Sequence[str]) -> list[str]:
     while number < len(texts):
         at = texts[number].find(HEAD)
         if at < 0:
-            number += 1
+            number = _syntax(texts, marks, number)
             continue
         prefix = texts[number][:at]
         marks[number] = "e tb"
@@ -40,6 +45,18 @@ def _frames(texts: Sequence[str], marks: list[str], number: int, prefix: str) ->
             marks[line] = "e tb" if text.strip() else ""
             return line + 1
     return min(number + LONGEST, len(texts))
+
+
+def _syntax(texts: Sequence[str], marks: list[str], number: int) -> int:
+    """What Python cannot read of the script itself is said without a head: place, line, the error. The next line to look at."""
+    frame = FRAME.search(texts[number])
+    if frame is not None and frame.end() == len(texts[number].rstrip()):
+        prefix = texts[number][: frame.start()]
+        for line in range(number + 1, min(number + 1 + BELOW_FRAME, len(texts))):
+            if texts[line].removeprefix(prefix).startswith(SYNTAX):
+                marks[number : line + 1] = ["e tb", *["tb"] * (line - number - 1), "e tb"]
+                return line + 1
+    return number + 1
 
 
 def _between(texts: Sequence[str], marks: list[str], number: int, prefix: str) -> int:

@@ -202,6 +202,13 @@ def test_a_traceback_is_kept_together():
     ]
 
 
+def test_an_error_of_the_scripts_own_syntax_is_kept_together():
+    html = rows(
+        b'  File "/x/train.py", line 2', b"    def f(:", b"          ^", b"SyntaxError: invalid syntax", b'  File "x", line 1', b"and on",
+    )  # fmt: skip
+    assert classes(html) == ["l e tb", "l tb", "l tb", "l e tb", "l", "l"]
+
+
 def test_a_traceback_behind_a_launchers_prefix_is_kept_together():
     html = rows(
         b"[rank0]: Traceback (most recent call last):",

@@ -132,6 +132,24 @@ def test_scripts_of_several_experiments_that_all_fail_at_once_are_the_machines_f
     assert "4 of them: CUDA error: no device." in target.quarantine_reason
 
 
+def test_mistakes_of_several_scripts_are_their_writers(target: ComputeTarget) -> None:
+    typed = {"type": "SyntaxError", "message": "invalid syntax"}
+    for number in range(8):
+        end(target, EndReason.EXIT_CODE, script=f"{number % 2}.py", error=typed)
+    assert target.failures == []
+    for number in range(8):  # each of another kind: no machine does that
+        end(
+            target,
+            EndReason.EXIT_CODE,
+            script=f"{number % 3}.py",
+            error={"type": "RuntimeError", "message": f"wish {number % 4}"},
+        )
+    for _ in range(4):  # most of one kind, and all these of one script
+        end(target, EndReason.SIGNAL, script="0.py")
+    end(target, EndReason.EXIT_CODE, script="1.py")
+    assert target.quarantined_at is None
+
+
 def test_scripts_that_ran_for_a_while_before_they_failed_say_nothing_about_the_machine(target: ComputeTarget) -> None:
     for number in range(8):
         end(target, EndReason.EXIT_CODE, after=quarantine.AT_ONCE_SECONDS + 1, experiment=f"e{number}")

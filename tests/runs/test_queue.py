@@ -315,11 +315,15 @@ def test_more_gpus_than_the_target_has_are_refused_with_field_rule_and_fix(
         ({"slots": 9}, 2, "Needs 2 GPUs, 1 free."),
         ({"slots": 9}, 3, "Needs 3 GPUs, and box has 2: cancel it, or give the target more."),
         ({"enabled": False}, 0, "box is draining: nothing new starts."),
-        ({"quarantined_at": NOW}, 0, "box is quarantined. Nothing new starts until somebody resumes it."),
+        (
+            {"quarantined_at": NOW},
+            0,
+            "box is quarantined. Nothing new starts until an owner resumes it: runstead resume box.",
+        ),
         (
             {"quarantined_at": NOW, "quarantine_reason": "5 runs failed there."},
             0,
-            "box is quarantined: 5 runs failed there. Nothing new starts until somebody resumes it.",
+            "box is quarantined: 5 runs failed there. Nothing new starts until an owner resumes it: runstead resume box.",
         ),
         ({"unreachable_since": NOW}, 0, "box does not answer."),
     ],

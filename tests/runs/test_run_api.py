@@ -539,4 +539,7 @@ def test_a_run_says_why_it_waits(contributor_client: Client, workspace: Workspac
     assert contributor_client.get(f"{BASE}/runs/{run.number}").json()["waiting_for"] == "Starting."
     ComputeTarget.objects.filter(pk=target.pk).update(quarantined_at=timezone.now(), quarantine_reason="5 runs failed.")
     words = contributor_client.get(f"{BASE}/runs/{run.number}").json()["waiting_for"]
-    assert words == f"{target.name} is quarantined: 5 runs failed. Nothing new starts until somebody resumes it."
+    assert (
+        words
+        == f"{target.name} is quarantined: 5 runs failed. Nothing new starts until an owner resumes it: runstead resume {target.name}."
+    )

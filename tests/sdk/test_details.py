@@ -101,6 +101,27 @@ def test_a_failed_run_raises_with_its_details_unless_told_not_to(submit: Any, tm
     assert run.get_file_names() and "outputs/model.txt" in run.get_file_names()
 
 
+@pytest.mark.parametrize(
+    ("code", "error", "said"),
+    [
+        ("import sys; sys.exit(3)", {"code": "exit_code", "message": "exit code 3"}, "exit code 3"),
+        (
+            "import os; os.kill(os.getpid(), 9)",
+            {"code": "signal", "message": "signal 9 (SIGKILL)"},
+            r"signal 9 \(SIGKILL\)",
+        ),
+        ("x = 1\ndef f(:", {"code": "SyntaxError", "file": "train.py", "file_line": 2}, "SyntaxError: invalid syntax"),
+    ],
+)
+def test_every_failure_has_an_error(home: Home, ws: Workspace, code: str, error: dict[str, Any], said: str) -> None:
+    folder = home.project("failing", train=code)
+    config = ScriptRunConfig(folder, "train.py", compute_target="local", environment="python")
+    with pytest.raises(RunFailed, match=said) as caught:
+        Experiment(ws, "failing").submit(config).wait_for_completion()
+    found = caught.value.details["error"]
+    assert {name: found.get(name) for name in error} == error
+
+
 def test_a_canceled_run_raises_nothing(submit: Any, tmp_path: Path) -> None:
     run = submit(str(tmp_path / "never"))
     until(lambda: run.get_status() == "Running", 60)

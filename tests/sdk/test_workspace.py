@@ -1,6 +1,7 @@
 """The workspace: found, written down, described; what is in it."""
 
 import json
+import os
 import re
 import uuid
 from pathlib import Path
@@ -17,13 +18,30 @@ def test_it_is_found_with_no_configuration_at_all(home: Home) -> None:
     assert done.stdout.split() == ["default", home.studio.url]
 
 
-def test_what_notebooks_print_is_there(ws: Workspace, home: Home) -> None:
+def test_what_notebooks_print_is_there(ws: Workspace, home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "")  # and back afterwards
     assert (ws.name, ws.resource_group, ws.location) == ("default", "runstead", f"127.0.0.1:{home.studio.port}")
     assert uuid.UUID(ws.subscription_id)
     details = ws.get_details()
     assert (details["name"], details["role"]) == ("default", "owner")
     assert details["user"] and details["id"].endswith("/workspaces/default")
     assert ws.get_mlflow_tracking_uri() == f"{home.studio.url}/default/mlflow"
+    assert os.environ["MLFLOW_TRACKING_TOKEN"] == ws.transport.token
+
+
+def test_mlflow_needs_one_line(home: Home, ws: Workspace) -> None:
+    code = (
+        "import mlflow\n"
+        "from runstead import Workspace\n"
+        "ws = Workspace.from_config()\n"
+        "mlflow.set_tracking_uri(ws.get_mlflow_tracking_uri())\n"
+        "mlflow.set_experiment('by-mlflow')\n"
+        "with mlflow.start_run():\n"
+        "    mlflow.log_metric('loss', 0.5)\n"
+    )
+    home.python("-c", code)
+    (run,) = ws.experiments["by-mlflow"].get_runs()
+    assert run.get_metrics() == {"loss": 0.5}
 
 
 @pytest.mark.parametrize("below", ["", "deep/deeper"])

@@ -33,6 +33,7 @@ def add(commands: Any) -> None:
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    run.hint = " The script and its arguments stand behind --, as in: runstead run . -- train.py --lr 0.1"
     run.add_argument("folder", nargs="?", metavar="FOLDER", help="the project folder (default: the working directory)")
     run.add_argument("-f", "--file", metavar="YAML", help="a run as the New run page shows it; options given here win")
     run.add_argument("--experiment", metavar="NAME", help="the group of runs (default: the folder's name)")

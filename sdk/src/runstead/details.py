@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from urllib.parse import quote
 
+from .following import failure
 from .places import parts_of
 from .status import FINAL
 
@@ -31,6 +32,8 @@ def details(run: Any) -> Dict[str, Any]:
         found["endTimeUtc"] = data["ended_at"]
     if data["error"]:
         found["error"] = {"code": data["error"].get("type") or data["reason"], **data["error"]}
+    elif data["status"] == "Failed":
+        found["error"] = {"code": data["reason"], "message": failure(data)}
     return found
 
 

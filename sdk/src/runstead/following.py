@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import sys
 import time
 
@@ -95,4 +96,15 @@ def failure(run: Dict[str, Any]) -> str:
     what = ": ".join(str(error[key]) for key in ("type", "message") if error.get(key))
     if what:
         return what
-    return "exit code %s" % run["exit_code"] if run.get("exit_code") is not None else reason.replace("_", " ")
+    if run.get("exit_code") is not None:
+        return "exit code %s" % run["exit_code"]
+    return (
+        "signal %d%s" % (run["signal"], _signal_name(run["signal"])) if run.get("signal") else reason.replace("_", " ")
+    )
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return " (%s)" % signal.Signals(number).name
+    except ValueError:  # this system has not all that the target's has
+        return ""

@@ -24,6 +24,8 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **options: Any) -> None:
         options.setdefault("allow_abbrev", False)
         super().__init__(**options)
+        self.hint = ""
+        """What to say of a word too many."""
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """As in argparse, but `--sort -val/acc` gives a value, since there is no such option."""
@@ -51,7 +53,8 @@ class Parser(argparse.ArgumentParser):
         """End because of words that no option of this command takes."""
         options = [option for option in self._option_string_actions if option.startswith("--")]
         first = words[0].partition("=")[0]
-        self.error("%s is not known here.%s" % (words[0], close(first, options) if first.startswith("-") else ""))
+        fix = close(first, options) if first.startswith("-") else self.hint
+        self.error("%s is not known here.%s" % (words[0], fix))
 
 
 def close(word: str, known: Iterable[str]) -> str:

@@ -189,11 +189,9 @@ class SubmittedRun(Run):
 
     def failure(self) -> str:
         """Why the run failed, in one line."""
-        error, reason = self._data.get("error") or {}, self._data.get("reason") or ""
-        what = ": ".join(str(error[key]) for key in ("type", "message") if error.get(key))
-        if not what:
-            what = "exit code %s" % self.exit_code if self.exit_code is not None else reason.replace("_", " ")
-        return "Run %s failed: %s. %s" % (self.id, what, self.get_portal_url())
+        from .following import failure
+
+        return "Run %s failed: %s. %s" % (self.id, failure(self._data).rstrip("."), self.get_portal_url())
 
     # Below
 

@@ -208,9 +208,9 @@ class Workspace:
         return "%s/%s/" % (self.url, self.name)
 
     def get_mlflow_tracking_uri(self, with_auth: bool = False) -> str:
-        """The address for `mlflow.set_tracking_uri`. mlflow takes the token from MLFLOW_TRACKING_TOKEN: `with_auth` sets that variable of
-        this process."""
-        if with_auth:
+        """The address for `mlflow.set_tracking_uri`. mlflow takes the token from MLFLOW_TRACKING_TOKEN: where this process has neither that
+        nor MLFLOW_TRACKING_PASSWORD, the variable is set to the token of this workspace; `with_auth` sets it in any case."""
+        if with_auth or not (os.environ.get("MLFLOW_TRACKING_TOKEN") or os.environ.get("MLFLOW_TRACKING_PASSWORD")):
             os.environ["MLFLOW_TRACKING_TOKEN"] = self.transport.token
         return "%s/%s/mlflow" % (self.url, self.name)
 
