@@ -452,6 +452,15 @@ def test_files_are_fetched_whole_and_checked(shell: Shell, studio: Studio, proje
     assert (tmp_path / "code/log.txt").read_bytes() == b""
 
 
+def test_a_log_whose_download_was_cut_is_fetched_from_its_beginning(
+    shell: Shell, project: Path, tmp_path: Path
+) -> None:
+    number = str(finished(shell, project, "--", "raw.py")["number"])
+    (tmp_path / "log.txt.runstead-part").write_bytes(BYTES[:5])
+    shell.ok("download", number, "--log", "-o", str(tmp_path))
+    assert (tmp_path / "log.txt").read_bytes() == BYTES
+
+
 def test_models_are_registered_shown_and_fetched(shell: Shell, project: Path, tmp_path: Path) -> None:
     number = str(finished(shell, project, "--", "outputs.py")["number"])
     words = (
