@@ -93,11 +93,10 @@ def _final_line(data: bytes, found: "Match[bytes]", code: bytes) -> "Optional[Di
 
 
 def _syntax_error(data: bytes, code: bytes) -> "Optional[Dict[str, Any]]":
-    found = None
-    for found in _SYNTAX.finditer(data):
-        pass
-    if found is None:
+    every = list(_SYNTAX.finditer(data))
+    if not every:
         return None
+    found = every[-1]
     error = {
         "type": found.group("type").decode(),
         "message": found.group("message").decode("utf-8", "replace")[:4000],

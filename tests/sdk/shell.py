@@ -74,8 +74,15 @@ Hook = Callable[[str, int, str], None]
 
 
 @contextmanager
-def proxied(port: int, hook: Hook | None = None, headers: dict[str, str] | None = None) -> Iterator[str]:
-    """A server that passes requests on, `hook(when, number, path)` told before and after each; `headers` are put over the answer's."""
+def proxied(
+    port: int,
+    hook: Hook | None = None,
+    headers: dict[str, str] | None = None,
+    cut: Callable[[str], int | None] | None = None,
+) -> Iterator[str]:
+    """A server that passes requests on, `hook(when, number, path)` told before and after each; `headers` are put over the answer's.
+    `cut(path)`: after how many bytes of the body the connection ends (None: it does not), the hook told `cut` right before.
+    """
     lock, count = threading.Lock(), [0]
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -104,8 +111,13 @@ def proxied(port: int, hook: Hook | None = None, headers: dict[str, str] | None 
                 self.send_header(name, value)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            self.wfile.write(body)
             connection.close()
+            end = cut(self.path) if cut else None
+            self.wfile.write(body[:end])
+            if end is not None:
+                if hook:
+                    hook("cut", number, self.path)
+                self.close_connection = True
 
         do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = handle_any
 

@@ -255,6 +255,65 @@ def test_where_nobody_answers_the_address_and_what_to_try_is_said(shell: Shell, 
     assert "url: 'ftp://x' is no address" in shell.refused("runs", **{**place, "RUNSTEAD_URL": "ftp://x"})
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://localhost:abc",
+        "http://localhost:99999",
+        "http://[::1",
+        "http://a..b",
+        "http://lo cal",
+        "http://localhost/ä",
+    ],
+)
+def test_a_mistyped_address_is_named(shell: Shell, url: str) -> None:
+    told = f"runstead: url: {url!r} is no address. Use for example http://127.0.0.1:8000.\n"
+    assert shell.refused("runs", RUNSTEAD_URL=url, RUNSTEAD_TOKEN="t") == told
+    assert shell.refused("login", url, RUNSTEAD_TOKEN="t").endswith(
+        "is no address. Use for example http://127.0.0.1:8000.\n"
+    )
+
+
+def test_a_workspace_of_any_letters_is_asked_for(shell: Shell, studio: Studio) -> None:
+    assert "no such workspace" in shell.refused("runs", **{**access(studio), "RUNSTEAD_WORKSPACE": "bürö"})
+
+
+def test_the_address_of_another_studios_run_is_refused(shell: Shell, studio: Studio, project: Path) -> None:
+    run = submitted(shell, project, "--", "train.py")
+    number = run["number"]
+    here = f"workspace default of {studio.url}"
+    for host, workspace, login in (
+        ("https://other.example.org", "teamb", "https://other.example.org/teamb"),
+        (studio.url, "teamb", f"{studio.url}/teamb"),
+        (studio.url.replace("http:", "https:"), "default", studio.url.replace("http:", "https:") + "/default"),
+        (f"http://127.0.0.1:{studio.port + 1}", "default", f"http://127.0.0.1:{studio.port + 1}/default"),
+        ("other.example.org", "default", "http://other.example.org/default"),
+    ):
+        address = f"{host}/{workspace}/runs/{number}?tab=logs"
+        told = f"runstead: RUN: {address} is not in {here}, where commands go. 'runstead login {login}' leads there.\n"
+        for words in (("cancel",), ("logs",), ("models", "register", "m", "--path", "p", "--run")):
+            assert shell.refused(*words, address) == told
+    assert f"'/teamb/runs/{number}' is no run of workspace default" in shell.refused("cancel", f"/teamb/runs/{number}")
+    assert "is no run. Give its number" in shell.refused("cancel", f"http://localhost:abc/default/runs/{number}")
+    assert shell.json("show", str(number))["canceled_by"] is None
+
+
+def test_every_address_of_its_page_names_a_run(shell: Shell, studio: Studio, project: Path) -> None:
+    run = submitted(shell, project, "--", "train.py")
+    number = run["number"]
+    for address in (
+        run["url"], f"{studio.url}/default/runs/{number}/logs", f"http://LOCALHOST:{studio.port}/default/runs/{number}#x",
+        f"localhost:{studio.port}/default/runs/{number}", f"/default/runs/{number}", f"/runs/{number}", str(number),
+    ):  # fmt: skip
+        assert shell.json("show", address)["id"] == run["id"], address
+    # Behind a proxy the API has another address than the pages, which the studio knows.
+    with proxied(studio.port) as url:
+        env = {**access(studio), "RUNSTEAD_URL": url}
+        for address in (run["url"], f"{url}/default/runs/{number}"):
+            assert shell.json("show", address, **env)["id"] == run["id"]
+        assert "is not in workspace" in shell.refused("show", f"https://o.example.org/default/runs/{number}", **env)
+
+
 def test_another_server_is_not_taken_for_a_studio(shell: Shell, studio: Studio, tmp_path: Path) -> None:
     port = free_port()
     other = subprocess.Popen(
@@ -451,6 +510,15 @@ def test_files_are_fetched_whole_and_checked(shell: Shell, studio: Studio, proje
     shell.ok("download", number, "--snapshot", "--log", "-o", str(tmp_path / "code"))
     assert (tmp_path / "code/snapshot/train.py").read_text() == TRAIN
     assert (tmp_path / "code/log.txt").read_bytes() == b""
+
+
+def test_a_log_whose_download_was_cut_is_fetched_from_its_beginning(
+    shell: Shell, project: Path, tmp_path: Path
+) -> None:
+    number = str(finished(shell, project, "--", "raw.py")["number"])
+    (tmp_path / "log.txt.runstead-part").write_bytes(BYTES[:5])
+    shell.ok("download", number, "--log", "-o", str(tmp_path))
+    assert (tmp_path / "log.txt").read_bytes() == BYTES
 
 
 def test_models_are_registered_shown_and_fetched(shell: Shell, project: Path, tmp_path: Path) -> None:

@@ -1,10 +1,16 @@
 """Models: registered from runs and from folders, found, changed, fetched, deleted."""
 
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from runstead import Experiment, Model, ModelNotFoundException, UserError, Workspace
 from runstead.errors import ModelPathNotFoundException
+
+from tests.sdk.conftest import Home
+from tests.sdk.shell import access, proxied
 
 
 @pytest.fixture
@@ -93,3 +99,51 @@ def test_a_folder_of_this_machine_becomes_a_model(ws: Workspace, tmp_path: Path)
     assert model.run.status == "Completed"
     with pytest.raises(UserError, match="no file or folder"):
         Model.register(ws, tmp_path / "none", "local")
+
+
+INTERRUPTED = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from runstead import Model
+print(Model.get_model_path("cut"))
+"""
+
+
+def test_a_model_whose_download_was_interrupted_is_fetched_again(home: Home, ws: Workspace, tmp_path: Path) -> None:
+    (tmp_path / "md/sub").mkdir(parents=True)
+    whole = {"a.bin": b"a", "b.bin": b"bb", "sub/c.bin": b"ccc"}
+    for name, content in whole.items():
+        (tmp_path / "md" / name).write_bytes(content)
+    model = Model.register(ws, tmp_path / "md", "cut")
+    started: list[subprocess.Popen[str]] = []
+    asked: list[str] = []
+
+    def hook(when: str, _: int, path: str) -> None:
+        if when == "before" and "/content" in path:
+            asked.append(path)
+            if len(asked) == 2:
+                started[0].send_signal(signal.SIGINT)
+
+    def found(place: Path) -> dict[str, bytes]:
+        return {str(path.relative_to(place)): path.read_bytes() for path in place.rglob("*") if path.is_file()}
+
+    with proxied(home.studio.port, hook) as url:
+        env = {**home.env, **access(home.studio), "RUNSTEAD_URL": url}
+        words = [sys.executable, "-c", INTERRUPTED]
+        started.append(subprocess.Popen(words, cwd=tmp_path, env=env, stderr=subprocess.PIPE, text=True))
+        assert "KeyboardInterrupt" in started[0].communicate(timeout=60)[1]
+        assert len(asked) == 2 and found(tmp_path / "azureml-models") == {}
+        done = subprocess.run(words, cwd=tmp_path, env=env, capture_output=True, text=True, check=True, timeout=60)
+        place = tmp_path / done.stdout.strip()
+        assert (place, found(place)) == (tmp_path / "azureml-models/cut/1/md", whole)
+        assert len(asked) == 5
+        # What is whole is not asked for again; what somebody took a file from is.
+        subprocess.run(words, cwd=tmp_path, env=env, capture_output=True, check=True, timeout=60)
+        assert len(asked) == 5
+        (place / "b.bin").unlink()
+        (place / "mine.txt").write_text("mine")
+        subprocess.run(words, cwd=tmp_path, env=env, capture_output=True, check=True, timeout=60)
+    assert found(place) == {**whole, "mine.txt": b"mine"}
+    model.download(str(tmp_path / "again"))
+    assert {path.name for path in (tmp_path / "again").iterdir()} == {"md"}
+    assert (tmp_path / "again/md").stat().st_mode == (tmp_path / "md").stat().st_mode

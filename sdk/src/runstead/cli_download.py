@@ -5,12 +5,10 @@ from __future__ import annotations
 import argparse
 import functools
 import hashlib
-import http.client
 import os
 import re
-import time
 
-from .errors import RunsteadError, UserError
+from .errors import UserError
 from .places import apart, parts_of
 from .progress import Bar
 from .shell import add_json, artifacts_of, close, connect, print_json, run_of, tell
@@ -21,8 +19,7 @@ if TYPE_CHECKING:
 
     from .transport import Transport
 
-BLOCK = 1 << 18
-TRIES = 8
+BLOCK = 1 << 20
 PART = ".runstead-part"
 EXAMPLES = """examples:
   runstead download 12                       everything that run 12 produced, into ./run-12
@@ -126,70 +123,39 @@ def _fetch(
     """Fetch one content to its file, which appears whole or not at all; a part that is there from before goes on. `told`: how many
     bytes are here.
 
-    Raises RunsteadError when what came is not what was promised.
+    Raises UserError, and RunsteadError when what came is not what was promised, or cannot be written.
     """
+    from .fetching import fetch, writing
+    from .transport import Unreachable
+
     path, size, digest = content.path, content.size, content.digest
     target = os.path.join(folder, *parts_of(path))
     if os.path.isfile(target) and digest and os.path.getsize(target) == size and _digest(target) == digest:
         return {"path": path, "file": target, "size": size, "fetched": False}
     if os.path.exists(target) and not force:
         raise UserError("%s is there already and differs. Give --force to write over it, or another --output." % target)
-    os.makedirs(os.path.dirname(target) or ".", exist_ok=True)
     part = target + PART
-    with open(part, "ab") as file:
-        if size is not None and file.tell() > size:
-            file.truncate(0)
-        if size is None:
-            _whole_log(transport, content.place, file)
-        else:
-            _go_on(transport, content.place, content.query, file, size, told)
-        count = file.tell()
-    if digest and _digest(part) != digest:
-        os.unlink(part)
-        raise RunsteadError("%s: what arrived has another SHA-256 than the studio says. Try again." % path)
-    os.replace(part, target)
+    with writing(target):
+        os.makedirs(os.path.dirname(target) or ".", exist_ok=True)
+        try:
+            with open(part, "a+b") as file:
+                if size is None:
+                    _whole_log(transport, content.place, file)
+                else:
+                    fetch(transport, content.place, content.query, file, path, digest, told)
+                count = file.tell()
+            os.replace(part, target)
+        except Unreachable as error:
+            raise Unreachable("%s The same command goes on where it stopped." % error) from None
+        finally:
+            if os.path.exists(part) and not os.path.getsize(part):
+                os.unlink(part)
     return {"path": path, "file": target, "size": count, "fetched": True}
 
 
-def _go_on(
-    transport: Transport,
-    place: str,
-    query: Optional[Dict[str, Any]],
-    file: IO[bytes],
-    size: int,
-    told: Callable[[int], None],
-) -> None:
-    """Read a content to its end, again from where it was cut."""
-    cuts = 0
-    while file.tell() < size:
-        begin = file.tell()
-        headers = {"Range": "bytes=%d-" % begin} if begin else {}
-        response, _ = transport.stream(place, query, headers)
-        if begin and response.status != 206:
-            file.truncate(0)
-        try:
-            while True:
-                block = response.read(BLOCK)
-                if not block:
-                    break
-                file.write(block)
-                told(file.tell())
-            if file.tell() >= size:
-                break
-            raise http.client.IncompleteRead(b"")
-        except (OSError, http.client.HTTPException) as error:
-            transport.close()
-            cuts = 1 if file.tell() > begin else cuts + 1
-            if cuts >= TRIES:
-                raise RunsteadError(
-                    "%s: the connection was cut again and again (%s). The same command goes on where it stopped."
-                    % (file.name, error)
-                ) from None
-            time.sleep(min(0.2 * 2**cuts, 5))
-
-
 def _whole_log(transport: Transport, place: str, file: IO[bytes]) -> None:
-    file.truncate(0)
+    file.seek(0)
+    file.truncate()
     while True:
         data = transport.request("GET", place, query={"offset": file.tell()}).data
         if not data:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import http.client
 import os
+import shutil
 import tempfile
-import time
 import warnings
 from urllib.parse import quote
 
-from .errors import RunsteadError, SnapshotException, UserError
+from .errors import SnapshotException, UserError
+from .fetching import fetch, writing
 from .files import plain_name
 from .places import apart, parts_of
-from .transport import ApiError, Unreachable
+from .transport import ApiError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import IO, Any, Dict, List, Optional, Union
+    from typing import IO, Any, Dict, Iterable, List, Mapping, Optional, Union
 
     from .transport import Transport
 
@@ -119,14 +119,58 @@ def snapshot(run: Any, place: str) -> str:
     return place
 
 
-def fetch_model(workspace: Any, name: str, version: int, path: str, place: str) -> None:
-    """Fetch a file of a registered model."""
+def fetch_model(workspace: Any, name: str, version: int, files: Mapping[str, Mapping[str, Any]], place: str) -> None:
+    """Fetch a registered model to `place`, which appears whole or not at all. `files`: the studio's rows by their path below `place`;
+    the path of a model that is one file is empty. In a folder that is there, files of these names are replaced. Raises UserError.
+    """
     where = "models/%s/versions/%d/content" % (quote(name, safe=""), version)
-    _fetch(workspace.transport, where, {"path": path}, place)
+    folder = os.path.dirname(os.path.abspath(place))
+    try:
+        os.makedirs(folder, exist_ok=True)
+        draft = tempfile.mkdtemp(prefix=".runstead-", dir=folder)
+    except OSError as error:
+        raise UserError("The file %s cannot be written: %s." % (place, error.strerror)) from None
+    new = os.path.join(draft, "model")
+    try:
+        with writing(place):
+            for inner, row in files.items():
+                target = _below(new, inner)
+                os.makedirs(os.path.dirname(target), exist_ok=True)
+                with open(target, "w+b") as file:
+                    fetch(workspace.transport, where, {"path": row["path"]}, file, row["path"], row["digest"])
+            _placed(new, place, files)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _placed(new: str, place: str, files: Iterable[str]) -> None:
+    if os.path.isdir(new):
+        try:
+            os.rename(new, place)
+        except OSError:  # there is a folder, perhaps of another process that was faster
+            for inner in files:
+                target = _below(place, inner)
+                os.makedirs(os.path.dirname(target), exist_ok=True)
+                os.replace(_below(new, inner), target)
+    else:
+        os.replace(new, place)
+
+
+def has_model(files: Mapping[str, Mapping[str, Any]], place: str) -> bool:
+    """Whether all these files are there, by their sizes."""
+    for inner, row in files.items():
+        target = _below(place, inner)
+        if not os.path.isfile(target) or os.path.getsize(target) != row["size"]:
+            return False
+    return True
+
+
+def _below(place: str, inner: str) -> str:
+    return os.path.join(place, *inner.split("/")) if inner else place
 
 
 def _fetch(transport: Transport, path: str, query: Optional[Dict[str, Any]], place: str) -> None:
-    """Write an answer to a file, which appears whole or not at all; after a cut it goes on where it was."""
+    """Write an answer to a file, which appears whole or not at all."""
     folder = os.path.dirname(os.path.abspath(place))
     try:
         os.makedirs(folder, exist_ok=True)
@@ -134,56 +178,14 @@ def _fetch(transport: Transport, path: str, query: Optional[Dict[str, Any]], pla
     except OSError as error:
         raise UserError("The file %s cannot be written: %s." % (place, error.strerror)) from None
     try:
-        with os.fdopen(handle, "wb") as file:
-            _pieces(transport, path, query, file)
-        os.chmod(draft, 0o666 & ~_umask())
-        os.replace(draft, place)
-    except OSError as error:
-        raise RunsteadError("The file %s was not written: %s." % (place, error.strerror)) from None
+        with writing(place):
+            with os.fdopen(handle, "w+b") as file:
+                fetch(transport, path, query, file, query["path"] if query else os.path.basename(place))
+            os.chmod(draft, 0o666 & ~_umask())
+            os.replace(draft, place)
     finally:
         if os.path.exists(draft):
             os.unlink(draft)
-
-
-def _pieces(transport: Transport, path: str, query: Optional[Dict[str, Any]], file: IO[bytes]) -> None:
-    tries, start, wanted, tag = 0, -1, -1, ""
-    while True:
-        have = file.tell()
-        tries = tries + 1 if have == start else 1
-        start = have
-        try:
-            headers = {"Range": "bytes=%d-" % have, "If-Range": tag} if have and tag else None
-            answer, found = transport.stream(path, query, headers)
-            if answer.status != 206:
-                file.seek(0)
-                file.truncate()
-                have = 0
-            tag = found.get("etag", "")
-            if "content-length" in found:
-                wanted = have + int(found["content-length"])
-            while True:
-                data = answer.read(1 << 20)
-                if not data:
-                    break
-                _write(file, data)
-        except (http.client.HTTPException, ConnectionError, TimeoutError, Unreachable):
-            transport.close()
-            if tries > 4:
-                raise
-            time.sleep(0.2 * tries)
-            continue
-        if wanted in (-1, file.tell()):
-            return
-        transport.close()
-        if tries > 4:
-            raise RunsteadError("The connection to the studio breaks off again and again. Try again.")
-
-
-def _write(file: IO[bytes], data: bytes) -> None:
-    try:
-        file.write(data)
-    except OSError as error:
-        raise RunsteadError("The file was not written: %s." % error.strerror) from None
 
 
 def _umask() -> int:

@@ -203,29 +203,36 @@ class Model:
     @staticmethod
     def get_model_path(model_name: str, version: Optional[int] = None, _workspace: Optional[Workspace] = None) -> str:
         """The path of the model's file or folder here: fetched once into `azureml-models/<name>/<version>`. Raises UserError."""
+        from .kept import has_model
         from .workspace import Workspace
 
         found = Model(_workspace or Workspace.from_config(), model_name, version=version)
         folder = os.path.join("azureml-models", found.name, str(found.version))
         place = os.path.join(folder, found._base())
-        return place if os.path.exists(place) else found.download(folder)
+        # One of its files may have been taken away since.
+        return place if has_model(found._files(), place) else found.download(folder, exist_ok=True)
 
     # What can be done with it
 
     def download(self, target_dir: str = ".", exist_ok: bool = False, exists_ok: Optional[bool] = None) -> str:
-        """Fetch its file or folder into a folder; its path there. Raises UserError when it is there, without `exist_ok`."""
-        from .files import plain_name
+        """Fetch its file or folder into a folder, where it appears whole or not at all; its path there.
+
+        Raises UserError when it is there, without `exist_ok`.
+        """
         from .kept import fetch_model
 
         place = os.path.join(target_dir, self._base())
         if os.path.exists(place) and not (exist_ok or exists_ok):
             raise UserError("target_dir: %s is there already. Give exist_ok=True to replace it." % place)
-        for row in self._row["files"]:
-            # Names come from whoever made the model; the studio lets only plain relative ones in, and here they are looked at again.
-            inner = plain_name(row["path"]).split("/")
-            target = place if self._is_file() else os.path.join(place, *inner)
-            fetch_model(self.workspace, self.name, self.version, row["path"], target)
+        fetch_model(self.workspace, self.name, self.version, self._files(), place)
         return place
+
+    def _files(self) -> Dict[str, Dict[str, Any]]:
+        """What the studio says of its files, by their path below its own; that of a single file is empty."""
+        from .files import plain_name
+
+        # Names come from whoever made the model; the studio lets only plain relative ones in, and here they are looked at again.
+        return {"" if self._is_file() else plain_name(row["path"]): row for row in self._row["files"]}
 
     def _is_file(self) -> bool:
         """Whether it is one file, and no folder."""

@@ -83,10 +83,54 @@ def path_of_run(transport: Transport, text: str) -> str:
 
     found = re.search(r"(?:^|/runs/)([0-9]{1,15})(?:[/?#].*)?$", text)
     if found:
+        _check_place(transport, text, text[: found.start()])
         return "runs/" + found.group(1)
     if "/" in text or not text:
         raise UserError("RUN: %r is no run. Give its number, its id or the address of its page." % text)
     return "runs/%d" % fetch(transport, "runs/by-id/" + quote(text, safe=""), text)["number"]
+
+
+def _check_place(transport: Transport, text: str, place: str) -> None:
+    """Raises UserError when the address of a run leads to another studio or workspace: its number means another run here."""
+    from urllib.parse import quote
+
+    own = "%s/%s" % (transport.url, quote(transport.workspace, safe=""))
+    if not place or _leads_to(place, own, text):
+        return
+    # Pages may have another address than the API: the studio knows it.
+    rows = transport.request("GET", "runs", query={"limit": 1}).json()["runs"]
+    if rows and _leads_to(place, rows[0]["url"].rpartition("/runs/")[0], text):
+        return
+    here = "workspace %s of %s" % (transport.workspace, transport.url)
+    given = _whole(place, own)
+    if "://" not in given:
+        raise UserError("RUN: %r is no run of %s." % (text, here))
+    raise UserError(
+        "RUN: %s is not in %s, where commands go. 'runstead login %s' leads there."
+        % (text, here, quote(given, safe=":/[]"))
+    )
+
+
+def _leads_to(place: str, own: str, text: str) -> bool:
+    """Whether an address, which may lack its scheme or also its host, is that of a workspace."""
+    from .transport import LOCAL, address_of
+
+    scheme, host, port, path = address_of(own)
+    place = _whole(place, own)
+    if "://" not in place:
+        return path == "/" + place.strip("/")
+    try:
+        given = address_of(place)
+    except UserError:
+        raise UserError("RUN: %r is no run. Give its number, its id or the address of its page." % text) from None
+    same = given[1] == host or (given[1] in LOCAL and host in LOCAL)
+    return same and (given[0], given[2], given[3]) == (scheme, port, path)
+
+
+def _whole(place: str, own: str) -> str:
+    """An address with a host, with a scheme too."""
+    without = "://" not in place and not place.startswith("/") and "/" in place
+    return own.partition("://")[0] + "://" + place if without else place
 
 
 def run_of(transport: Transport, text: str) -> Dict[str, Any]:

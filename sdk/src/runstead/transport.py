@@ -6,11 +6,12 @@ import gzip
 import http.client
 import json
 import os
+import re
 import ssl
 import threading
 import time
 import warnings
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 from . import __version__
 from .errors import RunsteadError, ServiceException, UserError
@@ -75,17 +76,14 @@ class Transport:
     """Requests to one workspace of one studio. Each thread, and each process forked from this one, has a connection of its own."""
 
     def __init__(self, url: str, workspace: str, token: str) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise UserError("url: %r is no address. Use for example http://127.0.0.1:8000." % url)
+        url = url.strip()
+        scheme, self._host, self._port, path = address_of(url)
         if not token.isascii() or not token.isprintable():
             raise UserError("token: it holds characters that no token has.")
         self.url = url.rstrip("/")
         self.workspace = workspace
-        self._secure = parts.scheme == "https"
-        self._host = parts.hostname
-        self._port = parts.port or (443 if self._secure else 80)
-        self._root = parts.path.rstrip("/") + "/api/v1/"
+        self._secure = scheme == "https"
+        self._root = path + "/api/v1/"
         self.token = token
         self._own = threading.local()
         self.version = ""
@@ -213,8 +211,8 @@ class Transport:
 
     def _address(self, path: str, query: Optional[Mapping[str, Any]]) -> str:
         """`path` is below the workspace; one with a leading `/` below the API itself."""
-        base = self._root + path[1:] if path.startswith("/") else self._root + self.workspace + "/" + path
-        return base + ("?" + urlencode(query, doseq=True) if query else "")
+        inner = path[1:] if path.startswith("/") else quote(self.workspace, safe="") + "/" + path
+        return self._root + inner + ("?" + urlencode(query, doseq=True) if query else "")
 
     def _asked(
         self, method: str, address: str, data: Any, headers: Dict[str, str]
@@ -266,6 +264,20 @@ class Transport:
             else "update the studio, or install a client of its version"
         )
         return "the studio is version %s, this client %s: %s" % (self.version, __version__, fix)
+
+
+def address_of(url: str) -> Tuple[str, str, int, str]:
+    """Scheme, host, port and path of an address, the path without a `/` at its end. Raises UserError."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        host = parts.hostname or ""
+        host.encode("idna")  # as the look-up of its name will
+    except ValueError:  # a port that is no number, half a bracket, a name with two dots in a row
+        host = ""
+    if not host or parts.scheme not in ("http", "https") or not parts.path.isascii() or re.search(r"\s", url):
+        raise UserError("url: %r is no address. Use for example http://127.0.0.1:8000." % url)
+    return parts.scheme, host, port, parts.path.rstrip("/")
 
 
 def _main(version: str) -> Tuple[int, ...]:
