@@ -503,6 +503,7 @@ def test_files_are_fetched_whole_and_checked(shell: Shell, studio: Studio, proje
     assert (place / "outputs/model.bin").read_bytes() == b"mine"
     shell.ok("download", number, "outputs/model.bin", "-o", str(place), "--force")
     assert hashlib.sha256((place / "outputs/model.bin").read_bytes()).digest() == hashlib.sha256(model).digest()
+    assert "was not written" in shell.refused("download", number, "-o", str(place / "outputs/model.bin"))
     # Parts of it, its code and its log.
     shell.ok("download", number, "outputs/plots/", "-o", str(tmp_path / "plots"))
     assert [path.name for path in (tmp_path / "plots/outputs").iterdir()] == ["plots"]

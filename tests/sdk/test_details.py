@@ -12,7 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from runstead import Environment, Experiment, Run, RunDetails, RunFailed, ScriptRunConfig, UserError, Workspace
+from runstead import (
+    Environment,
+    Experiment,
+    Run,
+    RunDetails,
+    RunFailed,
+    RunsteadError,
+    ScriptRunConfig,
+    UserError,
+    Workspace,
+)
 from runstead import widget_html as shown
 
 from tests.sdk.conftest import Home
@@ -159,6 +169,9 @@ def test_logs_snapshot_environment_and_files_come_home(submit: Any, ws: Workspac
     run.wait_for_completion()
     paths = run.get_all_logs(str(tmp_path / "logs"))
     assert {Path(path).read_text() for path in paths} == {"first line\ngröße, and the last line\n", "more\n"}
+    (tmp_path / "file").touch()
+    with pytest.raises(RunsteadError, match="was not written"):
+        run.get_all_logs(str(tmp_path / "file"))
     assert run.get_details_with_logs()["logFiles"]["log"].startswith("first line")
     with zipfile.ZipFile(run.restore_snapshot(path=str(tmp_path))) as archive:
         assert archive.read("train.py").decode() == TRAIN

@@ -67,7 +67,11 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         warnings.showwarning = _show_warning
         try:
             return int(options.call(options, line))
-        except RunsteadError as error:
+        except BrokenPipeError:
+            # Whoever read our output has left: say nothing more, also not at the interpreter's end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 1
+        except (RunsteadError, OSError) as error:
             if as_json:
                 problem = {
                     "error": str(error),
@@ -80,10 +84,6 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
             return 1
         except KeyboardInterrupt:
             return 130
-        except BrokenPipeError:
-            # Whoever read our output has left: say nothing more, also not at the interpreter's end.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 1
 
 
 def _show_warning(message: Any, *_: Any, **__: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from urllib.parse import quote
 
+from .fetching import writing
 from .following import failure
 from .places import parts_of
 from .status import FINAL
@@ -55,9 +56,11 @@ def save_logs(run: Any, destination: Any) -> List[str]:
     paths = []
     for row in _logs(run):
         place = os.path.join(base, *parts_of(row["name"]))
-        os.makedirs(os.path.dirname(place), exist_ok=True)
-        with open(place, "wb") as file:
-            file.write(_read(run, row["name"]))
+        data = _read(run, row["name"])
+        with writing(place):
+            os.makedirs(os.path.dirname(place), exist_ok=True)
+            with open(place, "wb") as file:
+                file.write(data)
         paths.append(place)
     return paths
 
