@@ -1,4 +1,4 @@
-"""The last words of a worker process of `multiprocessing`, which leaves with `os._exit` and so asks no `atexit`.
+"""The last words of a worker process of `multiprocessing`, which before Python 3.13 asks no `atexit`: it leaves with `os._exit`.
 
 One that its pool does away with, as the end of `with Pool()` does, is sent SIGTERM.
 """

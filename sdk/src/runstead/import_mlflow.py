@@ -340,8 +340,8 @@ class Import:
         what = "version %d of %s" % (version.number, model.name)
         if version.stage not in ("None", held["current_stage"]):
             self.problems.append("%s: its stage is %s, in the store %s" % (what, held["current_stage"], version.stage))
-        for alias, number in model.aliases.items():
-            if number == version.number and alias not in held["aliases"]:
+        for alias, held_by in model.aliases.items():
+            if held_by == version.number and alias not in held["aliases"]:
                 self.problems.append("%s: the alias %s is not there" % (what, alias))
 
     def _source(self, version: Found) -> str:

@@ -194,7 +194,7 @@ def _at_exit() -> None:
     """The process ends and says nothing of these runs: they end as it does. What it logged to those of the process that it was forked
     from is sent."""
     own = _process == os.getpid()
-    # What ends a worker of multiprocessing reaches no hook: it is on its way while this is called.
+    # What ends a worker of multiprocessing reaches no hook: it is on its way while this is called, before Python 3.13 at least.
     failure = _failure or sys.exc_info()[1]
     for run in {**_inherited, **_open}.values():
         try:
