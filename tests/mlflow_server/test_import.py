@@ -13,7 +13,10 @@ from typing import Any
 import mlflow
 import pytest
 from mlflow import MlflowClient
+from runstead.import_mlflow import Import
+from runstead.mlflow_calls import Mlflow
 from runstead.mlflow_folder import mapping
+from runstead.mlflow_stores import open_store
 
 from tests.live import ROOT
 from tests.mlflow_server.conftest import Server
@@ -166,6 +169,58 @@ def test_a_store_comes_over_whole_and_once(
     third = client.get_model_version(name, "3")
     assert (third.description, third.current_stage) == ("third", "Production")
     assert mlflow.artifacts.load_text(f"models:/{name}/3/ü file.txt") == "hello"
+
+
+def test_a_stage_that_was_not_reached_is_set_by_the_next_import_and_one_that_cannot_be_is_told(
+    server: Server, client: MlflowClient, store: tuple[str, dict[str, Any], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, ids, mark = store
+    name = f"reg {mark}"
+    whole = Mlflow.call
+    cut: list[type[BaseException]] = [KeyboardInterrupt]
+
+    def cutting(self: Mlflow, call: str, /, **fields: Any) -> Any:
+        if call == "model-versions/transition-stage":
+            if not cut:
+                return {}  # taken, and not done
+            raise cut.pop()
+        return whole(self, call, **fields)
+
+    def brought() -> Import:
+        job = Import(open_store(path), Mlflow(server.url, "default", server.tokens["contributor"]), quiet=True)
+        job.run()
+        return job
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Mlflow, "call", cutting)
+        with pytest.raises(KeyboardInterrupt):
+            brought()
+        assert client.get_model_version(name, "3").current_stage == "None"
+        assert brought().problems == [f"version 3 of {name}: its stage is None, in the store Production"]
+    job = brought()
+    assert (job.problems, job.counts["versions"]) == ([], 2)
+    assert client.get_model_version(name, "3").current_stage == "Production"
+    assert client.get_model_version_by_alias(name, "champ").version == "1"
+    # What the store does not say stays as it was said here.
+    client.transition_model_version_stage(name, "1", "Archived")
+    assert brought().problems == []
+    assert client.get_model_version(name, "1").current_stage == "Archived"
+    # Another version of the number is none of the store's: it is told, and left as it is.
+    client.delete_model_version(name, "3")
+    assert brought().problems == [
+        f"version 3 of {name}: it was deleted in the studio, which gives its number to no other"
+    ]
+    client.delete_registered_model(name)
+    client.create_registered_model(name)
+    other = client.create_run(client.get_run(ids["run"]).info.experiment_id)
+    client.log_text(other.info.run_id, "other", "d/file.txt")
+    for _ in range(3):
+        client.create_model_version(name, f"runs:/{other.info.run_id}/d", other.info.run_id)
+    assert (
+        f"version 3 of {name}: the studio has another version of this number, of the run {other.info.run_id}"
+        in brought().problems
+    )
+    assert client.get_model_version(name, "3").current_stage == "None"
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from runstead import Experiment, Model, Run, RunsteadError, ScriptRunConfig, UserError, Workspace
+from runstead import Experiment, Model, Run, RunsteadError, ScriptRunConfig, UserError, Workspace, records
 from runstead.child import ChildRun
 from runstead.errors import ModelPathNotFoundException
 from runstead.inside import Inside
@@ -272,6 +272,44 @@ def test_lines_of_children_are_those_of_the_contract(run: Any) -> None:
     assert [child.status for child in run.get_children(recursive=True)] == ["Running", "Failed"]
     with pytest.raises(UserError, match="type"):
         run.get_children(type="odd")
+
+
+def test_all_children_are_told_from_one_reading_of_the_file(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    run.log("loss", 0.5)
+    for number in range(20):
+        with run.child_run(f"c{number}") as child:
+            child.tag("odd", str(number % 2))
+            child.log("n", number)
+            child.log("m", number)
+            with child.child_run("below") as below:
+                below.log("n", -number)
+    whole, readings = records.read, []
+
+    def counted(*words: Any) -> Iterator[dict[str, Any]]:
+        readings.append(words)
+        return whole(*words)
+
+    monkeypatch.setattr(records, "read", counted)
+    for filters, count in (
+        ({}, 20),
+        ({"recursive": True}, 40),
+        ({"tags": {"odd": "1"}, "status": "Completed", "recursive": True}, 10),
+        ({"status": "Running"}, 0),
+    ):
+        readings.clear()
+        assert len(list(run.get_children(**filters))) == count
+        assert len(readings) == 1
+    readings.clear()
+    metrics = run.get_metrics(recursive=True)
+    assert len(readings) == 2  # the run's own, and those of all below it
+    children = list(run.get_children())
+    assert [child.name for child in children] == [f"c{number}" for number in reversed(range(20))]
+    assert [metrics[child.id] for child in children] == [{"n": n, "m": n} for n in reversed(range(20))]
+    assert (len(metrics), metrics[run.id]) == (41, {"loss": 0.5})
+    assert set(metrics) == {run.id, *(child.id for child in run.get_children(recursive=True))}
+    assert run.get_metrics("m", recursive=True)[below.id] == {}
+    assert list(children[0].get_metrics(recursive=True)) == [children[0].id, below.id]
+    assert children[0].get_metrics() == {"n": 19, "m": 19}
 
 
 def test_too_many_children_are_refused_with_what_to_do(run: Any) -> None:

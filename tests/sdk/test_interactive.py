@@ -433,3 +433,131 @@ def test_a_process_that_is_forked_ends_its_own_runs_and_no_others(home: Home, ws
     assert newest(ws, "forked").status == "Completed"
     assert newest(ws, "forked").get_metrics() == {"a": 1.0, "b": 2.0}
     assert newest(ws, "forked-own").status == "Completed"
+
+
+WORKERS = """
+import multiprocessing, sys
+from concurrent.futures import ProcessPoolExecutor
+from runstead import Experiment, Workspace
+fork = multiprocessing.get_context("fork")
+run = Experiment(Workspace.from_config(), "workers").start_logging(snapshot_directory=None)
+
+def work(number):
+    for step in range(5):
+        run.log(sys.argv[1], number * 10 + step)
+
+if sys.argv[2] == "warm":
+    run.log("own", 1)
+if sys.argv[1] == "process":
+    workers = [fork.Process(target=work, args=(number,)) for number in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+elif sys.argv[1] == "pool":
+    with fork.Pool(4) as pool:
+        pool.map(work, range(4), chunksize=1)
+else:
+    with ProcessPoolExecutor(4, mp_context=fork) as pool:
+        list(pool.map(work, range(4)))
+run.complete()
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "parent"),
+    [("process", "cold"), ("process", "warm"), ("pool", "cold"), ("pool", "warm"), ("executor", "cold")],
+)
+def test_what_workers_of_multiprocessing_log_arrives(home: Home, ws: Workspace, kind: str, parent: str) -> None:
+    done = home.python("-c", WORKERS, kind, parent)
+    assert done.stderr == ""
+    found = newest(ws, "workers").get_metrics()
+    assert sorted(found[kind]) == [number * 10 + step for number in range(4) for step in range(5)]
+    assert found.get("own") == (1.0 if parent == "warm" else None)
+
+
+OWN = """
+import multiprocessing, sys
+from runstead import Experiment, Workspace
+fork = multiprocessing.get_context("fork")
+above = Experiment(Workspace.from_config(), "above").start_logging(snapshot_directory=None)
+
+def work(ending):
+    Experiment(Workspace.from_config(), ending).start_logging(snapshot_directory=None).log("a", 1)
+    if ending == "failing":
+        raise ValueError("no good")
+    sys.exit(0)
+
+for ending in ("ending", "failing"):
+    worker = fork.Process(target=work, args=(ending,))
+    worker.start()
+    worker.join()
+print(above.get_status())
+"""
+
+
+def test_a_worker_of_multiprocessing_ends_its_own_runs_as_it_ends(home: Home, ws: Workspace) -> None:
+    assert home.python("-c", OWN).stdout == "Running\n"
+    ended, failed = newest(ws, "ending"), newest(ws, "failing")
+    assert (ended.status, ended.get_metrics()) == ("Completed", {"a": 1.0})
+    assert (failed.status, failed.get_metrics()) == ("Failed", {"a": 1.0})
+    assert failed._data["error"] == {**failed._data["error"], "type": "ValueError", "message": "no good"}
+    assert newest(ws, "above").status == "Completed"
+
+
+UNHEARD = """
+import sys
+from runstead import Experiment, Workspace, interactive, pulse, transport
+pulse.BEAT = 0.2
+transport.PAUSES = ()
+run = Experiment(Workspace.from_config(), "unheard").start_logging(snapshot_directory=None)
+run.log("a", 1)
+run.flush()
+address = run.workspace.transport._port
+run.workspace.transport._port = 1
+run.workspace.transport.close()
+try:
+    run.fail("no data", error_code="Empty") if sys.argv[1] == "Failed" else run.complete()
+except transport.Unreachable:
+    print(run.number, flush=True)
+run.workspace.transport._port = address
+input()
+"""
+
+
+@pytest.mark.parametrize("status", ["Completed", "Failed"])
+def test_an_end_that_did_not_reach_the_studio_is_told_when_the_process_ends(
+    home: Home, ws: Workspace, status: str
+) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", UNHEARD, status], cwd=home.folder, env=home.env, stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        assert process.stdout is not None
+        run = ws.get_run(int(process.stdout.readline()))
+        assert run.status == "Running"
+        silent_for(home, run, 100)
+        until(lambda: heard(home, run) < 5, 30)  # it is spoken for while its process lives
+        # That the process itself then fails is no news of the run: its end was told before.
+        assert process.stdin is not None
+        process.stdin.close()
+        process.wait(timeout=60)
+        assert process.returncode == 1
+        assert b"EOFError" in process.stderr.read()  # type: ignore[union-attr]
+    finally:
+        process.kill()
+        process.wait()
+    assert run.get_status() == status
+    assert run._data["error"].get("message") == ("no data" if status == "Failed" else None)
+
+
+def test_a_run_that_was_ended_elsewhere_is_not_ended_again_with_the_process(home: Home, ws: Workspace) -> None:
+    code = BEGIN.format("elsewhere") + (
+        "run.workspace.transport.request('POST', 'runs/%d/finish' % run.number, {'status': 'Canceled'})\n"
+        "try:\n    run.complete()\nexcept RunsteadError as error:\n    print(error)\n"
+        "print(interactive._open, interactive._said)\n"
+    )
+    done = home.python("-c", "from runstead import interactive\n" + code)
+    assert "ended already: Canceled" in done.stdout and done.stdout.endswith("{} {}\n")
+    assert done.stderr == ""

@@ -11,14 +11,14 @@ import os
 import time
 import uuid
 
-from . import files
+from . import files, reading
 from .errors import UserError
 from .reading import ChildState
-from .run import Run, ScriptRun
+from .run import ScriptRun
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Dict, Iterator, List, Mapping, Optional
+    from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
 
 MOST = 500
 """Children of one script, in all depths."""
@@ -117,7 +117,7 @@ class ChildRun(ScriptRun):
         self._line(json.dumps(record, separators=(",", ":"), allow_nan=False) + "\n")
 
     def _state(self) -> ChildState:
-        return ChildState(self._writer.run_dir, self._key)
+        return reading.children(self._writer.run_dir, self._key).get(self._key) or ChildState()
 
     def _began(self) -> Optional[float]:
         return self._state().began
@@ -162,31 +162,35 @@ def children(
         raise UserError("type: %r is not known. Use script or interactive." % (kind,))
     filters = wanted("tags", tags), wanted("properties", properties)
     fitting = kind is None or KINDS[str(kind).lower()] == "interactive"
-    return _found(above, recursive, filters, status) if fitting else iter(())
+    return _fitting(above, recursive, filters, status) if fitting else iter(())
 
 
-def _found(above: Any, recursive: bool, filters: Any, status: Optional[str]) -> Iterator[ChildRun]:
-    from . import records
+def _fitting(above: Any, recursive: bool, filters: Any, status: Optional[str]) -> Iterator[ChildRun]:
+    for child, state in states(above, recursive):
+        if status in (None, state.ended or "Running") and _fits(state, *filters):
+            yield child
 
-    root: Run = above._root if isinstance(above, ChildRun) else above
+
+def states(above: Any, recursive: bool) -> Iterator[Tuple[ChildRun, ChildState]]:
+    """Children with what the run's folder says of them at this moment, the newest first."""
+    root: ScriptRun = above._root if isinstance(above, ChildRun) else above
+    found = reading.children(above._writer.run_dir)
     made: Dict[str, ChildRun] = {}
     below: Dict[str, List[ChildRun]] = {}
-    for record in records.read(above._writer.run_dir):
-        key, parent = record.get("c"), record.get("p") or ""
-        if record.get("op") == "child" and isinstance(key, str) and key not in made:
-            made[key] = ChildRun(made.get(parent, root), key)  # type: ignore[arg-type]
-            below.setdefault(parent, []).append(made[key])
+    for key, state in found.items():
+        if state.above is not None:
+            made[key] = ChildRun(made.get(state.above, root), key)
+            below.setdefault(state.above, []).append(made[key])
     waiting = below.get(above._key, [])[::-1]
     while waiting:
         child = waiting.pop(0)
         if recursive:
             waiting += below.get(child._key, [])[::-1]
-        if status in (None, child.get_status()) and _fits(child, *filters):
-            yield child
+        yield child, found[child._key]
 
 
-def _fits(child: ChildRun, tags: List[str], properties: List[str]) -> bool:
-    for texts, there in ((tags, child.get_tags()), (properties, child.get_properties())):
+def _fits(state: ChildState, tags: List[str], properties: List[str]) -> bool:
+    for texts, there in ((tags, state.tags), (properties, state.properties)):
         for text in texts:
             name, equals, value = text.partition("=")
             if name not in there or (equals and there[name] != value):

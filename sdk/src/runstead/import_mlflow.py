@@ -106,7 +106,9 @@ class Import:
         if not self.quiet and sys.stderr.isatty():
             print("\r\x1b[K", end="", file=sys.stderr)
 
-    def _try(self, what: str, work: Any, *arguments: Any) -> None:
+    def _try(self, what: str, work: Any, *arguments: Any) -> bool:
+        """Whether it went well; if not, why is a problem in words."""
+        told = len(self.problems)
         try:
             work(*arguments)
         except (ApiError, OSError, ValueError) as error:
@@ -114,6 +116,7 @@ class Import:
                 raise
             self.problems.append("%s: %s" % (what, error))
         self._tell()
+        return len(self.problems) == told
 
     def _tell(self, force: bool = False) -> None:
         now = time.monotonic()
@@ -292,12 +295,17 @@ class Import:
         except ApiError as error:
             if code(error) != "RESOURCE_ALREADY_EXISTS":
                 raise
-        for version in model.versions:
-            self._try("version %d of %s" % (version.number, model.name), self._version, model, version)
-        have = {version.number for version in model.versions}
+        brought = [
+            version
+            for version in model.versions
+            if self._try("version %d of %s" % (version.number, model.name), self._version, model, version)
+        ]
+        have = {version.number for version in brought}
         for alias, held in model.aliases.items():
             if held in have:
                 self.studio.call("registered-models/alias", name=model.name, alias=alias, version=str(held))
+        for version in brought:
+            self._compare_version(model, version)
         self.counts["registered models"] += 1
 
     def _version(self, model: Found, version: Found) -> None:
@@ -307,14 +315,34 @@ class Import:
                 "model-versions/create", name=model.name, version=version.number, source=self._source(version),
                 description=version.description, tags=tags, **({"run_id": version.run} if version.run else {}),
             )  # fmt: skip
-            if version.stage != "None":
-                self.studio.call(
-                    "model-versions/transition-stage", name=model.name, version=str(version.number), stage=version.stage
-                )
         except ApiError as error:
             if code(error) != "RESOURCE_ALREADY_EXISTS":
                 raise
+        # A call of its own: an import may have been cut off between the two.
+        held = self._held_version(model, version)
+        if version.run and held.get("run_id", version.run) != version.run:
+            raise ValueError("the studio has another version of this number, of the run %s" % held["run_id"])
+        if version.stage not in ("None", held["current_stage"]):
+            self.studio.call(
+                "model-versions/transition-stage", name=model.name, version=str(version.number), stage=version.stage
+            )
         self.counts["versions"] += 1
+
+    def _held_version(self, model: Found, version: Found) -> Any:
+        held = self.studio.ask("model-versions/get", name=model.name, version=str(version.number))
+        if held is None:
+            raise ValueError("it was deleted in the studio, which gives its number to no other")
+        return held["model_version"]
+
+    def _compare_version(self, model: Found, version: Found) -> None:
+        """What the store does not say, no stage or no alias, may have been said in the studio since."""
+        held = self._held_version(model, version)
+        what = "version %d of %s" % (version.number, model.name)
+        if version.stage not in ("None", held["current_stage"]):
+            self.problems.append("%s: its stage is %s, in the store %s" % (what, held["current_stage"], version.stage))
+        for alias, held_by in model.aliases.items():
+            if held_by == version.number and alias not in held["aliases"]:
+                self.problems.append("%s: the alias %s is not there" % (what, alias))
 
     def _source(self, version: Found) -> str:
         """Where the files are now: an address with a run's folder becomes one with the run's id."""

@@ -108,15 +108,12 @@ class Inside:
 
         `recursive`: run id → that, of this run and the children that it has here.
         """
-        metrics = self._state().metrics()
-        if name is not None:
-            metrics = {name: metrics[name]} if name in metrics else {}
+        metrics = _picked(self._state(), name)
         if not recursive:
-            return metrics  # type: ignore[no-any-return]
-        found = {self.id: metrics}
-        for child in self.get_children(recursive=True):
-            found[child.id] = child.get_metrics(name)
-        return found
+            return metrics
+        from .child import states
+
+        return {self.id: metrics, **{child.id: _picked(state, name) for child, state in states(self, True)}}
 
     # Its files
 
@@ -259,6 +256,13 @@ class WorkspaceName(Elsewhere):
     """The workspace, as far as the run knows it."""
 
     what = "workspace"
+
+
+def _picked(state: Any, name: Optional[str]) -> Dict[str, Any]:
+    metrics: Dict[str, Any] = state.metrics()
+    if name is None:
+        return metrics
+    return {name: metrics[name]} if name in metrics else {}
 
 
 def in_run(run: Any, name: str) -> str:

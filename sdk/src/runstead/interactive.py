@@ -8,8 +8,9 @@ import sys
 import uuid
 import warnings
 
-from . import git
+from . import ending, git
 from .errors import RunsteadError, SnapshotException, UserError
+from .outbox import SECONDS_AT_EXIT
 from .pulse import Pulse
 from .submitted import SubmittedRun
 from .transport import ApiError, Unreachable
@@ -28,10 +29,13 @@ HERE = "."
 MOST_BYTES = 300_000_000
 MOST_FILES = 10_000
 """Of the folder of a program that names none."""
+OVER = (404, 409)
+"""What the studio answers when a run has ended otherwise, or is gone."""
 MLFLOW = {"repository_uri": "repoURL", "branch": "branch", "commit": "commit"}
-SECONDS_AT_EXIT = 30
 _open: Dict[str, SubmittedRun] = {}
 """Runs begun here that have not ended, by id: what is left of them is ended when the process ends."""
+_said: Dict[str, Dict[str, Any]] = {}
+"""How those of them shall end whose program has said so without reaching the studio."""
 _inherited: Dict[str, SubmittedRun] = {}
 _process = 0
 """Whose they are: one that is forked from this ends none of them, and does not speak for them."""
@@ -126,15 +130,37 @@ def begin_child(parent: Any, name: str, outputs: Optional[str], tags: Tags) -> S
 
 
 def finish(run: SubmittedRun, status: str, error: Optional[Dict[str, str]]) -> None:
-    """End a run: what it logged arrives first, and its folder of outputs is kept."""
-    if run._outputs is not None and os.path.isdir(run._outputs):
-        run.upload_folder("outputs", run._outputs)
-    run.flush()
-    _open.pop(run.id, None)
+    """End a run: what it logged arrives first, and its folder of outputs is kept.
+
+    One that the studio did not hear of stays open: its process says that it is there, and ends it like that when it ends itself.
+    """
     body: Dict[str, Any] = {"status": status}
     if error is not None:
         body["error"] = error
-    run._data = run._ask("POST", "/finish", body)
+    try:
+        if run._outputs is not None and os.path.isdir(run._outputs):
+            run.upload_folder("outputs", run._outputs)
+        run.flush()
+        _tell(run, body)
+    except Unreachable:
+        if run.id in _open:
+            _said[run.id] = body
+        raise
+
+
+def _tell(run: SubmittedRun, body: Dict[str, Any]) -> None:
+    try:
+        run._data = run._ask("POST", "/finish", body)
+    except ApiError as refusal:
+        if refusal.status in OVER:
+            _forget(run)
+        raise
+    _forget(run)
+
+
+def _forget(run: SubmittedRun) -> None:
+    _open.pop(run.id, None)
+    _said.pop(run.id, None)
 
 
 _failure: Optional[BaseException] = None
@@ -146,6 +172,8 @@ def _watch(run: SubmittedRun) -> None:
         _process = os.getpid()
         _inherited.update(_open)
         _open.clear()
+        _said.clear()
+        ending.at_end(_at_exit)
     if not _open:
         atexit.unregister(_at_exit)
         atexit.register(_at_exit)
@@ -166,16 +194,20 @@ def _at_exit() -> None:
     """The process ends and says nothing of these runs: they end as it does. What it logged to those of the process that it was forked
     from is sent."""
     own = _process == os.getpid()
+    # What ends a worker of multiprocessing reaches no hook: it is on its way while this is called, before Python 3.13 at least.
+    failure = _failure or sys.exc_info()[1]
     for run in {**_inherited, **_open}.values():
         try:
             run.flush(SECONDS_AT_EXIT)
             if not own or run.id in _inherited:
                 continue
-            if _failure is None:
+            if run.id in _said:
+                finish(run, _said[run.id]["status"], _said[run.id].get("error"))
+            elif failure is None or isinstance(failure, SystemExit):
                 run.complete()
-            elif isinstance(_failure, KeyboardInterrupt):
+            elif isinstance(failure, KeyboardInterrupt):
                 run.cancel()
             else:
-                run.fail(_failure)
+                run.fail(failure)
         except Exception as problem:
             print("runstead: run %s was not ended: %s" % (run.id, problem), file=sys.stderr)

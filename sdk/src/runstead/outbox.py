@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 import uuid
 
+from . import ending
 from .errors import RunsteadError
 from .transport import ApiError, Unreachable
 
@@ -26,6 +28,8 @@ TRIES = 4
 """How often a batch that the studio fails on is sent again."""
 LONGEST = 15.0
 """Seconds between two tries to reach a studio that does not answer."""
+SECONDS_AT_EXIT = 30
+"""How long a process stays for what has not arrived."""
 
 
 class Sender:
@@ -35,7 +39,8 @@ class Sender:
         self._transport = transport
         self._path = path
         self._what = what
-        self._process = os.getpid()
+        self._process = 0
+        """In which `put` was called last."""
         self._lines: List[str] = []
         self._size = 0
         self._changed = threading.Condition()
@@ -49,28 +54,29 @@ class Sender:
     def put(self, line: str) -> None:
         """Take a line. Raises RunsteadError when an earlier one was refused."""
         if self._process != os.getpid():
-            # Forked: what waited then is sent by the process that logged it.
+            # The first, or forked: what waited then is sent by the process that logged it.
             self._process, self._lines, self._size = os.getpid(), [], 0
-            self._changed, self._thread = threading.Condition(), None
+            self._changed, self._thread, self._hurry = threading.Condition(), None, False
+            ending.at_end(self._last)
+            ending.at_sigterm(self._last)
         with self._changed:
             self._raise()
             while self._size > FULL and self._refused is None:
                 self._changed.wait(1)
             self._lines.append(line)
             self._size += len(line)
-            if self._thread is None or not self._thread.is_alive():
-                self._thread = threading.Thread(target=self._run, name="runstead-log", daemon=True)
-                self._thread.start()
+            self._start()
             if len(self._lines) == 1 or self._size > MOST:
                 self._changed.notify_all()
 
     def flush(self, seconds: float) -> None:
         """Wait until everything has arrived. Raises RunsteadError when it has not within this time, or was refused."""
         if self._process != os.getpid():
-            return  # forked, and nothing was logged here
+            return  # nothing was logged here, though maybe in the process that this was forked from
         end = time.monotonic() + seconds
         with self._changed:
             self._hurry = True
+            self._start()
             self._changed.notify_all()
             while self._lines and self._refused is None:
                 left = end - time.monotonic()
@@ -82,6 +88,17 @@ class Sender:
                 self._changed.wait(min(left, 1))
             self._hurry = False
             self._raise()
+
+    def _last(self) -> None:
+        try:
+            self.flush(SECONDS_AT_EXIT)
+        except RunsteadError as problem:
+            print("runstead: %s" % problem, file=sys.stderr)
+
+    def _start(self) -> None:
+        if self._lines and (self._thread is None or not self._thread.is_alive()):
+            self._thread = threading.Thread(target=self._run, name="runstead-log", daemon=True)
+            self._thread.start()
 
     def _raise(self) -> None:
         if self._refused is not None:

@@ -54,6 +54,13 @@ class Folded:
         elif kind == "note":
             self.note = value or ""
 
+    def take(self, record: Dict[str, Any]) -> None:
+        """Fold what a file holds, in which others may have written too."""
+        try:
+            self.fold(record)
+        except (KeyError, TypeError, AttributeError):
+            pass  # written by something else, and no record
+
     def metrics(self) -> Dict[str, Any]:
         """Name → value; several values as a list, a table as a dict of columns (of single values while it has
         one row).
@@ -77,33 +84,37 @@ class State(Folded):
             getattr(self, part).update(given if isinstance(given, dict) else {})
         self.name, self.note = str(facts.get("name") or ""), str(facts.get("notes") or "")
         for record in records.read(run_dir):
-            self._take(record)
-
-    def _take(self, record: Dict[str, Any]) -> None:
-        try:
-            self.fold(record)
-        except (KeyError, TypeError, AttributeError):
-            pass  # written by something else, and no record
+            self.take(record)
 
 
-class ChildState(State):
+class ChildState(Folded):
     """What a run's folder says of one of its children."""
 
-    def __init__(self, run_dir: str, key: str) -> None:
-        self._key = key
+    def __init__(self) -> None:
+        super().__init__()
+        self.above: Optional[str] = None
+        """The id of the child that it is below, empty for the script's run; None while it has not begun."""
         self.began: Optional[float] = None
         self.ended = ""
         self.error: Dict[str, str] = {}
-        super().__init__(run_dir, {})
 
-    def _take(self, record: Dict[str, Any]) -> None:
-        if record.get("c") != self._key:
-            return
+    def take(self, record: Dict[str, Any]) -> None:
         inner = record.get("r")
-        if record.get("op") == "child" and self.began is None:
+        if record.get("op") == "child" and self.above is None:
             self.name, self.began = str(record.get("k") or ""), record.get("t")
+            self.above = str(record.get("p") or "")
         elif record.get("op") == "of" and isinstance(inner, dict):
             if inner.get("op") != "end":
-                super()._take(inner)
+                super().take(inner)
             elif not self.ended:
                 self.ended, self.error = str(inner.get("v")), dict(inner.get("error") or {})
+
+
+def children(run_dir: str, only: str = "") -> Dict[str, ChildState]:
+    """Id → state of every child, of all depths, or of one, in the order in which they began: the file is read once for all."""
+    found: Dict[str, ChildState] = {}
+    for record in records.read(run_dir, only):
+        key = record.get("c")
+        if isinstance(key, str) and only in ("", key):
+            found.setdefault(key, ChildState()).take(record)
+    return found

@@ -46,14 +46,20 @@ class Writer:
         self.write(json.dumps(record, separators=(",", ":"), allow_nan=False) + "\n")
 
 
-def read(run_dir: str) -> Iterator[Dict[str, Any]]:
-    """Every record written so far, by any process of the run. Lines that are none are skipped."""
+def read(run_dir: str, having: str = "") -> Iterator[Dict[str, Any]]:
+    """Every record written so far, by any process of the run. Lines that are none are skipped.
+
+    `having`: those alone whose line has this ASCII text in it, which is told without parsing the others.
+    """
+    mark = having.encode("ascii")
     try:
         file = open(os.path.join(run_dir, "records.jsonl"), "rb")
     except OSError:
         return
     with file:
         for line in file:
+            if mark not in line:
+                continue
             try:
                 record = json.loads(line.decode())
             except ValueError:
