@@ -205,9 +205,9 @@ def take_records(run: Run, lines: bytes) -> int:
     Raises RecordsRefused for the first line that is no record, and when the run has as much of something as it may.
     """
     batch = read_records(lines)
-    if batch.children or batch.wishes:
+    if batch.children or batch.wishes or batch.above:
         batch.refuse(
-            "A client has calls of its own for children and models: only a script tells of them in its records."
+            "A client has calls of its own for other runs and models: only a script tells of them in its records."
         )
     refuse(batch.first, "Send it as docs/run-directory.md says.")
     with transaction.atomic():

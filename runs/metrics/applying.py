@@ -53,6 +53,12 @@ def apply_batch(run: Run, batch: Batch) -> None:
         for child, of_child in told:
             apply_batch(child, of_child)
         children.end(told)
+    if batch.above is not None:
+        parent = Run.objects.select_for_update(no_key=True).filter(pk=run.parent_id).first()
+        if parent is None:
+            batch.refuse("The run has no parent.")
+        else:
+            apply_batch(parent, batch.above)
     _apply_facts(run, batch)
 
 

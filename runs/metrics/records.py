@@ -90,6 +90,8 @@ class Batch:
     wishes: list[Wish] = field(default_factory=list)
     children: dict[str, "Batch"] = field(default_factory=dict)
     """What is said of runs that the script has below its own, by the ids that it made."""
+    above: "Batch | None" = None
+    """What is said of the run's parent, which another program made."""
     begun: Begun | None = None
     ended: Ended | None = None
     """Of a child: whether it is begun here, and ended."""
@@ -207,6 +209,8 @@ def read_other(batch: Batch, kind: str, record: dict[str, Any], at: float) -> No
         child.begun = child.begun or begun
     elif kind == "of":
         read_of_child(batch, record, at)
+    elif kind == "parent":
+        read_of_parent(batch, record, at)
     elif kind == "image":
         batch.values.append(Value(named(name), "image", {"path": path_of(record.get("path"))}, at))
     elif kind in SHAPES:
@@ -217,30 +221,52 @@ def read_other(batch: Batch, kind: str, record: dict[str, Any], at: float) -> No
         raise Bad(f"op: {kind[:40]!r} is not known.")
 
 
-def read_of_child(batch: Batch, record: dict[str, Any], at: float) -> None:
-    """``r`` is a record of the child ``c``. Wrapped, so that runs without children pay nothing for them."""
-    child = batch.children.setdefault(identifier("c", record.get("c")), Batch())
+def inner_of(record: dict[str, Any], at: float) -> tuple[dict[str, Any], float]:
+    """The record of another run that a line carries, and its time."""
     inner = record.get("r")
     if type(inner) is not dict:
         raise Bad("r: It is no record.")
-    kind, moment = inner.get("op"), inner.get("t")
+    moment = inner.get("t")
     if (type(moment) is float or type(moment) is int) and 0 <= moment < TIME_LIMIT:
         at = moment
-    if kind is None:
-        read_batch(child, {"m": {named(inner.get("k")): inner.get("v")}, "s": inner.get("s")}, at)
-    elif kind == "batch":
-        read_batch(child, inner, at)
-    elif kind == "end":
+    return inner, at
+
+
+def read_inner(batch: Batch, inner: dict[str, Any], at: float) -> None:
+    if inner.get("op") is None:
+        read_batch(batch, {"m": {named(inner.get("k")): inner.get("v")}, "s": inner.get("s")}, at)
+    elif inner["op"] == "batch":
+        read_batch(batch, inner, at)
+    else:
+        read_other(batch, inner["op"], inner, at)
+
+
+def read_of_parent(batch: Batch, record: dict[str, Any], at: float) -> None:
+    """``r`` is a record of the run's parent: a metric or a tag, nothing that has files or would change what that run is."""
+    inner, at = inner_of(record, at)
+    kind = inner.get("op")
+    if type(kind) not in {str, type(None)} or kind not in {None, "batch", "tag", "untag", *SHAPES}:
+        raise Bad("r: Of its parent a run tells metrics and tags.")
+    batch.above = batch.above or Batch()
+    read_inner(batch.above, inner, at)
+
+
+def read_of_child(batch: Batch, record: dict[str, Any], at: float) -> None:
+    """``r`` is a record of the child ``c``. Wrapped, so that runs without children pay nothing for them."""
+    child = batch.children.setdefault(identifier("c", record.get("c")), Batch())
+    inner, at = inner_of(record, at)
+    kind = inner.get("op")
+    if kind == "end":
         if inner.get("v") not in {"Completed", "Failed", "Canceled"}:
             raise Bad("v: An end is Completed, Failed or Canceled.")
         said = inner.get("error")
         error = said if type(said) is dict else {}
         kept = {name: text(error[name], MAX_NOTE) for name in ("type", "message", "detail") if error.get(name)}
         child.ended = child.ended or Ended(inner["v"], kept, at)
-    elif type(kind) is not str or kind in {"child", "of"}:
+    elif type(kind) not in {str, type(None)} or kind in {"child", "of", "parent"}:
         raise Bad("r: It is no record that a child may have.")
     else:
-        read_other(child, kind, inner, at)
+        read_inner(child, inner, at)
 
 
 def wish(record: dict[str, Any], at: float) -> Wish:

@@ -41,6 +41,10 @@ def of(key: str, **record: Any) -> dict[str, Any]:
     return {"op": "of", "c": key, "r": record}
 
 
+def up(**record: Any) -> dict[str, Any]:
+    return {"op": "parent", "r": record}
+
+
 def child(run: Run, key: str) -> Run:
     return Run.objects.get(uid=f"{run.uid}_{key}")
 
@@ -118,6 +122,30 @@ def test_no_script_reaches_runs_that_are_not_its_own(run: Run, workspace: Worksp
     assert child(run, "y").parent == run
 
 
+def test_a_run_tells_its_parent_metrics_and_tags_and_nothing_else(run: Run, workspace: Workspace) -> None:
+    parent = make_run(workspace, status=RunStatus.COMPLETED, name="above")
+    below = make_run(workspace, status=RunStatus.RUNNING, parent=parent)
+    apply(
+        below, up(k="child loss", v=3.0), up(op="batch", m={"child loss": 2.0}, s=7), up(op="tag", k="best", v="2"), up(op="row", k="t", v={"x": 1}),
+        {"k": "own", "v": 1.0},
+    )  # fmt: skip
+    series = MetricSeries.objects.get(run=parent)
+    assert (series.name, series.count, series.last, series.last_step) == ("child loss", 2, 2.0, 7)
+    assert list(parent.tags.values_list("name", "value")) == [("best", "2")] and parent.values.count() == 1
+    assert (
+        list(MetricSeries.objects.filter(run=below).values_list("name", flat=True)) == ["own"] and not below.bad_records
+    )
+    refused = (
+        up(op="name", v="mine"), up(op="image", k="i", path="i.png"), up(op="model", id="w", k="m", path="a"), up(op="end", v="Failed"),
+        up(op="child", c="a"), up(op="parent", r={"k": "a", "v": 1.0}), up(op=["x"]), {"op": "parent"}, of("a", op="parent", r={"k": "a", "v": 1}),
+    )  # fmt: skip
+    assert apply(below, *refused).bad_records >= len(refused)
+    assert apply(run, up(k="a", v=1.0)).bad_records == 1  # it has none
+    parent.refresh_from_db()
+    assert (parent.name, parent.status, parent.bad_records) == ("above", "Completed", 0)
+    assert not Run.objects.filter(told_by__in=[parent, below]).exclude(parent=below).exists()
+
+
 def test_there_is_a_bound_and_parents_in_a_ring_are_no_trap(run: Run) -> None:
     apply(run, *(begin(f"k{number}") for number in range(MAX_CHILDREN - 2)))
     apply(run, begin("r1", p="r2"), begin("r2", p="r1"), begin("over"), begin("self", p="self"))
@@ -183,7 +211,7 @@ def test_a_client_of_an_interactive_run_has_calls_of_its_own_for_these(workspace
     from runs import outside
 
     own = outside.begin(workspace, None, "by-hand")
-    for record in (begin("a"), {"op": "model", "id": "w", "k": "m", "path": "a"}):
+    for record in (begin("a"), {"op": "model", "id": "w", "k": "m", "path": "a"}, up(k="a", v=1.0)):
         with pytest.raises(outside.RecordsRefused, match="calls of its own"):
             outside.take_records(own, json.dumps(record).encode())
     assert not Run.objects.filter(told_by=own).exists()

@@ -46,11 +46,13 @@ def test_several_are_made_at_once_and_filtered(ws: Workspace) -> None:
 
 
 def test_a_configuration_is_submitted_below_a_run(home: Home, ws: Workspace) -> None:
-    config = ScriptRunConfig(home.project("child", train="print(1)"), "train.py", environment="python")
+    code = "from runstead import Run\nrun = Run.get_context()\nrun.log('own', 1)\nrun.parent.log('of the child', 2)\n"
+    config = ScriptRunConfig(home.project("child", train=code), "train.py", environment="python")
     with Experiment(ws, "submits").start_logging() as parent:
         child = parent.submit_child(config, tags={"n": "1"})
         assert child.wait_for_completion()["status"] == "Completed"
     assert (child.parent.id, child.type, child.tags) == (parent.id, "script", {"n": "1"})
+    assert (child.get_metrics(), parent.get_metrics()) == ({"own": 1.0}, {"of the child": 2.0})
     assert child.experiment.name == "submits"
     assert [run.id for run in parent.get_children(type="script")] == [child.id]
 

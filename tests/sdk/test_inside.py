@@ -222,8 +222,18 @@ def test_what_the_run_was_submitted_with_is_known_and_changed(run: Any) -> None:
     with pytest.raises(UserError, match="p is 'x' already"):
         run.add_properties({"p": "y"})
     assert run.parent.id == "above_1"
-    with pytest.raises(RunsteadError, match=r"log: a script does not reach.*'above_1'"):
-        run.parent.log("a", 1)
+    run.parent.log("a", 1)
+    run.parent.tag("best", "a")
+    run.parent.flush()
+    told = lines_of(run)[-2:]
+    assert [line["op"] for line in told] == ["parent", "parent"] and (told[0]["r"]["k"], told[0]["r"]["v"]) == (
+        "a",
+        1.0,
+    )
+    assert run.get_metrics() == {} and "best" not in run.tags
+    for asked in ("get_tags", "get_metrics", "log_image", "upload_file", "register_model"):
+        with pytest.raises(RunsteadError, match=rf"{asked}: a script does not reach.*'above_1'"):
+            getattr(run.parent, asked)("a")
     assert run.get_details()["target"] == "box"
 
 

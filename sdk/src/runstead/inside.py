@@ -8,7 +8,7 @@ from .errors import RunsteadError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Union
+    from typing import Any, Dict, Iterable, Iterator, List, Mapping, NoReturn, Optional, Union
 
     from .child import ChildRun
     from .wished import WishedModel
@@ -179,9 +179,12 @@ class Inside:
 
     @property
     def parent(self) -> Any:
-        """The run that this one is below, or None. One that another program submitted this from has an `id` here, and no more."""
+        """The run that this one is below, or None. One that another program submitted this from has an `id` here and takes metrics and
+        tags, and no more."""
+        from .above import ParentRun
+
         above = self._facts().get("parent")
-        return Elsewhere(above) if above else None
+        return ParentRun(above, self._line) if above else None
 
     def child_run(
         self, name: Optional[str] = None, run_id: Optional[str] = None, outputs: Optional[str] = None
@@ -233,6 +236,9 @@ class Elsewhere:
     def __getattr__(self, asked: str) -> Any:
         if asked.startswith("__"):
             raise AttributeError(asked)
+        self._not_here(asked)
+
+    def _not_here(self, asked: str) -> NoReturn:
         raise OnlyOutside(
             "%s: a script does not reach the studio from its run, and knows only the name of its %s, %r. Ask from outside, with "
             "Workspace.from_config()." % (asked, self.what, self.name)
