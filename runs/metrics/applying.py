@@ -54,11 +54,10 @@ def apply_batch(run: Run, batch: Batch) -> None:
             apply_batch(child, of_child)
         children.end(told)
     if batch.above is not None:
-        parent = Run.objects.select_for_update(no_key=True).filter(pk=run.parent_id).first()
-        if parent is None:
+        if run.parent_id is None:
             batch.refuse("The run has no parent.")
         else:
-            apply_batch(parent, batch.above)
+            apply_batch(Run.objects.select_for_update(no_key=True).get(pk=run.parent_id), batch.above)
     _apply_facts(run, batch)
 
 
