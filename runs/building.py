@@ -1,5 +1,6 @@
 """Environments that an attendant has built on its target, for runs that wait and people who asked."""
 
+import copy
 from functools import partial
 
 from django.db import transaction
@@ -82,8 +83,9 @@ class Building:
         key = ("build", build.pk)
         if not self.errands.may_start(key):
             return False
+        own = copy.copy(build)  # the errand's, while the attendant's thread reads its own anew
         if build.status == BuildStatus.BUILDING and build.cancel_requested_at and build.attempt not in self.stopped:
-            self.errands.start(key, partial(self.stop, build))
+            self.errands.start(key, partial(self.stop, own))
             return False
         if build.status == BuildStatus.BUILDING and build.attempt in self.begun:
             return True
@@ -94,7 +96,7 @@ class Building:
                 return False
             self.held.pop(build.pk, None)
             # One that is begun may be of another attendant, who went before anything was sent. Sent again it starts once.
-            self.errands.start(key, partial(self.begin, build))
+            self.errands.start(key, partial(self.begin, own))
         return False
 
     def begin(self, build: Build) -> None:

@@ -15,6 +15,8 @@ from environments.definition import Definition
 from environments.models import Build, BuildStatus, ComputeTarget, Environment, Lease
 from environments.registry import register
 from runs.attending import Attendant
+from runs.building import Building
+from runs.errands import Errands
 from runs.models import Run
 from runs.status import EndReason, RunStatus
 from studio.models import AuditEvent
@@ -115,6 +117,31 @@ def test_a_hanging_build_is_cancelled_its_runs_fail_and_name_it_and_it_can_be_tr
         until(lambda: status_of(build) == BuildStatus.READY, 60)
         assert (build.cancel_requested_at, build.canceled_by, build.error) == (None, None, "")
         assert subprocess.run([build.python, "-c", "import tiny_tool"], check=False).returncode == 0
+
+
+def test_what_the_attendant_reads_anew_meanwhile_does_not_become_an_attempt_without_a_name(
+    workspace, version, monkeypatch
+):
+    """The row as it was before the attempt was written may be read late, and into the attendant's own object."""
+    target = make_target(workspace)
+    build = builds.ensure(target, version)
+    before = dict(status=build.status, attempt=build.attempt)
+    token = Lease.take(target.pk, "test")
+    errands, sent = Errands("test", lambda: None), []
+    building = Building(target, token, None, errands)
+    monkeypatch.setattr(builds, "begin", lambda row, host, target: sent.append(row.attempt))
+    written = builds.new_attempt
+
+    def write(row):
+        found = written(row)
+        vars(build).update(before)
+        return found
+
+    monkeypatch.setattr(builds, "new_attempt", write)
+    building.tend(build)
+    until(lambda: sent, 10)
+    errands.end()
+    assert len(sent[0]) == 32
 
 
 def test_the_wish_survives_the_attendant_that_was_to_pass_it_on(workspace, contributor, version, silent_index):
