@@ -125,7 +125,7 @@ def test_what_the_attendant_reads_anew_meanwhile_does_not_become_an_attempt_with
     """The row as it was before the attempt was written may be read late, and into the attendant's own object."""
     target = make_target(workspace)
     build = builds.ensure(target, version)
-    before = dict(status=build.status, attempt=build.attempt)
+    before = {"status": build.status, "attempt": build.attempt}
     token = Lease.take(target.pk, "test")
     errands, sent = Errands("test", lambda: None), []
     building = Building(target, token, None, errands)
