@@ -183,6 +183,8 @@ class Frame {
       },
     };
     this.plot = new uPlot(options, this.data(), this.canvas);
+    const [first, second] = this.plot.data[0];
+    if (second === undefined) this.plot.setScale("x", { min: first - 1, max: first + 1 }); // alone, it stands in the middle
     this.box = document.createElement("div");
     this.box.className = "tip";
     this.box.hidden = true;
