@@ -7,6 +7,7 @@ import os
 import re
 
 from .errors import UserError
+from .needed import file_path
 from .warned import warn
 
 TYPE_CHECKING = False
@@ -51,7 +52,7 @@ class CondaDependencies:
         self.variables: Dict[str, str] = {}
         """What the file's `variables` say."""
         if conda_dependencies_file_path is not None:
-            self._read(os.fspath(conda_dependencies_file_path))
+            self._read(file_path("conda_dependencies_file_path", conda_dependencies_file_path))
 
     @staticmethod
     def create(

@@ -8,6 +8,7 @@ import uuid
 from urllib.parse import quote
 
 from .errors import NotYet, UserError
+from .needed import texts, workspace_of
 from .transport import ApiError
 
 TYPE_CHECKING = False
@@ -34,7 +35,7 @@ class Experiment:
                 "name: %r is no experiment's name. Use 1 to 255 letters, digits, '_' or '-', beginning with a letter or digit."
                 % (name,)
             )
-        self.workspace = workspace
+        self.workspace = workspace_of(workspace)
         self.name = name
         self._row: Optional[Dict[str, Any]] = None
 
@@ -149,10 +150,8 @@ class Experiment:
 
     def set_tags(self, tags: Mapping[str, Optional[str]]) -> None:
         """Add tags, or give them other values."""
-        if not isinstance(tags, dict):
-            raise UserError("tags: a dict of names and texts is needed, got %s." % type(tags).__name__)
-        own = {**self._fresh()["tags"], **{str(k): None if v is None else str(v) for k, v in tags.items()}}
-        self._change(tags=own)
+        new = texts("tags", tags)
+        self._change(tags={**self._fresh()["tags"], **new})
 
     def remove_tags(self, tags: Iterable[str]) -> None:
         """Remove tags by name."""
@@ -174,7 +173,7 @@ class Experiment:
         query: Dict[str, Any] = {"archived": VIEWS[view_type], "limit": PAGE}
         found: List[Experiment] = []
         while True:
-            page = workspace.transport.request("GET", "experiments", query=query).json()
+            page = workspace_of(workspace).transport.request("GET", "experiments", query=query).json()
             for row in page["experiments"]:
                 if experiment_name in (None, row["name"]) and _has(row["tags"], wanted("tags", tags)):
                     made = Experiment(workspace, row["name"])

@@ -172,10 +172,11 @@ class Inside:
         version then, so that `version` of what is returned is None. Raises ModelPathNotFoundException for a file that the run does
         not keep.
         """
+        from .needed import mapping
         from .wished import wish
 
         facts = {"framework": model_framework, "framework_version": model_framework_version}
-        own = {**{key: value for key, value in facts.items() if value}, **(properties or {})}
+        own = {**{key: value for key, value in facts.items() if value}, **mapping("properties", properties)}
         return wish(self, model_name, model_path or model_name, tags, own, description)
 
     # Its children

@@ -7,6 +7,7 @@ import os
 from . import distributed
 from .errors import NotYet, UserError
 from .keywords import names_of, refuse
+from .needed import mapping
 from .run_configuration import RunConfiguration, named, words
 from .sections import DockerConfiguration
 from .warned import warn
@@ -118,8 +119,11 @@ class ScriptRunConfig:
         environment = run_config.named_environment()
         if environment is not None:
             body["environment"] = environment
-        body["variables"] = {str(k): str(v) for k, v in run_config.environment_variables.items()}
-        body["secrets"] = {str(k): str(v) for k, v in run_config.secrets.items()}
+        body["variables"] = {
+            str(k): str(v)
+            for k, v in mapping("run_config.environment_variables", run_config.environment_variables).items()
+        }
+        body["secrets"] = {str(k): str(v) for k, v in mapping("run_config.secrets", run_config.secrets).items()}
         body["max_run_duration_seconds"] = run_config.max_run_duration_seconds
         body["memory_bytes"] = run_config.memory_bytes
         body["gpus"] = run_config.gpus

@@ -1,0 +1,149 @@
+"""Arguments of a wrong kind are refused by their names, whoever takes them, and nothing that was given is dropped without a word."""
+
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+from runstead import (
+    AmlCompute,
+    ComputeTarget,
+    Environment,
+    Estimator,
+    Experiment,
+    LocalCompute,
+    Model,
+    MpiConfiguration,
+    Run,
+    RunConfiguration,
+    RunDetails,
+    ScriptRunConfig,
+    SparkConfiguration,
+    UserError,
+    Workspace,
+)
+from runstead.checking import check
+from runstead.keyvault import Keyvault
+
+NOBODY = Workspace("http://127.0.0.1:9", "w", "t")
+"""Nothing listens there: what is refused before anything is sent says so at once."""
+PAIRS = "a dict of names and texts is needed, got "
+WORKSPACE = r"workspace: a Workspace is needed, for example Workspace.from_config\(\), got "
+
+
+def spark(configuration: Any) -> dict[str, Any]:
+    config = ScriptRunConfig(".", "a.py")
+    config.run_config.framework = "PySpark"
+    config.run_config.spark.configuration = configuration
+    return config.request()
+
+
+def nodes(part: str, count: Any) -> dict[str, Any]:
+    config = ScriptRunConfig(".", "a.py", distributed_job_config=MpiConfiguration())
+    (config.run_config.mpi if part else config.run_config).node_count = count
+    return config.request()
+
+
+@pytest.mark.parametrize(
+    ("call", "told"),
+    [
+        (lambda: Experiment(NOBODY, "x").submit(ScriptRunConfig(".", "a.py"), tags=["a"]), f"tags: {PAIRS}list"),
+        (lambda: Experiment(NOBODY, "x").submit(ScriptRunConfig(".", "a.py"), tags="abc"), f"tags: {PAIRS}str"),
+        (lambda: Experiment(NOBODY, "x").start_logging(tags=["a"]), f"tags: {PAIRS}list"),
+        (lambda: Experiment(NOBODY, "x").start_logging(snapshot_directory=5), "snapshot_directory: a path is needed, got int"),
+        (lambda: Experiment(NOBODY, "x").set_tags(["a"]), f"tags: {PAIRS}list"),
+        (lambda: setattr(RunConfiguration(), "environment_variables", ["A=1"]), f"run_config.environment_variables: {PAIRS}list"),
+        (lambda: setattr(RunConfiguration(), "environment_variables", "A=1"), f"run_config.environment_variables: {PAIRS}str"),
+        (lambda: setattr(RunConfiguration(), "secrets", ["a"]), f"run_config.secrets: {PAIRS}list"),
+        (lambda: setattr(RunConfiguration(), "mpi", 2), "run_config.mpi: a MpiConfiguration is needed, got 2"),
+        (lambda: setattr(RunConfiguration(), "spark", {}), "run_config.spark: a SparkConfiguration is needed"),
+        (lambda: spark(["x"]), f"spark.configuration: {PAIRS}list"),
+        (lambda: SparkConfiguration(["x"]), f"configuration: {PAIRS}list"),
+        (lambda: nodes("", "two"), "node_count: a whole number from 1 on is needed, got 'two'"),
+        (lambda: nodes("mpi", 1.5), "mpi.node_count: a whole number from 1 on is needed, got 1.5"),
+        (lambda: ScriptRunConfig(".", "a.py", {"--lr": 0.1}), r"arguments: a list is needed, for example \['--lr', 0.1\], got dict"),
+        (lambda: ScriptRunConfig(".", "a.py", 5), "arguments: a list is needed"),
+        (lambda: ScriptRunConfig(".", "a.py", distributed_job_config="mpi"), "distributed_job_config: a MpiConfiguration, "),
+        (lambda: Estimator(".", script_params=["--a"]), "script_params: a dict of arguments and values is needed, got list"),
+        (lambda: Estimator(".", node_count="two"), "node_count: a whole number from 1 on is needed, got 'two'"),
+        (lambda: Estimator(".", process_count_per_node=None), "process_count_per_node: a whole number"),
+        (lambda: Estimator(".", environment_variables=["A=1"]), f"environment_variables: {PAIRS}list"),
+        (lambda: Estimator(None), "source_directory: a path is needed, got NoneType"),
+        (lambda: Model.register(NOBODY, __file__, "m", tags=["a"]), f"tags: {PAIRS}list"),
+        (lambda: Model.register(NOBODY, __file__, "m", properties="a"), f"properties: {PAIRS}str"),
+        (lambda: Model.register(NOBODY, None, "m"), "model_path: a path is needed, got NoneType"),
+        (lambda: Model._of(NOBODY, {"tags": {}}).add_tags(["a"]), f"tags: {PAIRS}list"),
+        (lambda: Model._of(NOBODY, {"tags": {}}).update(tags="x"), f"tags: {PAIRS}str"),
+        (lambda: Model._of(NOBODY, {}).add_properties(["x"]), f"properties: {PAIRS}list"),
+        (lambda: Keyvault(NOBODY).set_secrets(["a"]), f"secrets_batch: {PAIRS}list"),
+        (lambda: Environment.from_pip_requirements("mine", None), "file_path: a path is needed, got NoneType"),
+        (lambda: Environment.from_conda_specification("mine", None), "file_path: a path is needed, got NoneType"),
+        (lambda: Workspace.from_config(5), "path: a path is needed, got int"),
+        (lambda: ComputeTarget.attach(NOBODY, "vm", "cfg"), "attach_configuration: make it with the attach_configuration of a kind"),
+        (lambda: RunDetails("x").show(), "run_instance: a run is needed, .*, got 'x'"),
+    ],
+)  # fmt: skip
+def test_a_wrong_kind_is_refused_by_the_name_of_the_argument(call: Any, told: str) -> None:
+    with pytest.raises(UserError, match=f"^{told}"):
+        call()
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: Experiment("ws", "x"),
+        lambda: Experiment.list("ws"),
+        lambda: ComputeTarget("ws", "local"),
+        lambda: ComputeTarget.list("ws"),
+        lambda: ComputeTarget.attach("ws", "vm", LocalCompute.attach_configuration()),
+        lambda: ComputeTarget.create("ws", "p", AmlCompute.provisioning_configuration()),
+        lambda: Model("ws", "sk"),
+        lambda: Model.list("ws"),
+        lambda: Model.register("ws", __file__, "m"),
+        lambda: Environment.get("ws", "um"),
+        lambda: Environment.list("ws"),
+        lambda: Environment("mine").register("ws"),
+        lambda: Environment("mine", 1).build("ws"),
+        lambda: Environment("mine", 1).get_builds("ws"),
+        lambda: Keyvault("ws"),
+        lambda: Run.get("ws", "y"),
+        lambda: check("ws", ScriptRunConfig(".", "a.py")),
+    ],
+)
+def test_a_workspace_is_none_by_its_name(call: Any) -> None:
+    with pytest.raises(UserError, match=f"^{WORKSPACE}'ws'"):
+        call()
+
+
+@pytest.mark.parametrize("call", [lambda: Run("x", "y"), lambda: list(Run.list("x"))])
+def test_an_experiment_is_none_by_its_name(call: Any) -> None:
+    with pytest.raises(UserError, match=r"^experiment: an Experiment is needed, for example .*, got 'x'"):
+        call()
+
+
+def test_what_is_no_file_is_refused_inside_and_outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from runstead.submitted import SubmittedRun
+
+    monkeypatch.delenv("RUNSTEAD_RUN_DIR", raising=False)
+    for run in (Run.get_context(), SubmittedRun(NOBODY, {"number": 1})):
+        with pytest.raises(UserError, match=r"^path_or_stream: a path or an open file is needed, got NoneType"):
+            run.upload_file("x", None)
+        with pytest.raises(UserError, match=r"^path: a path is needed, got NoneType"):
+            run.upload_folder("x", None)
+        with pytest.raises(UserError, match=f"^properties: {PAIRS}str"):
+            run.register_model("m", properties="a")
+
+
+def test_any_mapping_is_taken_and_none_is_an_empty_one() -> None:
+    config = ScriptRunConfig(".", "a.py")
+    config.run_config.environment_variables = MappingProxyType({"A": 1})
+    config.run_config.secrets = None
+    body = config.request()
+    assert (body["variables"], body["secrets"]) == ({"A": "1"}, {})
+
+
+def test_an_empty_dict_that_is_filled_later_counts() -> None:
+    config, variables = ScriptRunConfig(".", "a.py"), {}
+    config.run_config.environment_variables = variables
+    variables["A"] = "1"
+    assert config.request()["variables"] == {"A": "1"}
