@@ -25,6 +25,8 @@ from runstead import (
 from runstead.checking import check
 from runstead.keyvault import Keyvault
 
+from tests.sdk.conftest import Home
+
 NOBODY = Workspace("http://127.0.0.1:9", "w", "t")
 """Nothing listens there: what is refused before anything is sent says so at once."""
 PAIRS = "a dict of names and texts is needed, got "
@@ -132,6 +134,73 @@ def test_what_is_no_file_is_refused_inside_and_outside(tmp_path: Path, monkeypat
             run.upload_folder("x", None)
         with pytest.raises(UserError, match=f"^properties: {PAIRS}str"):
             run.register_model("m", properties="a")
+
+
+# Nothing is dropped without a word.
+
+
+def test_unknown_keywords_are_told_with_what_may_be_meant(home: Home, ws: Workspace) -> None:
+    config = ScriptRunConfig(home.project("told", train="print(1)"), "train.py", environment="python")
+    experiment = Experiment(ws, "told")
+    with pytest.warns(UserWarning) as caught:
+        run = experiment.submit(config, tag={"stage": "prod"}, _internal=1, show_output=False)
+    assert [str(one.message) for one in caught] == [
+        "tag: submit has no such argument. Did you mean tags? It is left out."
+    ]
+    assert caught[0].filename == __file__
+    run.cancel()
+    with pytest.warns(UserWarning, match="nme: start_logging has no such argument"):
+        parent = experiment.start_logging(snapshot_directory=None, nme="x")
+    with (
+        parent,
+        pytest.warns(UserWarning, match="display_nam: submit_child has no such argument. Did you mean display_name"),
+    ):
+        parent.submit_child(config, display_nam="x").cancel()
+
+
+def test_the_id_of_a_child_is_not_chosen_and_that_is_said(
+    ws: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = "run_id: the child has an id of its own, not 'mychild'"
+    with Experiment(ws, "told").start_logging(snapshot_directory=None) as parent:
+        with pytest.warns(UserWarning, match=told) as caught:
+            named, bare = parent.child_run("k", run_id="mychild"), parent.child_run(run_id="mychild")
+        assert {one.filename for one in caught} == {__file__}
+        assert (named.name, bare.name) == ("k", "mychild")
+        named.complete()
+        bare.complete()
+    monkeypatch.delenv("RUNSTEAD_RUN_DIR", raising=False)
+    with pytest.warns(UserWarning, match=told):
+        assert Run.get_context().child_run(run_id="mychild").name == "mychild"
+
+
+@pytest.mark.parametrize(("given", "told"), [
+    ({"script": "a.py"}, "script: give either script with arguments, or command"),
+    ({"arguments": ["--lr", "0.1"]}, "arguments: give either script with arguments, or command, which has its words in itself"),
+])  # fmt: skip
+def test_beside_a_command_there_is_no_script_and_there_are_no_arguments(given: dict[str, Any], told: str) -> None:
+    config = ScriptRunConfig("s", command=["python", "t.py"], **given)
+    with pytest.raises(UserError, match=f"^{told}"):
+        config.request()
+
+
+def communicating(communicator: Any, framework: str = "Python") -> dict[str, Any]:
+    config = ScriptRunConfig(".", "a.py")
+    config.run_config.framework, config.run_config.communicator = framework, communicator
+    config.run_config.mpi.process_count_per_node = 2
+    return config.request()
+
+
+def test_a_communicator_that_nobody_knows_is_refused() -> None:
+    with pytest.raises(UserError, match=r"^communicator: 'OpenMpii' is not known. Did you mean OpenMpi\?"):
+        communicating("OpenMpii")
+    with pytest.raises(UserError, match=r"^communicator: 'x' is not known. Use None, Mpi, "):
+        communicating("x")
+    for known in ("OpenMpi", "openmpi", "IntelMpi", "Mpi"):
+        assert communicating(known)["distribution"] == {"process_count": 2}
+    assert communicating(None)["framework"] == communicating("None")["framework"] == "python"
+    with pytest.warns(UserWarning, match=r"communicator: Gloo means nothing with framework Python\. .* = 'PyTorch'"):
+        communicating("Gloo")
 
 
 def test_any_mapping_is_taken_and_none_is_an_empty_one() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .errors import UserError
 from .needed import mapping, whole
+from .warned import warn
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,6 +17,11 @@ _SPARK = ("conf", "packages", "repositories", "deploy_mode")
 SPARK_DEFAULTS = {"spark.app.name": "Azure ML Experiment", "spark.yarn.maxAppAttempts": 1}
 """What the reference sets. Left as it is it is not sent: the studio names the application after the run, and starts it once."""
 _MPI = ("mpi", "openmpi", "intelmpi")
+_COMMUNICATORS = {
+    "None": "", "Mpi": "", "OpenMpi": "", "IntelMpi": "", "Nccl": "PyTorch", "Gloo": "PyTorch", "Ucc": "PyTorch",
+    "ParameterServer": "TensorFlow",
+}  # fmt: skip
+"""Those of the reference, and the framework that one of them needs."""
 
 
 class MpiConfiguration:
@@ -95,8 +101,9 @@ def read(run_config: RunConfiguration, distribution: Dict[str, Any], spark: Dict
 
 
 def fields(run_config: RunConfiguration) -> Dict[str, Any]:
-    """`framework`, `distribution` and `spark` as the API takes them."""
+    """`framework`, `distribution` and `spark` as the API takes them. Raises UserError."""
     framework = str(run_config.framework).lower()
+    _check_communicator(framework, str(run_config.communicator))
     if framework == "python" and str(run_config.communicator).lower() in _MPI:
         framework = "mpi"
     distribution: Dict[str, Any] = {}
@@ -127,6 +134,20 @@ def fields(run_config: RunConfiguration) -> Dict[str, Any]:
         mode = spark.deploy_mode or run_config.hdi.deploy_mode
         found["spark"] = {name: value for name, value in {**given, "deploy_mode": mode}.items() if value}
     return found
+
+
+def _check_communicator(framework: str, given: str) -> None:
+    """One that nobody knows would be one plain process."""
+    known = {name.lower(): name for name in _COMMUNICATORS}
+    if given.lower() not in known:
+        import difflib  # only on a mistake
+
+        near = difflib.get_close_matches(given.lower(), known, 1)
+        hint = "Did you mean %s?" % known[near[0]] if near else "Use %s." % ", ".join(_COMMUNICATORS)
+        raise UserError("communicator: %r is not known. %s" % (given, hint))
+    needed = _COMMUNICATORS[known[given.lower()]]
+    if framework == "python" and needed:
+        warn("communicator: %s means nothing with framework Python. Set run_config.framework = %r." % (given, needed))
 
 
 def _setting(value: Any) -> str:

@@ -8,6 +8,7 @@ import uuid
 from urllib.parse import quote
 
 from .errors import NotYet, UserError
+from .keywords import names_of, tell
 from .needed import texts, workspace_of
 from .transport import ApiError
 
@@ -54,11 +55,12 @@ class Experiment:
 
         `config`: a ScriptRunConfig or an Estimator; it is copied, what happens to it later does not matter. `show_output=True`: wait
         and print the log. `progress(stage, done, total)` is told bytes while the folder is `reading` and `sending`, from any
-        thread. Other keywords are accepted for compatibility.
+        thread. Other keywords are left out with a warning.
         Raises UserError, RunsteadError.
         """
         from .submitting import submit
 
+        tell("submit", kwargs, (*names_of(Experiment.submit), "show_output"))
         run = submit(self, config, tags, display_name, notes, progress)
         if kwargs.get("show_output"):
             run.wait_for_completion(show_output=True)
@@ -81,6 +83,7 @@ class Experiment:
         """
         from .interactive import begin
 
+        tell("start_logging", kwargs, names_of(Experiment.start_logging))
         return begin(self, outputs, snapshot_directory, display_name or "", tags)
 
     def get_runs(

@@ -108,6 +108,10 @@ class ScriptRunConfig:
         if self.command:
             if self.script:
                 raise UserError("script: give either script with arguments, or command.")
+            if self.arguments:
+                raise UserError(
+                    "arguments: give either script with arguments, or command, which has its words in itself."
+                )
             body["command"] = _command(self.command)
             if body["framework"] == "python":
                 body["framework"] = "command"
