@@ -8,6 +8,7 @@ import pytest
 from runstead import (
     AmlCompute,
     ComputeTarget,
+    CondaDependencies,
     Environment,
     Estimator,
     Experiment,
@@ -216,3 +217,77 @@ def test_an_empty_dict_that_is_filled_later_counts() -> None:
     config.run_config.environment_variables = variables
     variables["A"] = "1"
     assert config.request()["variables"] == {"A": "1"}
+
+
+# What is said names the argument, and the fix.
+
+
+@pytest.mark.parametrize(("version", "write"), [(3.8, "3.8"), (3.1, "3.10"), (3, "3.11")])
+def test_a_version_as_a_number_is_told_how_to_be_written(version: Any, write: str) -> None:
+    with pytest.raises(
+        UserError, match=f"^python_version: a text is needed, got the number {version}: write '{write}'"
+    ):
+        CondaDependencies.create(python_version=version)
+    with pytest.raises(UserError, match=f"^version: a text is needed, got the number {version}: write '{write}'"):
+        CondaDependencies().set_python_version(version)
+
+
+def test_examples_are_of_what_is_asked_for() -> None:
+    with pytest.raises(UserError, match=r"^python_version: '2\.7' is no Python version"):
+        CondaDependencies.create(python_version="2.7")
+    with pytest.raises(UserError, match=r"^channel: a text is needed, for example 'conda-forge', got 5"):
+        CondaDependencies().add_channel(5)
+    with pytest.raises(UserError, match=r"^pip_package: a text is needed, for example 'numpy', got 5"):
+        CondaDependencies().add_pip_package(5)
+
+
+def test_a_configuration_that_is_not_there_is_said_not_to_be(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"subscription_id": "0", "workspace_name": "theirs"}')
+    for path, told in (
+        (tmp_path / "nope.json", "path: there is no file or folder '.*nope.json'. The working directory is "),
+        (tmp_path, "path: neither .* nor a folder above it has a runstead.json or config.json with a 'url'"),
+        (
+            tmp_path / "config.json",
+            "path: .*config.json is no JSON object with the 'url' of a studio. .*runstead login",
+        ),
+    ):
+        with pytest.raises(UserError, match=f"^{told}"):
+            Workspace.from_config(path)
+
+
+def test_a_status_that_nobody_knows_is_refused_at_once_by_its_own_name(
+    ws: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = "^status: 'Bogus' is not known. Use NotStarted, .*, Canceled"
+    experiment = Experiment(ws, "statuses")
+    with experiment.start_logging(snapshot_directory=None) as parent:
+        parent.child_run("one").complete()
+        for ask in (parent.get_children, experiment.get_runs):
+            with pytest.raises(UserError, match=told):
+                ask(status="Bogus")
+        assert [one.name for one in parent.get_children(status="completed")] == ["one"]
+        assert [one.name for one in parent.get_children(status=["Failed", "Completed"])] == ["one"]
+    monkeypatch.delenv("RUNSTEAD_RUN_DIR", raising=False)
+    inside = Run.get_context()
+    left = inside.child_run("status")
+    left.fail("why")
+    with pytest.raises(UserError, match=told):
+        inside.get_children(status="Bogus")
+    assert left.id in [one.id for one in inside.get_children(status="failed")]
+
+
+def test_the_client_knows_every_status_of_the_studio() -> None:
+    from runstead.status import STATUSES
+
+    from runs.status import RunStatus
+
+    assert set(STATUSES) == set(RunStatus.values)
+
+
+@pytest.mark.parametrize("message", ["it broke.", "it broke"])
+def test_a_failure_ends_in_one_dot(message: str) -> None:
+    from runstead.submitted import SubmittedRun
+
+    row = {"id": "a_1", "url": "http://127.0.0.1:9/x", "error": {"type": "ValueError", "message": message}}
+    told = SubmittedRun(NOBODY, row).failure()
+    assert told == "Run a_1 failed: ValueError: it broke. http://127.0.0.1:9/x"

@@ -156,16 +156,17 @@ def children(
     above: Any, recursive: bool, tags: Any, properties: Any, kind: Optional[str], status: Optional[str]
 ) -> Iterator[ChildRun]:
     """Those that fit, the newest first. Wrong filters are refused at once. Raises UserError."""
-    from .listing import KINDS, wanted
+    from .listing import KINDS, statuses, wanted
 
     if kind is not None and str(kind).lower() not in KINDS:
         raise UserError("type: %r is not known. Use script or interactive." % (kind,))
     filters = wanted("tags", tags), wanted("properties", properties)
+    asked = None if status is None else statuses(status)
     fitting = kind is None or KINDS[str(kind).lower()] == "interactive"
-    return _found(above, recursive, filters, status) if fitting else iter(())
+    return _found(above, recursive, filters, asked) if fitting else iter(())
 
 
-def _found(above: Any, recursive: bool, filters: Any, status: Optional[str]) -> Iterator[ChildRun]:
+def _found(above: Any, recursive: bool, filters: Any, asked: Optional[List[str]]) -> Iterator[ChildRun]:
     from . import records
 
     root: Run = above._root if isinstance(above, ChildRun) else above
@@ -181,7 +182,7 @@ def _found(above: Any, recursive: bool, filters: Any, status: Optional[str]) -> 
         child = waiting.pop(0)
         if recursive:
             waiting += below.get(child._key, [])[::-1]
-        if status in (None, child.get_status()) and _fits(child, *filters):
+        if (asked is None or child.get_status() in asked) and _fits(child, *filters):
             yield child
 
 

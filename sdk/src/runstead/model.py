@@ -316,7 +316,8 @@ def register_from_run(
     except ApiError as error:
         if not error.names("path"):
             raise
-        raise ModelPathNotFoundException("model_path: %s" % error) from None
+        field, _, told = str(error).partition(": ")
+        raise ModelPathNotFoundException("model_path: %s" % (told if field == "path" else error)) from None
     return Model._of(run.workspace, answer.json())
 
 

@@ -193,7 +193,12 @@ class SubmittedRun(Run):
         what = ": ".join(str(error[key]) for key in ("type", "message") if error.get(key))
         if not what:
             what = "exit code %s" % self.exit_code if self.exit_code is not None else reason.replace("_", " ")
-        return "Run %s failed: %s. %s" % (self.id, what, self.get_portal_url())
+        return "Run %s failed: %s%s %s" % (
+            self.id,
+            what,
+            "" if what.endswith((".", "!", "?")) else ".",
+            self.get_portal_url(),
+        )
 
     # Below
 
