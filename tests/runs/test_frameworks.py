@@ -5,7 +5,14 @@ from typing import Any
 
 import pytest
 from django.test import Client
-from runstead import Experiment, MpiConfiguration, PyTorchConfiguration, RunConfiguration, TensorflowConfiguration
+from runstead import (
+    Experiment,
+    MpiConfiguration,
+    PyTorchConfiguration,
+    RunConfiguration,
+    TensorflowConfiguration,
+    UserError,
+)
 from runstead import ScriptRunConfig as Config
 from runstead import Workspace as Studio
 from runstead import cli as shell
@@ -223,7 +230,7 @@ def test_the_configuration_objects_of_the_reference(studio: str) -> None:
     assert submitted(Config("p", "train.py", run_config=older)) == ("mpi", {"process_count": 5}, {})
     with pytest.raises(Exception, match="one node here"):
         submitted(Config("p", "train.py", distributed_job_config=PyTorchConfiguration(node_count=2)))
-    with pytest.raises(TypeError, match="distributed_job_config"):
+    with pytest.raises(UserError, match="distributed_job_config"):
         Config("p", "train.py", distributed_job_config="mpi")
     with pytest.warns(UserWarning, match="distributed_job_config is ignored"):
         Config("p", "train.py", run_config=older, distributed_job_config=MpiConfiguration(2))

@@ -41,6 +41,34 @@ from azureml.train.hyperdrive import HyperDriveConfig, RandomParameterSampling, 
 from azureml.train.hyperdrive.run import PrimaryMetricGoal
 from azureml.widgets import RunDetails
 from azureml.telemetry import set_diagnostics_collection
+import azureml.pipeline.core as pc
+from azureml.pipeline.core import Pipeline, PipelineData, PublishedPipeline, StepSequence
+from azureml.pipeline.core.graph import PipelineParameter
+from azureml.pipeline.core.run import PipelineRun
+from azureml.pipeline.core.schedule import ScheduleRecurrence, Schedule
+from azureml.pipeline.steps import PythonScriptStep, EstimatorStep, ParallelRunStep
+import azureml.data
+from azureml.data import OutputFileDatasetConfig, FileDataset
+from azureml.data.data_reference import DataReference
+from azureml.data.datapath import DataPath
+from azureml.data.dataset_consumption_config import DatasetConsumptionConfig
+from azureml.data.azure_storage_datastore import AzureFileDatastore, AzureBlobDatastore
+from azureml.core import LinkedService
+from azureml.core.webservice import Webservice, AciWebservice, AksWebservice, LocalWebservice
+from azureml.core.image import Image, ContainerImage
+from azureml.core.resource_configuration import ResourceConfiguration
+from azureml.core.profile import ModelProfile
+from azureml.core.compute import KubernetesCompute
+from azureml.core.runconfig import EnvironmentDefinition
+from azureml.core.conda_dependencies import TENSORFLOW_DEFAULT_VERSION
+from azureml.train.automl import AutoMLConfig
+from azureml.train.automl.run import AutoMLRun
+from azureml.train.dnn import Horovod
+from azureml.train.estimator import MMLBaseEstimator
+import azureml.mlflow
+from azureml.tensorboard import Tensorboard
+from azureml.tensorboard.export import export_to_tensorboard
+from azureml.opendatasets import MNIST
 """
 
 
@@ -60,6 +88,8 @@ def test_every_import_of_real_scripts_works(installed: None) -> None:
     assert names["PrimaryMetricGoal"].MAXIMIZE == "MAXIMIZE"
     assert names["VERSION"] == runstead.__version__
     names["set_diagnostics_collection"](send_diagnostics=True)
+    assert names["pc"].Pipeline is names["Pipeline"]
+    assert names["MMLBaseEstimator"] is runstead.Estimator
 
 
 def test_every_name_of_the_table_exists(installed: None) -> None:
@@ -89,6 +119,36 @@ def test_what_is_not_there_yet_says_so_when_it_is_used_and_what_to_do(installed:
         import azureml.nothing  # noqa: F401
     with pytest.raises(UserError):
         Environment("")
+
+
+def test_whatever_is_not_there_yet_raises_by_its_name_when_it_is_used(installed: None) -> None:
+    listed = {name for names in MODULES.values() for name, home in names.items() if home == "not_yet"}
+    listed -= {"PrimaryMetricGoal"}  # words alone
+    from runstead import not_yet
+
+    for name in sorted(listed):
+        for use in (
+            lambda name=name: getattr(not_yet, name)("x", y=1),
+            lambda name=name: getattr(not_yet, name).get("x"),
+        ):
+            with pytest.raises(NotYet, match=rf"^{name}: \w"):
+                use()
+
+
+@pytest.mark.parametrize("where", ["outside", "in a run"])
+def test_open_data_sets_are_those_of_their_own_package_where_it_is_installed(
+    where: str, in_run: Path, tmp_path: Path
+) -> None:
+    inner = tmp_path / "real/azureml/opendatasets"
+    inner.mkdir(parents=True)
+    (inner / "__init__.py").write_text("class MNIST:\n    real = True\n")
+    code = "from azureml.core import Run; from azureml.opendatasets import MNIST; print(MNIST.real, Run.__module__)"
+    path = [SOURCE, tmp_path / "real"] if where == "outside" else [in_run, tmp_path / "real"]
+    more = {} if where == "outside" else {"RUNSTEAD_RUN_DIR": str(tmp_path)}
+    done = python(INSTALL + code if where == "outside" else code, *path, **more)
+    assert done.stdout.splitlines()[-1:] == ["True runstead.run"], done.stderr
+    done = python(code, in_run, RUNSTEAD_RUN_DIR=str(tmp_path))
+    assert "NotYet: MNIST: " in done.stderr and "azureml-opendatasets" in done.stderr
 
 
 def test_the_exceptions_have_one_base(installed: None) -> None:

@@ -52,7 +52,7 @@ def test_versions_count_up_and_are_found_by_name_id_and_version(ws: Workspace, r
         Model(ws, "digits", version=9)
     with pytest.raises(UserError, match="name:version"):
         Model(ws, id="digits")
-    with pytest.raises(ModelPathNotFoundException, match=r"outputs/modle\.txt"):
+    with pytest.raises(ModelPathNotFoundException, match=r"^model_path: 'outputs/modle\.txt'"):
         run.register_model("digits", "outputs/modle.txt")
 
 

@@ -6,6 +6,7 @@ import copy
 
 from .errors import UserError
 from .folder import Folder
+from .needed import workspace_of
 from .upload import upload
 
 TYPE_CHECKING = False
@@ -40,6 +41,7 @@ class RunCheck:
 
 def check(workspace: Workspace, config: ScriptRunConfig) -> RunCheck:
     """Send what the studio lacks of the folder, and ask. The environment has to be registered, or a name. Raises UserError."""
+    workspace_of(workspace)
     config = copy.deepcopy(config)
     body = config.request()
     environment = config.run_config.named_environment()

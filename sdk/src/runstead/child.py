@@ -156,18 +156,19 @@ def children(
     above: Any, recursive: bool, tags: Any, properties: Any, kind: Optional[str], status: Optional[str]
 ) -> Iterator[ChildRun]:
     """Those that fit, the newest first. Wrong filters are refused at once. Raises UserError."""
-    from .listing import KINDS, wanted
+    from .listing import KINDS, statuses, wanted
 
     if kind is not None and str(kind).lower() not in KINDS:
         raise UserError("type: %r is not known. Use script or interactive." % (kind,))
     filters = wanted("tags", tags), wanted("properties", properties)
+    asked = None if status is None else statuses(status)
     fitting = kind is None or KINDS[str(kind).lower()] == "interactive"
-    return _fitting(above, recursive, filters, status) if fitting else iter(())
+    return _fitting(above, recursive, filters, asked) if fitting else iter(())
 
 
-def _fitting(above: Any, recursive: bool, filters: Any, status: Optional[str]) -> Iterator[ChildRun]:
+def _fitting(above: Any, recursive: bool, filters: Any, asked: Optional[List[str]]) -> Iterator[ChildRun]:
     for child, state in states(above, recursive):
-        if status in (None, state.ended or "Running") and _fits(state, *filters):
+        if (asked is None or (state.ended or "Running") in asked) and _fits(state, *filters):
             yield child
 
 

@@ -6,14 +6,15 @@ import sys
 import time
 from urllib.parse import quote
 
+from .attach_arguments import AttachConfiguration
 from .errors import ComputeTargetException, UserError
+from .needed import workspace_of
 from .transport import ApiError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import IO, Any, Dict, List, Mapping, Optional, Sequence, Type
 
-    from .attach_arguments import AttachConfiguration
     from .workspace import Workspace
 
 
@@ -28,7 +29,7 @@ class ComputeTarget:
 
     def __new__(cls, workspace: Workspace, name: str) -> ComputeTarget:
         try:
-            row = workspace.transport.request("GET", path_of(name)).json()
+            row = workspace_of(workspace).transport.request("GET", path_of(name)).json()
         except ApiError as error:
             if error.status != 404:
                 raise
@@ -142,9 +143,15 @@ class ComputeTarget:
 
         `anyway`: attach although the test fails behind the host keys. Raises ComputeTargetException: the text says what to do.
         """
+        if not isinstance(attach_configuration, AttachConfiguration):
+            raise UserError(
+                "attach_configuration: make it with the attach_configuration of a kind of target, for example "
+                "RemoteCompute.attach_configuration(address='gpu-box-3', username='me'), got %r."
+                % (attach_configuration,)
+            )
         body = {**attach_configuration.body, "name": name, "anyway": anyway}
         try:
-            answer = workspace.transport.request("POST", "targets", body)
+            answer = workspace_of(workspace).transport.request("POST", "targets", body)
         except ApiError as error:
             raise ComputeTargetException(_refusal(error), error.problem) from None
         return ComputeTarget._of(workspace, answer.json())
@@ -279,7 +286,7 @@ def _class_of(row: Mapping[str, Any]) -> Type[ComputeTarget]:
 
 
 def _listed(workspace: Workspace) -> List[Dict[str, Any]]:
-    return workspace.transport.rows("targets", "targets")
+    return workspace_of(workspace).transport.rows("targets", "targets")  # type: ignore[no-any-return]
 
 
 def path_of(name: str) -> str:

@@ -7,6 +7,7 @@ import os
 import re
 
 from .errors import UserError
+from .needed import file_path
 from .warned import warn
 
 TYPE_CHECKING = False
@@ -51,7 +52,7 @@ class CondaDependencies:
         self.variables: Dict[str, str] = {}
         """What the file's `variables` say."""
         if conda_dependencies_file_path is not None:
-            self._read(os.fspath(conda_dependencies_file_path))
+            self._read(file_path("conda_dependencies_file_path", conda_dependencies_file_path))
 
     @staticmethod
     def create(
@@ -68,7 +69,7 @@ class CondaDependencies:
         for text in _texts("pip_packages", pip_packages):
             made.add_pip_package(text)
         if python_version is not None:
-            made.set_python_version(python_version)
+            made._set_python("python_version", python_version)
         if pip_indexurl is not None:
             made.set_pip_index_url(pip_indexurl)
         return made
@@ -111,7 +112,7 @@ class CondaDependencies:
 
     def add_channel(self, channel: str) -> None:
         """Look for packages there too."""
-        _add(self._channels, _text("channel", channel))
+        _add(self._channels, _text("channel", channel, "conda-forge"))
 
     def remove_channel(self, channel: str) -> None:
         """No longer look there."""
@@ -153,18 +154,25 @@ class CondaDependencies:
 
     def set_python_version(self, version: str) -> None:
         """3.x or 3.x.y."""
-        text = _text("version", version)
+        self._set_python("version", version)
+
+    def _set_python(self, field: str, version: Any) -> None:
+        if isinstance(version, (int, float)) and not isinstance(version, bool):
+            # As a number 3.10 is 3.1, which nobody means.
+            told = {3: "3.11", 3.1: "3.10", 3.2: "3.20"}.get(version, repr(version))
+            raise UserError("%s: a text is needed, got the number %r: write '%s'." % (field, version, told))
+        text = _text(field, version, "3.11")
         if not re.match(r"3\.\d{1,2}(\.\d{1,3})?\Z", text):
-            raise UserError("version: %r is no Python version. Write 3.11 or 3.11.7." % text)
+            raise UserError("%s: %r is no Python version. Write 3.11 or 3.11.7." % (field, text))
         self.python_version = text
 
     def set_pip_index_url(self, index_url: str) -> None:
         """Take packages from this index."""
-        self.index_url = _text("index_url", index_url)
+        self.index_url = _text("index_url", index_url, "https://pypi.example.org/simple")
 
     def set_pip_option(self, pip_option: str) -> None:
         """`--index-url URL` or `--extra-index-url URL`. `--pre` and what says how pip talks or caches is left out with a warning."""
-        text = _text("pip_option", pip_option)
+        text = _text("pip_option", pip_option, "--extra-index-url https://pypi.example.org/simple")
         if text in _NO_EFFECT:
             instead = (
                 ": a version that is no release yet is taken where a requirement names one, such as numpy>=2.0rc1"
@@ -319,9 +327,9 @@ def _texts(field: str, values: Any) -> List[str]:
     return [_text(field, value) for value in values]
 
 
-def _text(field: str, value: Any) -> str:
+def _text(field: str, value: Any, example: str = "numpy") -> str:
     if not isinstance(value, str) or not value.strip():
-        raise UserError("%s: a text is needed, for example 'numpy', got %r." % (field, value))
+        raise UserError("%s: a text is needed, for example '%s', got %r." % (field, example, value))
     return value.strip()
 
 

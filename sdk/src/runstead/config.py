@@ -133,9 +133,16 @@ def _own(name: str) -> str:
 
 def _named(path: str) -> Optional[Dict[str, str]]:
     found = _upward(os.path.abspath(path)) if os.path.isdir(path) else _read(path)
-    if found is None:
-        raise UserError("path: %s has no %s with a 'url'." % (path, " or ".join(NAMES)))
-    return found
+    if found is not None:
+        return found
+    if not os.path.exists(path):
+        raise UserError("path: there is no file or folder %r. The working directory is %s." % (path, os.getcwd()))
+    if os.path.isdir(path):
+        raise UserError("path: neither %s nor a folder above it has a %s with a 'url'." % (path, " or ".join(NAMES)))
+    raise UserError(
+        "path: %s is no JSON object with the 'url' of a studio. Without a path the one is found that was signed in to ('runstead login')."
+        % path
+    )
 
 
 def _upward(folder: str) -> Optional[Dict[str, str]]:

@@ -11,7 +11,7 @@ import re
 import sys
 import time
 
-from . import definitions
+from . import definitions, needed
 from . import environment_calls as calls
 from .conda_dependencies import FILE_NAME, CondaDependencies
 from .errors import NotYet, RunsteadError, UserError
@@ -122,7 +122,7 @@ class Environment:
     def from_conda_specification(name: str, file_path: Path) -> Environment:
         """As a conda file says. Raises UserError."""
         made = Environment(name)
-        made.python.conda_dependencies = CondaDependencies(file_path)
+        made.python.conda_dependencies = CondaDependencies(needed.file_path("file_path", file_path))
         return made
 
     @staticmethod
@@ -132,7 +132,7 @@ class Environment:
         if pip_version is not None:
             warn("pip_version means nothing here: packages are installed by uv, or the target's own pip.")
         made = Environment(name)
-        made.python.conda_dependencies.set_pip_requirements(requirements(os.fspath(file_path)))
+        made.python.conda_dependencies.set_pip_requirements(requirements(needed.file_path("file_path", file_path)))
         return made
 
     @staticmethod

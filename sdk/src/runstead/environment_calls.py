@@ -6,6 +6,7 @@ import uuid
 from urllib.parse import quote
 
 from .errors import UserError
+from .needed import workspace_of
 from .transport import ApiError
 
 TYPE_CHECKING = False
@@ -19,7 +20,7 @@ ENDED = ("Ready", "Failed")
 
 def listed(workspace: Workspace) -> List[Dict[str, Any]]:
     """The newest version of every environment that the workspace can use."""
-    return workspace.transport.rows("environments", "environments")
+    return workspace_of(workspace).transport.rows("environments", "environments")  # type: ignore[no-any-return]
 
 
 def fetch(workspace: Workspace, reference: str) -> Dict[str, Any]:
@@ -64,7 +65,8 @@ def build(workspace: Workspace, reference: str, target: str) -> Dict[str, Any]:
 
 
 def builds(workspace: Workspace, reference: str) -> List[Dict[str, Any]]:
-    return workspace.transport.rows("environments" + _path(reference) + "/builds", "builds")
+    path = "environments" + _path(reference) + "/builds"
+    return workspace_of(workspace).transport.rows(path, "builds")  # type: ignore[no-any-return]
 
 
 def build_on(workspace: Workspace, reference: str, target: str) -> Dict[str, Any]:
@@ -94,7 +96,7 @@ def build_log(
 def keep_password(workspace: Workspace, name: str, password: str) -> None:
     """Keep it as a secret of the workspace. Raises UserError for those who may not."""
     try:
-        workspace.transport.request("PUT", "secrets/" + quote(name, safe=""), {"value": password})
+        workspace_of(workspace).transport.request("PUT", "secrets/" + quote(name, safe=""), {"value": password})
     except ApiError as error:
         if error.status != 403:
             raise
@@ -112,7 +114,7 @@ def _ask(
     query: Optional[Mapping[str, Any]] = None,
     headers: Optional[Mapping[str, str]] = None,
 ) -> Any:
-    return workspace.transport.request(method, "environments" + path, body, query, headers).json()
+    return workspace_of(workspace).transport.request(method, "environments" + path, body, query, headers).json()
 
 
 def _path(reference: str) -> str:

@@ -9,6 +9,7 @@ from .distributed import MpiConfiguration, PyTorchConfiguration, TensorflowConfi
 from .environment import Environment, requirements
 from .errors import NotYet, UserError
 from .keywords import names_of, refuse
+from .needed import file_path, mapping, whole
 from .run_configuration import OWN, RunConfiguration
 from .script_run_config import ScriptRunConfig
 from .warned import warn
@@ -89,7 +90,10 @@ class Estimator:
         for name, value in (("vm_size", vm_size), ("vm_priority", vm_priority)):
             if value is not None:
                 warn("%s means nothing here: no machine is made for a run." % name)
-        self.source_directory = os.fspath(source_directory)
+        self.source_directory = file_path("source_directory", source_directory)
+        variables = mapping("environment_variables", environment_variables)
+        node_count = whole("node_count", node_count)
+        process_count_per_node = whole("process_count_per_node", process_count_per_node)
         self.run_config = RunConfiguration(script=entry_script, arguments=_arguments(script_params))
         self.run_config.target = compute_target or "local"
         self.run_config.gpus = 1 if use_gpu else 0
@@ -106,10 +110,10 @@ class Estimator:
                     "environment_definition: packages, images and versions are the environment's own. Give either them or it."
                 )
             self.run_config.environment = environment_definition
-            self.run_config.environment_variables.update(environment_variables or {})
+            self.run_config.environment_variables.update(variables)
         else:
             self.run_config.environment = self._software(*software, use_docker, image_registry_details)
-            self.run_config.environment_variables.update(environment_variables or {})
+            self.run_config.environment_variables.update(variables)
             if shm_size is not None:
                 self.run_config.environment.docker.shm_size = shm_size
         self._distribute(distributed_training, distributed_backend, process_count_per_node, node_count)
@@ -213,7 +217,7 @@ class SKLearn(Estimator):
 
 def _arguments(params: Optional[Mapping[str, Any]]) -> List[Any]:
     found: List[Any] = []
-    for name, value in (params or {}).items():
+    for name, value in mapping("script_params", params, "arguments and values").items():
         found.append(name)
         if not (isinstance(value, str) and value == ""):
             found.append(value)

@@ -8,6 +8,8 @@ import uuid
 from urllib.parse import quote
 
 from .errors import NotYet, UserError
+from .keywords import names_of, tell
+from .needed import texts, workspace_of
 from .transport import ApiError
 
 TYPE_CHECKING = False
@@ -34,7 +36,7 @@ class Experiment:
                 "name: %r is no experiment's name. Use 1 to 255 letters, digits, '_' or '-', beginning with a letter or digit."
                 % (name,)
             )
-        self.workspace = workspace
+        self.workspace = workspace_of(workspace)
         self.name = name
         self._row: Optional[Dict[str, Any]] = None
 
@@ -53,11 +55,12 @@ class Experiment:
 
         `config`: a ScriptRunConfig or an Estimator; it is copied, what happens to it later does not matter. `show_output=True`: wait
         and print the log. `progress(stage, done, total)` is told bytes while the folder is `reading` and `sending`, from any
-        thread. Other keywords are accepted for compatibility.
+        thread. Other keywords are left out with a warning.
         Raises UserError, RunsteadError.
         """
         from .submitting import submit
 
+        tell("submit", kwargs, (*names_of(Experiment.submit), "show_output"))
         run = submit(self, config, tags, display_name, notes, progress)
         if kwargs.get("show_output"):
             run.wait_for_completion(show_output=True)
@@ -80,6 +83,7 @@ class Experiment:
         """
         from .interactive import begin
 
+        tell("start_logging", kwargs, names_of(Experiment.start_logging))
         return begin(self, outputs, snapshot_directory, display_name or "", tags)
 
     def get_runs(
@@ -149,10 +153,8 @@ class Experiment:
 
     def set_tags(self, tags: Mapping[str, Optional[str]]) -> None:
         """Add tags, or give them other values."""
-        if not isinstance(tags, dict):
-            raise UserError("tags: a dict of names and texts is needed, got %s." % type(tags).__name__)
-        own = {**self._fresh()["tags"], **{str(k): None if v is None else str(v) for k, v in tags.items()}}
-        self._change(tags=own)
+        new = texts("tags", tags)
+        self._change(tags={**self._fresh()["tags"], **new})
 
     def remove_tags(self, tags: Iterable[str]) -> None:
         """Remove tags by name."""
@@ -174,7 +176,7 @@ class Experiment:
         query: Dict[str, Any] = {"archived": VIEWS[view_type], "limit": PAGE}
         found: List[Experiment] = []
         while True:
-            page = workspace.transport.request("GET", "experiments", query=query).json()
+            page = workspace_of(workspace).transport.request("GET", "experiments", query=query).json()
             for row in page["experiments"]:
                 if experiment_name in (None, row["name"]) and _has(row["tags"], wanted("tags", tags)):
                     made = Experiment(workspace, row["name"])

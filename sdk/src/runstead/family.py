@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from .errors import UserError
+from .keywords import names_of, tell
+from .warned import warn
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,10 +30,13 @@ class Family:
     def child_run(
         self, name: Optional[str] = None, run_id: Optional[str] = None, outputs: Optional[str] = None
     ) -> SubmittedRun:
-        """Begin a run below this one that is this process too; end it with `complete()`, or use it in a `with` statement."""
+        """Begin a run below this one that is this process too; end it with `complete()`, or use it in a `with` statement.
+
+        `run_id`: runs get their ids from the studio, so that it becomes the name where none is given, with a warning.
+        """
         from .interactive import begin_child
 
-        return begin_child(self, name or "", outputs, {})
+        return begin_child(self, named_child(name, run_id), outputs, {})
 
     def create_children(
         self,
@@ -62,15 +67,28 @@ class Family:
         return children(self, recursive, tags, properties, type, status)
 
     def submit_child(self, config: Any, tags: Optional[Mapping[str, Any]] = None, **kwargs: Any) -> SubmittedRun:
-        """Submit a configuration as a run below this one."""
+        """Submit a configuration as a run below this one. `display_name`, `show_output`: as `Experiment.submit` takes them; other keywords
+        are left out with a warning."""
         from .experiment import Experiment
         from .submitting import submit
 
+        tell("submit_child", kwargs, (*names_of(Family.submit_child), "display_name", "show_output"))
         experiment = Experiment(self.workspace, self.experiment.name)  # type: ignore[attr-defined]
         run = submit(experiment, config, tags, kwargs.get("display_name") or "", parent=self.number)
         if kwargs.get("show_output"):
             run.wait_for_completion(show_output=True)
         return run
+
+
+def named_child(name: Optional[str], run_id: Optional[str]) -> str:
+    """The name that `child_run` gives. Warns of an id, which is not for the caller to choose."""
+    if run_id is None:
+        return name or ""
+    warn(
+        "run_id: the child has an id of its own, not %r: runs get theirs from the studio. Find it by a name or a tag."
+        % (run_id,)
+    )
+    return name or str(run_id)
 
 
 def wanted_children(

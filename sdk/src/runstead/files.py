@@ -6,6 +6,7 @@ import os
 import shutil
 
 from .errors import RunsteadError, UserError
+from .needed import file_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -59,6 +60,8 @@ def place(run_dir: str, name: str, child: str = "") -> Tuple[str, bool]:
 
 def store(source: "Union[str, os.PathLike[str], IO[bytes]]", target: str) -> None:
     """Copy a file or stream to `target` at once: it appears whole or not at all. The same file is left alone."""
+    if not hasattr(source, "read"):
+        source = file_path("path_or_stream", source, "a path or an open file")
     temp = os.path.join(os.path.dirname(target), ".%s.%d.part" % (os.path.basename(target)[:200], os.getpid()))
     try:
         os.makedirs(os.path.dirname(target), exist_ok=True)

@@ -169,10 +169,13 @@ class Inside:
         version then, so that `version` of what is returned is None. Raises ModelPathNotFoundException for a file that the run does
         not keep.
         """
+        from .keywords import names_of, tell
+        from .needed import mapping
         from .wished import wish
 
+        tell("register_model", kwargs, names_of(Inside.register_model))
         facts = {"framework": model_framework, "framework_version": model_framework_version}
-        own = {**{key: value for key, value in facts.items() if value}, **(properties or {})}
+        own = {**{key: value for key, value in facts.items() if value}, **mapping("properties", properties)}
         return wish(self, model_name, model_path or model_name, tags, own, description)
 
     # Its children
@@ -191,12 +194,13 @@ class Inside:
     ) -> ChildRun:
         """Begin a run below this one that is part of the script; end it with `complete()`, or use it in a `with` statement.
 
-        One that is left open ends as the script does. `outputs`: a folder that is kept with it when it ends. Raises UserError for
-        too many.
+        One that is left open ends as the script does. `outputs`: a folder that is kept with it when it ends. `run_id`: becomes the
+        name where none is given, with a warning, since runs get their ids from the studio. Raises UserError for too many.
         """
         from .child import begin
+        from .family import named_child
 
-        return begin(self, name or "", outputs, {})
+        return begin(self, named_child(name, run_id), outputs, {})
 
     def create_children(
         self,

@@ -10,6 +10,7 @@ import warnings
 
 from . import ending, git
 from .errors import RunsteadError, SnapshotException, UserError
+from .needed import file_path, texts
 from .outbox import SECONDS_AT_EXIT
 from .pulse import Pulse
 from .submitted import SubmittedRun
@@ -102,16 +103,17 @@ def begin(
     parent: Optional[int] = None,
 ) -> SubmittedRun:
     """Begin a run of an experiment."""
-    facts = {} if folder is None else git.facts(os.fspath(folder))
+    folder = None if folder is None else file_path("snapshot_directory", folder)
+    facts = {} if folder is None else git.facts(folder)
     properties = {"azureml.git." + fact: value for fact, value in facts.items()}
     properties.update({"mlflow.source.git." + MLFLOW[fact]: facts[fact] for fact in MLFLOW if fact in facts})
     body = {
         "experiment": experiment.name,
         "name": name,
-        "tags": {str(key): None if value is None else str(value) for key, value in (tags or {}).items()},
+        "tags": texts("tags", tags),
         "properties": properties,
         "parent": parent,
-        "snapshot": None if folder is None else take_snapshot(experiment.workspace.transport, os.fspath(folder)),
+        "snapshot": None if folder is None else take_snapshot(experiment.workspace.transport, folder),
         "heartbeat": True,
     }
     headers = {"Idempotency-Key": str(uuid.uuid4())}

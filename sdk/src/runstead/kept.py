@@ -11,6 +11,7 @@ from urllib.parse import quote
 from .errors import SnapshotException, UserError
 from .fetching import fetch, writing
 from .files import plain_name
+from .needed import file_path
 from .places import apart, parts_of
 from .transport import ApiError
 
@@ -38,8 +39,9 @@ def upload(run: Any, name: str, source: Union[str, os.PathLike[str], IO[bytes]])
 
 
 def _opened(path: Union[str, os.PathLike[str]]) -> IO[bytes]:
+    place = file_path("path_or_stream", path, "a path or an open file")
     try:
-        return open(os.fspath(path), "rb")
+        return open(place, "rb")
     except OSError as error:
         raise UserError(
             "path: %s cannot be read: %s. The working directory is %s." % (path, error.strerror, os.getcwd())

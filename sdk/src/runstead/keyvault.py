@@ -6,6 +6,7 @@ import os
 from urllib.parse import quote
 
 from .errors import NotYet, UserError
+from .needed import mapping, workspace_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ class Keyvault:
     """The secrets of a workspace: `ws.get_default_keyvault()`."""
 
     def __init__(self, workspace: Workspace) -> None:
-        self.workspace = workspace
+        self.workspace = workspace_of(workspace)
 
     def set_secret(self, name: str, value: str) -> None:
         """Keep a value under a name, instead of one that is there. An owner of the workspace may. Raises UserError, ApiError."""
@@ -35,7 +36,7 @@ class Keyvault:
 
     def set_secrets(self, secrets_batch: Mapping[str, str]) -> None:
         """Keep several: name → value. Raises UserError, ApiError."""
-        for name, value in secrets_batch.items():
+        for name, value in mapping("secrets_batch", secrets_batch).items():
             self.set_secret(name, value)
 
     def list_secrets(self) -> List[Dict[str, Any]]:

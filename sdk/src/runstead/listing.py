@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from .errors import UserError
+from .status import STATUSES
 from .submitted import SubmittedRun
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Dict, Iterator, List, Optional, Union
+    from typing import Any, Dict, Iterable, Iterator, List, Optional, Union
 
     from .workspace import Workspace
 
@@ -42,7 +43,7 @@ def runs(
     if include_children:
         query["include_children"] = "true"
     if status is not None:
-        query["status"] = status
+        query["status"] = statuses(status)
     if parent is not None:
         query["parent"] = parent
     return _pages(workspace, query)
@@ -60,6 +61,17 @@ def _below(run: Any, found: Iterator[SubmittedRun], filters: Any) -> Iterator[Su
     yield from found
     for child in runs(run.workspace, None, None, None, None, False, None, run.number):
         yield from children(child, True, *filters)
+
+
+def statuses(status: Union[str, Iterable[str]]) -> List[str]:
+    """One or several, in any case of letters, as the studio calls them. Raises UserError."""
+    known = {one.lower(): one for one in STATUSES}
+    found = []
+    for one in [status] if isinstance(status, str) or not hasattr(status, "__iter__") else status:
+        if str(one).lower() not in known:
+            raise UserError("status: %r is not known. Use %s." % (one, ", ".join(STATUSES)))
+        found.append(known[str(one).lower()])
+    return found
 
 
 def wanted(field: str, given: Tags) -> List[str]:

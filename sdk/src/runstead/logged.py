@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 
 from .errors import UserError
+from .needed import mapping
 from .scalars import name_text, scalar, step_number, text
 
 TYPE_CHECKING = False
@@ -200,9 +201,7 @@ def _columns(name: str, columns: Mapping[str, Any]) -> str:
 
 def checked(field: str, values: Mapping[str, Any], most: int) -> Iterator[Tuple[str, Any, str]]:
     """Each name with its value, and that as text. Raises UserError for what has no such form."""
-    if not isinstance(values, Mapping):
-        raise UserError("%s: a dict of names and texts is needed, got %s." % (field, type(values).__name__))
-    return iter([(key, value, _named(key, value, most)) for key, value in values.items()])
+    return iter([(key, value, _named(key, value, most)) for key, value in mapping(field, values).items()])
 
 
 def _named(key: Any, value: Any, most: int) -> str:

@@ -9,6 +9,7 @@ from urllib.parse import quote
 from .errors import ModelNotFoundException, ModelPathNotFoundException, UserError
 from .keywords import names_of, refuse
 from .listing import wanted
+from .needed import file_path, mapping, texts, workspace_of
 from .not_yet import method
 from .transport import ApiError
 
@@ -184,11 +185,11 @@ class Model:
         """
         from .experiment import Experiment
 
-        path = os.path.normpath(os.fspath(model_path))
+        path, tags = os.path.normpath(file_path("model_path", model_path)), texts("tags", tags)
         if not os.path.exists(path):
             raise UserError("model_path: there is no file or folder %r." % path)
         facts = {"framework": model_framework, "framework_version": model_framework_version}
-        own = {**{key: value for key, value in facts.items() if value}, **(properties or {})}
+        own = {**{key: value for key, value in facts.items() if value}, **mapping("properties", properties)}
         inner = os.path.basename(os.path.abspath(path))
         with Experiment(workspace, EXPERIMENT).start_logging(snapshot_directory=None, display_name=model_name) as run:
             if os.path.isdir(path) and child_paths is not None:
@@ -255,7 +256,7 @@ class Model:
         """Replace its tags, its description."""
         fields: Dict[str, Any] = {}
         if tags is not None:
-            fields["tags"] = _texts(tags)
+            fields["tags"] = texts("tags", tags)
         if description is not None:
             fields["description"] = description
         if fields:
@@ -263,7 +264,7 @@ class Model:
 
     def add_tags(self, tags: Mapping[str, Any]) -> None:
         """Add tags, or give them other values."""
-        self.update(tags={**self.tags, **tags})
+        self.update(tags={**self.tags, **texts("tags", tags)})
 
     def remove_tags(self, tags: List[str]) -> None:
         """Remove tags by name."""
@@ -272,7 +273,7 @@ class Model:
 
     def add_properties(self, properties: Mapping[str, Any]) -> None:
         """Add properties, which cannot be changed afterwards."""
-        self._row = self._ask("PATCH", {"properties": _texts(properties)})
+        self._row = self._ask("PATCH", {"properties": texts("properties", properties)})
 
     def delete(self) -> None:
         """Delete this version. The artifacts stay with their run."""
@@ -313,7 +314,7 @@ def register_from_run(
     if path.startswith("./"):
         path = path[2:]
     body = {
-        "name": name, "run": run.number, "path": path, "tags": _texts(tags or {}), "properties": _texts(properties),
+        "name": name, "run": run.number, "path": path, "tags": texts("tags", tags), "properties": texts("properties", properties),
         "description": description or "",
     }  # fmt: skip
     transport = run.workspace.transport
@@ -322,7 +323,8 @@ def register_from_run(
     except ApiError as error:
         if not error.names("path"):
             raise
-        raise ModelPathNotFoundException("model_path: %s" % error) from None
+        field, _, told = str(error).partition(": ")
+        raise ModelPathNotFoundException("model_path: %s" % (told if field == "path" else error)) from None
     return Model._of(run.workspace, answer.json())
 
 
@@ -346,7 +348,7 @@ def _models(workspace: Workspace) -> List[Dict[str, Any]]:
     rows: List[Dict[str, Any]] = []
     query: Dict[str, Any] = {"limit": PAGE}
     while True:
-        page = workspace.transport.request("GET", "models", query=query).json()
+        page = workspace_of(workspace).transport.request("GET", "models", query=query).json()
         rows += page["models"]
         if page["next"] is None:
             return rows
@@ -356,7 +358,7 @@ def _models(workspace: Workspace) -> List[Dict[str, Any]]:
 def _versions(workspace: Workspace, name: str) -> List[Dict[str, Any]]:
     """Of a model, the newest first. Raises ModelNotFoundException when there is no such model."""
     try:
-        found = workspace.transport.request("GET", _path(name)).json()
+        found = workspace_of(workspace).transport.request("GET", _path(name)).json()
     except ApiError as error:
         if error.status != 404 or not error.names("model"):
             raise
@@ -368,8 +370,8 @@ def _versions(workspace: Workspace, name: str) -> List[Dict[str, Any]]:
 
 
 def _fits(row: Mapping[str, Any], tags: List[str], properties: List[str], run_id: Optional[str]) -> bool:
-    for texts, part in ((tags, row["tags"]), (properties, row["properties"])):
-        for text in texts:
+    for asked, part in ((tags, row["tags"]), (properties, row["properties"])):
+        for text in asked:
             name, equals, value = text.partition("=")
             if name not in part or (equals and part[name] != value):
                 return False
@@ -381,10 +383,6 @@ def _filters(given: Union[Mapping[str, Any], List[Any], None]) -> List[str]:
     if isinstance(given, (list, tuple)):
         return [one if isinstance(one, str) else "%s=%s" % (one[0], one[1]) for one in given]
     return wanted("tags", given)
-
-
-def _texts(values: Mapping[str, Any]) -> Dict[str, Optional[str]]:
-    return {str(key): None if value is None else str(value) for key, value in values.items()}
 
 
 def _path(name: str) -> str:

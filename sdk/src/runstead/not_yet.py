@@ -17,6 +17,9 @@ _CLOUD = "it is a machine of a cloud. Attach a machine that you have: ComputeTar
 _CLOUD_PARTS = "it is a part of a cloud, and there is none here."
 _PIPELINES = "pipelines are not there yet. Submit the runs one after the other, each after wait_for_completion()."
 
+_AUTOML = "models are not searched for here yet. Submit a script that does it, with a library of your choice."
+_OPEN = "it comes with a package of its own. Add azureml-opendatasets to pip_packages, or install it here."
+
 WHY: Dict[str, str] = {
     **dict.fromkeys(
         (
@@ -28,14 +31,57 @@ WHY: Dict[str, str] = {
         _SWEEPS,
     ),
     **dict.fromkeys(
-        ("Dataset", "Datastore", "Data", "OutputData", "DataReferenceConfiguration", "DataReference", "OutputFileDatasetConfig"), _DATA
+        (
+            "Dataset", "Datastore", "Data", "OutputData", "DataReferenceConfiguration", "DataReference", "OutputFileDatasetConfig",
+            "OutputDatasetConfig", "OutputTabularDatasetConfig", "FileDataset", "TabularDataset", "DataType", "DataPath",
+            "DataPathComputeBinding", "DatasetConsumptionConfig", "TabularDatasetFactory", "FileDatasetFactory", "AzureBlobDatastore",
+            "AzureFileDatastore", "AbstractDataset", "AbstractDatastore",
+        ),
+        _DATA,
     ),
-    **dict.fromkeys(("Webservice", "AciWebservice", "AksWebservice", "LocalWebservice", "InferenceConfig", "Image"), _SERVING),
+    **dict.fromkeys(
+        (
+            "Webservice", "AciWebservice", "AksWebservice", "AksEndpoint", "LocalWebservice", "InferenceConfig", "Image", "ContainerImage",
+            "ModelProfile",
+        ),
+        _SERVING,
+    ),
     **dict.fromkeys(
         ("AksCompute", "BatchCompute", "DatabricksCompute", "DataFactoryCompute", "AdlaCompute", "ComputeInstance", "SynapseCompute"),
         _CLOUD,
     ),
-    **dict.fromkeys(("Pipeline", "PythonScriptStep", "PipelineData"), _PIPELINES),
+    "KubernetesCompute": "clusters of Kubernetes are no targets yet. Attach a machine that you have: ComputeTarget.attach.",
+    **dict.fromkeys(
+        (
+            "Pipeline", "PipelineData", "PipelineParameter", "PipelineRun", "PipelineStep", "PipelineDataset", "PipelineEndpoint",
+            "PublishedPipeline", "Schedule", "ScheduleRecurrence", "StepRun", "StepSequence", "TrainingOutput", "InputPortBinding",
+            "OutputPortBinding", "PythonScriptStep", "CommandStep", "EstimatorStep", "MpiStep", "HyperDriveStep", "HyperDriveStepRun",
+            "AutoMLStep", "AutoMLStepRun", "ParallelRunStep", "ParallelRunConfig", "DataTransferStep", "DatabricksStep", "RScriptStep",
+            "SynapseSparkStep", "AdlaStep", "AzureBatchStep", "ModuleStep",
+        ),
+        _PIPELINES,
+    ),
+    **dict.fromkeys(("AutoMLConfig", "AutoMLRun"), _AUTOML),
+    **dict.fromkeys(("LinkedService", "SynapseWorkspaceLinkedServiceConfiguration"), _CLOUD_PARTS),
+    "ResourceConfiguration": "what a model needs to be served is not kept, and models are not served yet.",
+    "Horovod": "its processes are started by mpirun here: distributed_training=Mpi(), or MpiConfiguration(process_count_per_node=…).",
+    "EnvironmentDefinition": "its name was changed. Take Environment(name), which has python, docker and spark.",
+    **dict.fromkeys(
+        ("Tensorboard", "export_to_tensorboard"),
+        "metrics are on the run's page. Write event files below outputs/, fetch them with run.download_files() and start tensorboard there.",
+    ),
+    **dict.fromkeys(
+        ("register_model", "get_portal_url"), "MLflow itself does it: mlflow.set_tracking_uri(ws.get_mlflow_tracking_uri(with_auth=True))."
+    ),
+    **dict.fromkeys(
+        (
+            "MNIST", "Diabetes", "NycTlcGreen", "NycTlcYellow", "NycTlcFhv", "NoaaIsdWeather", "NoaaGfsWeather", "PublicHolidays",
+            "PublicHolidaysOffline", "BostonSafety", "ChicagoSafety", "NycSafety", "SanFranciscoSafety", "SeattleSafety", "OjSalesSimulated",
+            "UsPopulationCounty", "UsPopulationZip", "UsLaborCPI", "UsLaborEHENational", "UsLaborEHEState", "UsLaborLAUS", "UsLaborLFS",
+            "UsLaborPPICommodity", "UsLaborPPIIndustry",
+        ),
+        _OPEN,
+    ),
     **dict.fromkeys(
         ("Workspace.datastores", "Workspace.datasets", "Workspace.get_default_datastore", "Workspace.set_default_datastore"), _DATA
     ),

@@ -9,6 +9,7 @@ import warnings
 from .attach_arguments import AttachConfiguration
 from .compute import ComputeTarget, path_of
 from .errors import ComputeTargetException, UserError
+from .needed import workspace_of
 from .pool_status import AmlComputeStatus, ScaleSettings
 from .transport import ApiError
 
@@ -247,7 +248,7 @@ def create(workspace: Workspace, name: str, configuration: AttachConfiguration) 
     headers = {"Idempotency-Key": str(uuid.uuid4())}
     body = {**configuration.body, "name": name}
     try:
-        row = workspace.transport.request("POST", "targets", body, headers=headers).json()
+        row = workspace_of(workspace).transport.request("POST", "targets", body, headers=headers).json()
     except ApiError as error:
         raise ComputeTargetException(str(error), error.problem) from None
     warnings.warn("%s: %s" % (name, row["notice"]), stacklevel=3)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 
 from .errors import UserError
+from .keywords import names_of, tell
+from .needed import mapping
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -175,6 +177,7 @@ class Remote:
         """
         from .model import register_from_run
 
+        tell("register_model", kwargs, names_of(Remote.register_model))
         facts = {"framework": model_framework, "framework_version": model_framework_version}
-        own = {**{key: value for key, value in facts.items() if value}, **(properties or {})}
+        own = {**{key: value for key, value in facts.items() if value}, **mapping("properties", properties)}
         return register_from_run(self, model_name, model_path or model_name, tags, own, description)

@@ -11,6 +11,7 @@ from .errors import RunEnvironmentException, UserError
 from .family import Family
 from .inside import ExperimentName, Inside
 from .logged import Logged
+from .needed import experiment_of, file_path, workspace_of
 from .records import Writer
 from .remote import Remote
 
@@ -28,7 +29,7 @@ class Run(Logged, Remote, Family):
 
     def __init__(self, experiment: Any, run_id: str, outputs: Optional[str] = None, **kwargs: Any) -> None:
         """The run of this id, or number. Raises UserError when there is none."""
-        found = experiment.workspace.get_run(run_id)
+        found = experiment_of(experiment).workspace.get_run(run_id)
         self.__class__ = type(found)
         self.__dict__.update(found.__dict__)
         if outputs is not None:
@@ -65,7 +66,7 @@ class Run(Logged, Remote, Family):
     @staticmethod
     def get(workspace: Any, run_id: str) -> Run:
         """The run of this id, or number. Raises UserError when there is none."""
-        return workspace.get_run(run_id)  # type: ignore[no-any-return]
+        return workspace_of(workspace).get_run(run_id)  # type: ignore[no-any-return]
 
     @staticmethod
     def list(
@@ -77,7 +78,7 @@ class Run(Logged, Remote, Family):
         include_children: bool = False,
     ) -> Iterator[Run]:
         """The experiment's runs, the newest first."""
-        return experiment.get_runs(type, tags, properties, include_children, status)  # type: ignore[no-any-return]
+        return experiment_of(experiment).get_runs(type, tags, properties, include_children, status)  # type: ignore[no-any-return]
 
     # Who the run is: answered by each kind of run for itself.
 
@@ -117,7 +118,7 @@ class Run(Logged, Remote, Family):
 
         Links to folders are not followed.
         """
-        base = os.fspath(path)
+        base = file_path("path", path)
         if not os.path.isdir(base):
             raise UserError("path: there is no folder %r. The working directory is %s." % (base, os.getcwd()))
         for folder, _, names in os.walk(base):
@@ -281,4 +282,4 @@ def description(value: Any) -> str:
 
 def get_run(experiment: Any, run_id: str, rehydrate: bool = True, clean_up: bool = True) -> Run:
     """The run of this id, or number, of the experiment's workspace."""
-    return Run.get(experiment.workspace, run_id)
+    return Run.get(experiment_of(experiment).workspace, run_id)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 
 from . import definitions
 from .distributed import MpiConfiguration, PyTorchConfiguration, SparkConfiguration, TensorflowConfiguration
 from .environment import Environment
 from .errors import UserError
+from .needed import mapping
 from .run_sections import AmlComputeConfiguration, HdiConfiguration, HistoryConfiguration
 from .sections import DockerConfiguration, Section
 
@@ -20,6 +22,11 @@ if TYPE_CHECKING:
 # Of the environment that a run configuration begins with; the studio gets it under the experiment's name.
 OWN = "experiment-environment"
 _CLOUD = "it names something of a cloud."
+_DICTS = ("environment_variables", "secrets", "data", "output_data")
+_PARTS = {
+    "history": HistoryConfiguration, "spark": SparkConfiguration, "hdi": HdiConfiguration, "mpi": MpiConfiguration,
+    "tensorflow": TensorflowConfiguration, "pytorch": PyTorchConfiguration, "amlcompute": AmlComputeConfiguration,
+}  # fmt: skip
 
 
 class RunConfiguration(Section):
@@ -111,6 +118,13 @@ class RunConfiguration(Section):
         if conda_dependencies is not None:
             self.environment.python.conda_dependencies = conda_dependencies
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _DICTS:
+            value = mapping("run_config." + name, value)
+        elif name in _PARTS and not isinstance(value, _PARTS[name]):
+            raise UserError("run_config.%s: a %s is needed, got %r." % (name, _PARTS[name].__name__, value))
+        super().__setattr__(name, value)
+
     @property
     def environment(self) -> Any:
         """An Environment or a name. Until one is set it is one of the experiment's own, which can be changed in place and means
@@ -160,9 +174,11 @@ class RunConfiguration(Section):
 
 
 def words(arguments: Sequence[Any]) -> List[Any]:
-    """A list of its own. Raises UserError for a text, which would fall into letters."""
+    """A list of its own. Raises UserError for a text, which would fall into letters, and for a dict, whose values would be gone."""
     if isinstance(arguments, (str, bytes)):
         raise UserError("arguments: a list is needed, with one item for each word: %r." % arguments.split())
+    if isinstance(arguments, Mapping) or not hasattr(arguments, "__iter__"):
+        raise UserError("arguments: a list is needed, for example ['--lr', 0.1], got %s." % type(arguments).__name__)
     return list(arguments)
 
 

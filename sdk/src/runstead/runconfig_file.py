@@ -9,6 +9,7 @@ from . import environment as environments
 from . import yaml_text
 from .environment import Environment
 from .errors import NotYet, UserError
+from .needed import mapping
 from .run_configuration import OWN as OWN_NAME
 from .run_configuration import RunConfiguration, named
 from .run_sections import CLUSTER
@@ -210,7 +211,7 @@ def _environment(config: RunConfiguration, value: Any, base: str) -> None:
 def _spark(config: RunConfiguration, value: Any) -> None:
     if not isinstance(value, dict):
         raise UserError("path: spark needs 'key: value' lines.")
-    config.spark.configuration = dict(value.get("configuration") or {})
+    config.spark.configuration = dict(mapping("path: spark.configuration", value.get("configuration") or None))
     config.spark.packages = list(value.get("packages") or [])
     config.spark.repositories = list(value.get("repositories") or [])
     config.spark.deploy_mode = value.get("deployMode") or ""

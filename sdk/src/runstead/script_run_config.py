@@ -7,6 +7,7 @@ import os
 from . import distributed
 from .errors import NotYet, UserError
 from .keywords import names_of, refuse
+from .needed import mapping
 from .run_configuration import RunConfiguration, named, words
 from .sections import DockerConfiguration
 from .warned import warn
@@ -107,6 +108,10 @@ class ScriptRunConfig:
         if self.command:
             if self.script:
                 raise UserError("script: give either script with arguments, or command.")
+            if self.arguments:
+                raise UserError(
+                    "arguments: give either script with arguments, or command, which has its words in itself."
+                )
             body["command"] = _command(self.command)
             if body["framework"] == "python":
                 body["framework"] = "command"
@@ -118,8 +123,11 @@ class ScriptRunConfig:
         environment = run_config.named_environment()
         if environment is not None:
             body["environment"] = environment
-        body["variables"] = {str(k): str(v) for k, v in run_config.environment_variables.items()}
-        body["secrets"] = {str(k): str(v) for k, v in run_config.secrets.items()}
+        body["variables"] = {
+            str(k): str(v)
+            for k, v in mapping("run_config.environment_variables", run_config.environment_variables).items()
+        }
+        body["secrets"] = {str(k): str(v) for k, v in mapping("run_config.secrets", run_config.secrets).items()}
         body["max_run_duration_seconds"] = run_config.max_run_duration_seconds
         body["memory_bytes"] = run_config.memory_bytes
         body["gpus"] = run_config.gpus

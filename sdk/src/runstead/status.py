@@ -4,6 +4,9 @@ import sys
 import time
 
 FINAL = ("Completed", "Failed", "Canceled")
+STATUSES = (
+    "NotStarted", "Preparing", "Queued", "Running", "Finalizing", "CancelRequested", "Completed", "Failed", "Canceled",
+)  # fmt: skip
 WAITING = ("NotStarted", "Preparing", "Queued", "CancelRequested")
 PATIENT = 2.0
 """Seconds that a run waits before it is told why: most do not wait so long."""

@@ -191,7 +191,9 @@ class SubmittedRun(Run):
         """Why the run failed, in one line."""
         from .following import failure
 
-        return "Run %s failed: %s. %s" % (self.id, failure(self._data).rstrip("."), self.get_portal_url())
+        what = failure(self._data)
+        end = "" if what.endswith((".", "!", "?")) else "."
+        return "Run %s failed: %s%s %s" % (self.id, what, end, self.get_portal_url())
 
     # Below
 

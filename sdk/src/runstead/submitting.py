@@ -7,6 +7,7 @@ import copy
 from . import definitions, sending
 from .environment import Environment
 from .errors import UserError
+from .needed import texts
 from .run_configuration import OWN, RunConfiguration, named
 from .script_run_config import ScriptRunConfig
 from .sections import DockerConfiguration
@@ -34,14 +35,14 @@ def submit(
 ) -> SubmittedRun:
     """Send the folder (only what the studio lacks) and start the run. A process that is killed before `made` has come back makes the
     same run when it submits the same again. Raises UserError, RunsteadError."""
-    config = _configuration(config)
+    config, own_tags = _configuration(config), texts("tags", tags)
     body = config.request()
     environment = _settled(experiment, config.run_config)
     if environment is not None:
         body["environment"] = environment
     body["experiment"] = experiment.name
     body["name"] = display_name
-    body["tags"] = {str(key): None if value is None else str(value) for key, value in (tags or {}).items()}
+    body["tags"] = own_tags
     body["notes"] = notes
     if parent is not None:
         body["parent"] = parent

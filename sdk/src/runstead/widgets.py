@@ -6,7 +6,8 @@ import sys
 import threading
 
 from . import widget_html
-from .errors import RunsteadError
+from .errors import RunsteadError, UserError
+from .run import Run
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ class RunDetails:
     """
 
     def __init__(self, run_instance: SubmittedRun) -> None:
+        if not isinstance(run_instance, Run):
+            raise UserError("run_instance: a run is needed, for example ws.get_run(12), got %r." % (run_instance,))
         self.run = run_instance
         self._stop = threading.Event()
         self._thread: Optional[threading.Thread] = None

@@ -11,6 +11,7 @@ from .errors import ModelPathNotFoundException, UserError
 from .inside import OnlyOutside, in_run
 from .logged import checked
 from .model import Model
+from .needed import file_path
 from .scalars import name_text
 
 TYPE_CHECKING = False
@@ -79,7 +80,7 @@ def wish(
         raise UserError("description: a text is needed, got %s." % type(description).__name__)
     own_tags = {key: None if value is None else text for key, value, text in checked("tags", tags or {}, 5000)}
     own_properties = {key: text for key, _, text in checked("properties", properties, 10_000)}
-    path = _relative(run, os.fspath(path))
+    path = _relative(run, file_path("model_path", path))
     _look(run, path)
     run._put(
         op="model",

@@ -10,6 +10,7 @@ from urllib.parse import quote
 from . import config as settings
 from .errors import UserError, WorkspaceException
 from .keywords import names_of, refuse
+from .needed import file_path
 from .not_yet import member, method
 from .transport import ApiError, Transport
 
@@ -78,7 +79,7 @@ class Workspace:
         `path`: a file, or a folder to begin in; config.json or runstead.json is searched for there and in `.azureml` and `aml_config`
         of it, then upward. `auth` is there for scripts of other systems. Raises UserError.
         """
-        place = None if path is None else os.fspath(path)
+        place = None if path is None else file_path("path", path)
         if place is not None and _file_name:
             place = os.path.join(place, _file_name)
         found = settings.find(place)

@@ -13,7 +13,7 @@ import importlib.machinery
 import os
 import sys
 
-from .names import MODULES
+from .names import MODULES, OF_THEIR_OWN
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -68,6 +68,11 @@ def portions(but: str = "") -> List[str]:
     return found
 
 
+def _installed(name: str) -> bool:
+    """Whether a part of the namespace is there as a package of somebody else's."""
+    return any(os.path.isdir(os.path.join(folder, name.partition(".")[2])) for folder in portions())
+
+
 def _ours(folder: str) -> bool:
     return os.path.isfile(os.path.join(folder, MARK))
 
@@ -82,7 +87,7 @@ class Finder(importlib.abc.MetaPathFinder):
     def find_spec(
         self, fullname: str, path: Optional[Sequence[str]] = None, target: Optional[ModuleType] = None
     ) -> Optional[importlib.machinery.ModuleSpec]:
-        if fullname not in MODULES or gives_way():
+        if fullname not in MODULES or gives_way() or (fullname in OF_THEIR_OWN and _installed(fullname)):
             return None
         spec = importlib.machinery.ModuleSpec(fullname, Loader(), is_package=_is_package(fullname))
         if fullname == ROOT and spec.submodule_search_locations is not None:

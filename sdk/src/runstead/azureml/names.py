@@ -32,9 +32,29 @@ _CLOUD = _of(
     "AdlaCompute",
     "ComputeInstance",
     "SynapseCompute",
+    "KubernetesCompute",
 )
 _SECTIONS = _of("sections", "DockerSection", "PythonSection", "SparkSection", "SparkPackage", "ContainerRegistry")
 _DATA = _of("not_yet", "Dataset", "Datastore")
+_SERVICES = _of("not_yet", "Webservice", "AciWebservice", "AksWebservice", "AksEndpoint", "LocalWebservice")
+_OUTPUTS = _of("not_yet", "OutputFileDatasetConfig", "OutputTabularDatasetConfig", "OutputDatasetConfig")
+_LINKED = _of("not_yet", "LinkedService", "SynapseWorkspaceLinkedServiceConfiguration")
+_PIPELINE = _of(
+    "not_yet", "Pipeline", "PipelineData", "PipelineParameter", "PipelineRun", "PipelineStep", "PipelineDataset", "PipelineEndpoint",
+    "PublishedPipeline", "Schedule", "ScheduleRecurrence", "StepRun", "StepSequence", "TrainingOutput", "InputPortBinding",
+    "OutputPortBinding",
+)  # fmt: skip
+_STEPS = _of(
+    "not_yet", "PythonScriptStep", "CommandStep", "EstimatorStep", "MpiStep", "HyperDriveStep", "HyperDriveStepRun", "AutoMLStep",
+    "AutoMLStepRun", "ParallelRunStep", "ParallelRunConfig", "DataTransferStep", "DatabricksStep", "RScriptStep", "SynapseSparkStep",
+    "AdlaStep", "AzureBatchStep", "ModuleStep",
+)  # fmt: skip
+_OPEN = _of(
+    "not_yet", "MNIST", "Diabetes", "NycTlcGreen", "NycTlcYellow", "NycTlcFhv", "NoaaIsdWeather", "NoaaGfsWeather", "PublicHolidays",
+    "PublicHolidaysOffline", "BostonSafety", "ChicagoSafety", "NycSafety", "SanFranciscoSafety", "SeattleSafety", "OjSalesSimulated",
+    "UsPopulationCounty", "UsPopulationZip", "UsLaborCPI", "UsLaborEHENational", "UsLaborEHEState", "UsLaborLAUS", "UsLaborLFS",
+    "UsLaborPPICommodity", "UsLaborPPIIndustry",
+)  # fmt: skip
 _EXPRESSIONS = _of(
     "not_yet", "choice", "randint", "uniform", "quniform", "loguniform", "qloguniform", "normal", "qnormal", "lognormal",
     "qlognormal",
@@ -67,6 +87,7 @@ MODULES: Dict[str, Dict[str, str]] = {
         **_of("sections", "ContainerRegistry"),
         **_DATA,
         **_of("not_yet", "Webservice", "Image"),
+        **_LINKED,
         **_of("keyvault", "Keyvault"),
         "get_run": "run:get_run",
         "ScriptRun": "submitted:SubmittedRun",
@@ -92,7 +113,7 @@ MODULES: Dict[str, Dict[str, str]] = {
         "TokenAuthentication",
     ),
     "azureml.core.keyvault": _of("keyvault", "Keyvault"),
-    "azureml.core.conda_dependencies": _CONDA,
+    "azureml.core.conda_dependencies": {**_CONDA, **_of("azureml.version", "TENSORFLOW_DEFAULT_VERSION")},
     "azureml.core.container_registry": _of("sections", "ContainerRegistry"),
     "azureml.core.runconfig": {
         **_of("run_configuration", "RunConfiguration"),
@@ -101,7 +122,7 @@ MODULES: Dict[str, Dict[str, str]] = {
             "distributed", "MpiConfiguration", "PyTorchConfiguration", "TensorflowConfiguration", "SparkConfiguration"
         ),
         **_of("sections", "DockerConfiguration"),
-        **_of("not_yet", "Data", "OutputData", "DataReferenceConfiguration"),
+        **_of("not_yet", "Data", "OutputData", "DataReferenceConfiguration", "EnvironmentDefinition"),
         **_of("azureml.version", "DEFAULT_CPU_IMAGE", "DEFAULT_GPU_IMAGE"),
         **_CONDA,
         **_SECTIONS,
@@ -112,12 +133,36 @@ MODULES: Dict[str, Dict[str, str]] = {
     "azureml.core.model": {**_of("model", "Model"), **_of("not_yet", "InferenceConfig")},
     "azureml.core.dataset": _of("not_yet", "Dataset"),
     "azureml.core.datastore": _of("not_yet", "Datastore"),
+    "azureml.core.image": _of("not_yet", "Image", "ContainerImage"),
+    "azureml.core.linked_service": _LINKED,
+    "azureml.core.profile": _of("not_yet", "ModelProfile"),
+    "azureml.core.resource_configuration": _of("not_yet", "ResourceConfiguration"),
+    "azureml.core.webservice": _SERVICES,
+    "azureml.core.webservice.aci": _of("not_yet", "AciWebservice"),
+    "azureml.core.webservice.aks": _of("not_yet", "AksWebservice", "AksEndpoint"),
+    "azureml.core.webservice.local": _of("not_yet", "LocalWebservice"),
+    "azureml.core.webservice.webservice": _of("not_yet", "Webservice"),
+    "azureml.data": {**_OUTPUTS, **_of("not_yet", "FileDataset", "TabularDataset", "DataType")},
+    "azureml.data.abstract_dataset": _of("not_yet", "AbstractDataset"),
+    "azureml.data.abstract_datastore": _of("not_yet", "AbstractDatastore"),
+    "azureml.data.azure_storage_datastore": _of("not_yet", "AzureBlobDatastore", "AzureFileDatastore"),
+    "azureml.data.data_reference": _of("not_yet", "DataReference"),
+    "azureml.data.datapath": _of("not_yet", "DataPath", "DataPathComputeBinding"),
+    "azureml.data.dataset_consumption_config": _of("not_yet", "DatasetConsumptionConfig"),
+    "azureml.data.dataset_factory": _of("not_yet", "TabularDatasetFactory", "FileDatasetFactory", "DataType"),
+    "azureml.data.file_dataset": _of("not_yet", "FileDataset"),
+    "azureml.data.output_dataset_config": _OUTPUTS,
+    "azureml.data.tabular_dataset": _of("not_yet", "TabularDataset"),
     "azureml.exceptions": _ERRORS,
     "azureml.train": {},
-    "azureml.train.estimator": _of("estimator", "Estimator", "Mpi", "Gloo", "Nccl", "ParameterServer"),
+    "azureml.train.estimator": {
+        **_of("estimator", "Estimator", "Mpi", "Gloo", "Nccl", "ParameterServer"),
+        "MMLBaseEstimator": "estimator:Estimator",
+        **_of("not_yet", "Horovod"),
+    },
     "azureml.train.dnn": {
         **_of("estimator", "PyTorch", "TensorFlow", "Mpi", "Gloo", "Nccl", "ParameterServer"),
-        **_of("not_yet", "Chainer"),
+        **_of("not_yet", "Chainer", "Horovod"),
     },
     "azureml.train.sklearn": _of("estimator", "SKLearn"),
     "azureml.train.hyperdrive": {**_SWEEP, **_SAMPLING, **_POLICIES, **_EXPRESSIONS},
@@ -126,6 +171,22 @@ MODULES: Dict[str, Dict[str, str]] = {
     "azureml.train.hyperdrive.sampling": _SAMPLING,
     "azureml.train.hyperdrive.policy": _POLICIES,
     "azureml.train.hyperdrive.parameter_expressions": _EXPRESSIONS,
+    "azureml.train.automl": _of("not_yet", "AutoMLConfig"),
+    "azureml.train.automl.automlconfig": _of("not_yet", "AutoMLConfig"),
+    "azureml.train.automl.run": _of("not_yet", "AutoMLRun"),
+    "azureml.pipeline": {},
+    "azureml.pipeline.core": {**_PIPELINE, **_OUTPUTS},
+    "azureml.pipeline.core.graph": _PIPELINE,
+    "azureml.pipeline.core.pipeline": _PIPELINE,
+    "azureml.pipeline.core.run": _PIPELINE,
+    "azureml.pipeline.core.schedule": _PIPELINE,
+    "azureml.pipeline.steps": _STEPS,
+    "azureml.mlflow": _of("not_yet", "register_model", "get_portal_url"),
+    "azureml.tensorboard": _of("not_yet", "Tensorboard"),
+    "azureml.tensorboard.export": _of("not_yet", "export_to_tensorboard"),
+    "azureml.opendatasets": _OPEN,
     "azureml.widgets": _of("widgets", "RunDetails"),
     "azureml.telemetry": _of("azureml.telemetry", "set_diagnostics_collection"),
 }
+OF_THEIR_OWN = ("azureml.opendatasets",)
+"""Those that need no service: where the real one is installed, it is found in a run too."""
