@@ -345,15 +345,17 @@ def test_heartbeats_are_few_and_cease_with_the_run(experiment: Experiment, monke
     for child in others[3:]:
         child.complete()
     asked.clear()
+    began = time.monotonic()
     for step in range(25):  # two log, two are silent
         others[0].log("busy", step)
         run.log("busy", step)
         time.sleep(0.1)
     # One call for all that have nothing to say: about one a second.
-    assert 1 <= asked.count("runs/heartbeat") <= 4
+    assert 1 <= asked.count("runs/heartbeat") <= time.monotonic() - began + 2
     for child in others[:3]:
         child.complete()
     run.complete()
+    time.sleep(0.5)  # one may be under way
     asked.clear()
     time.sleep(2.5)
     assert asked == []
