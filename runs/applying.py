@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from django.db import transaction
+from django.db.models import Q
 
 from environments.models import Build, Lease
 from runs import logs, metrics
@@ -90,6 +91,10 @@ def guard(target_id: int, token: int) -> None:
         raise LeaseLost
 
 
+ABOVE = b'"parent"'
+"""In records by which a run tells its parent something: that one is locked with the others, in their order."""
+
+
 def apply_runs(reports: Sequence[tuple[Watched, list[Part]]], *, target_id: int, token: int) -> set[int]:
     """Store what was read of runs, and note of each that it started, or that it ended with these bytes. Returns the ids of those
     that ended.
@@ -100,7 +105,11 @@ def apply_runs(reports: Sequence[tuple[Watched, list[Part]]], *, target_id: int,
     with transaction.atomic():
         guard(target_id, token)
         # No key: a run that a client begins below one of these at the same time must not wait for us while we wait for its number.
-        rows = Run.objects.select_for_update(no_key=True).filter(pk__in=ids).order_by("pk")
+        telling = [
+            w.row_id for w, parts in reports if any(name == "records" and ABOVE in data for name, _, data in parts)
+        ]
+        above = Run.objects.filter(pk__in=telling, parent__isnull=False).values("parent")
+        rows = Run.objects.select_for_update(no_key=True).filter(Q(pk__in=ids) | Q(pk__in=above)).order_by("pk")
         runs = {run.pk: run for run in rows}
         streams = {row.run_id: row for row in LogStream.objects.filter(run_id__in=ids, build=None, name="log")}
         applied = [_apply(runs[w.row_id], streams.get(w.row_id), w, parts) for w, parts in reports]

@@ -5,6 +5,7 @@ them quarantine it: what runs goes on, nothing new is prepared or started, until
 cancelled while its script ran, proves the machine and empties the count. All other ends change nothing.
 """
 
+import re
 from collections import Counter
 from typing import Any
 
@@ -34,6 +35,10 @@ MISTAKES = {
     "IndexError", "AssertionError", "ZeroDivisionError", "NotImplementedError",
 }  # fmt: skip
 """Exceptions that are the program's own, whatever the machine."""
+
+
+NAME = re.compile(r"[0-9a-f]{32,64}")
+"""Of an attempt, an environment, a content."""
 
 
 def weigh(run: Run) -> None:
@@ -94,6 +99,7 @@ def entry(run: Run, kind: str) -> dict[str, Any]:
     words = str(error.get("message") or "") or (
         f"exit code {run.exit_code}" if run.exit_code is not None else EndReason(run.reason).label
     )
+    words = NAME.sub("…", words)  # one failure of the machine reads alike, whichever attempt it hits
     # Whoever mends a script sends another snapshot each time: what stays is which script of which experiment it is.
     config = run.config or {}
     script = config.get("script") or " ".join(config.get("command", ())[:1])

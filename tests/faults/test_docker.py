@@ -190,7 +190,7 @@ def test_a_container_that_is_made_after_its_run_was_given_up_goes_too(studio, be
         [unwanted] = begin(on=on, lines=4000, every=0.05)
         assert engine.asked.wait(20)
         assert studio.control("cancel", id=unwanted)
-        studio.wait_for([unwanted], seconds=5)
+        studio.wait_for([unwanted], seconds=20)
         assert studio.status(unwanted) == "Canceled"
         assert engine.made.wait(20)
         until(lambda: container_of(studio, unwanted) not in containers(), 20)

@@ -132,6 +132,16 @@ def test_scripts_of_several_experiments_that_all_fail_at_once_are_the_machines_f
     assert "4 of them: CUDA error: no device." in target.quarantine_reason
 
 
+def test_a_machine_that_can_write_nothing_is_left_alone_though_each_error_names_another_run(
+    target: ComputeTarget,
+) -> None:
+    for number in range(5):
+        error = {"type": "HostError", "message": f"[Errno 30] Read-only file system: '/r/runs/{number:032x}/spec.json'"}
+        end(target, EndReason.STUDIO_ERROR, script=f"{number % 2}.py", error=error, started_at=None)
+    assert target.quarantined_at is not None
+    assert "all of them: [Errno 30] Read-only file system: '/r/runs/…/spec.json'." in target.quarantine_reason
+
+
 def test_mistakes_of_several_scripts_are_their_writers(target: ComputeTarget) -> None:
     typed = {"type": "SyntaxError", "message": "invalid syntax"}
     for number in range(8):

@@ -339,6 +339,8 @@ def test_heartbeats_are_few_and_cease_with_the_run(experiment: Experiment, monke
 
     monkeypatch.setattr(Transport, "request", counting)
     monkeypatch.setattr(pulse, "BEAT", 1.0)
+    monkeypatch.setattr(interactive._pulse, "_runs", {})  # of earlier tests: it goes on as long as the process
+    monkeypatch.setattr(interactive, "_open", {})
     monkeypatch.setattr(interactive, "_pulse", pulse.Pulse(interactive._open))
     run = experiment.start_logging()
     others = run.create_children(count=20)

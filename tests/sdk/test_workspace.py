@@ -27,6 +27,12 @@ def test_what_notebooks_print_is_there(ws: Workspace, home: Home, monkeypatch: p
     assert details["user"] and details["id"].endswith("/workspaces/default")
     assert ws.get_mlflow_tracking_uri() == f"{home.studio.url}/default/mlflow"
     assert os.environ["MLFLOW_TRACKING_TOKEN"] == ws.transport.token
+    other = Workspace(ws.url, "other", "rst_of-another")
+    other.get_mlflow_tracking_uri()
+    assert os.environ["MLFLOW_TRACKING_TOKEN"] == "rst_of-another"
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "rst_of-mine")
+    ws.get_mlflow_tracking_uri()
+    assert os.environ["MLFLOW_TRACKING_TOKEN"] == "rst_of-mine", "what the user has set stays"
 
 
 def test_mlflow_needs_one_line(home: Home, ws: Workspace) -> None:

@@ -146,7 +146,8 @@ def _fetch(
                 count = file.tell()
             os.replace(part, target)
         except Unreachable as error:
-            raise Unreachable("%s The same command goes on where it stopped." % error) from None
+            fix = "" if size is None else " The same command goes on where it stopped."
+            raise Unreachable("%s%s" % (error, fix)) from None
         finally:
             if os.path.exists(part) and not os.path.getsize(part):
                 os.unlink(part)

@@ -103,7 +103,7 @@ def read(run_config: RunConfiguration, distribution: Dict[str, Any], spark: Dict
 def fields(run_config: RunConfiguration) -> Dict[str, Any]:
     """`framework`, `distribution` and `spark` as the API takes them. Raises UserError."""
     framework = str(run_config.framework).lower()
-    _check_communicator(framework, str(run_config.communicator))
+    _check_communicator(framework, str(run_config.communicator or "None"))
     if framework == "python" and str(run_config.communicator).lower() in _MPI:
         framework = "mpi"
     distribution: Dict[str, Any] = {}

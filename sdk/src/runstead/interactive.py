@@ -144,7 +144,7 @@ def finish(run: SubmittedRun, status: str, error: Optional[Dict[str, str]]) -> N
             run.upload_folder("outputs", run._outputs)
         run.flush()
         _tell(run, body)
-    except Unreachable:
+    except RunsteadError:
         if run.id in _open:
             _said[run.id] = body
         raise

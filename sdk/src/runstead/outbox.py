@@ -39,7 +39,7 @@ class Sender:
         self._transport = transport
         self._path = path
         self._what = what
-        self._process = 0
+        self._process = os.getpid()
         """In which `put` was called last."""
         self._lines: List[str] = []
         self._size = 0
@@ -50,15 +50,15 @@ class Sender:
         self._thread: Optional[threading.Thread] = None
         self.sent_at = 0.0
         """When the studio last took something (monotonic)."""
+        self._say_last()
 
     def put(self, line: str) -> None:
         """Take a line. Raises RunsteadError when an earlier one was refused."""
         if self._process != os.getpid():
-            # The first, or forked: what waited then is sent by the process that logged it.
+            # Forked: what waited then is sent by the process that logged it.
             self._process, self._lines, self._size = os.getpid(), [], 0
             self._changed, self._thread, self._hurry = threading.Condition(), None, False
-            ending.at_end(self._last)
-            ending.at_sigterm(self._last)
+            self._say_last()
         with self._changed:
             self._raise()
             while self._size > FULL and self._refused is None:
@@ -88,6 +88,10 @@ class Sender:
                 self._changed.wait(min(left, 1))
             self._hurry = False
             self._raise()
+
+    def _say_last(self) -> None:
+        ending.at_end(self._last)
+        ending.at_sigterm(self._last)
 
     def _last(self) -> None:
         try:

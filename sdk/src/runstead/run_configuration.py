@@ -121,6 +121,7 @@ class RunConfiguration(Section):
     def __setattr__(self, name: str, value: Any) -> None:
         if name in _DICTS:
             value = mapping("run_config." + name, value)
+            value = value if isinstance(value, dict) else dict(value)
         elif name in _PARTS and not isinstance(value, _PARTS[name]):
             raise UserError("run_config.%s: a %s is needed, got %r." % (name, _PARTS[name].__name__, value))
         super().__setattr__(name, value)

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 GROUP = "runstead"
 """What is answered where scripts of other systems print a resource group."""
+_given = ""
+"""The token that `get_mlflow_tracking_uri` has put into the environment of this process."""
 
 
 class Workspace:
@@ -211,7 +213,10 @@ class Workspace:
     def get_mlflow_tracking_uri(self, with_auth: bool = False) -> str:
         """The address for `mlflow.set_tracking_uri`. mlflow takes the token from MLFLOW_TRACKING_TOKEN: where this process has neither that
         nor MLFLOW_TRACKING_PASSWORD, the variable is set to the token of this workspace; `with_auth` sets it in any case."""
-        if with_auth or not (os.environ.get("MLFLOW_TRACKING_TOKEN") or os.environ.get("MLFLOW_TRACKING_PASSWORD")):
+        global _given
+        own = os.environ.get("MLFLOW_TRACKING_TOKEN", "") == _given
+        if with_auth or (own and not os.environ.get("MLFLOW_TRACKING_PASSWORD")):
+            _given = self.transport.token
             os.environ["MLFLOW_TRACKING_TOKEN"] = self.transport.token
         return "%s/%s/mlflow" % (self.url, self.name)
 
