@@ -206,11 +206,13 @@ def test_a_stage_that_was_not_reached_is_set_by_the_next_import_and_one_that_can
     assert brought().problems == []
     assert client.get_model_version(name, "1").current_stage == "Archived"
     # Another version of the number is none of the store's: it is told, and left as it is.
-    client.delete_model_version(name, "3")
+    with server.acting("owner") as owner:
+        owner.delete_model_version(name, "3")
     assert brought().problems == [
         f"version 3 of {name}: it was deleted in the studio, which gives its number to no other"
     ]
-    client.delete_registered_model(name)
+    with server.acting("owner") as owner:
+        owner.delete_registered_model(name)
     client.create_registered_model(name)
     other = client.create_run(client.get_run(ids["run"]).info.experiment_id)
     client.log_text(other.info.run_id, "other", "d/file.txt")
