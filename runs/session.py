@@ -338,9 +338,8 @@ class Session:
             self.ask_launcher([watched], [start])
         finally:
             if ("run", watched.row_id) not in self.watched:
-                self.untidy = (
-                    True  # it ended meanwhile, and what was just made for it came after its things were taken away
-                )
+                # It ended meanwhile, and what was just made for it came after its things were taken away.
+                self.untidy = True
 
     def ask_launcher(self, starting: list[Watched], starts: list[Start]) -> None:
         try:
